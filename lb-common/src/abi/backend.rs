@@ -1,0 +1,34 @@
+//! `BACKENDS4`/`BACKENDS6`: array, index = backend id. A backend is one endpoint of one service port, so that "is this
+//! flow's backend still an endpoint of its Service" is one array access and one comparison.
+
+use super::Be16;
+
+/// One endpoint of one service port and family. Index 0 is never used.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendValue<A> {
+    /// The endpoint's address.
+    pub addr: A,
+    /// The endpoint's port.
+    pub port: Be16,
+    /// Bits of [`backend_flag`].
+    pub flags: u16,
+    /// Changes each time the index is given to another endpoint; 0: the index is free.
+    pub generation: u32,
+    /// The service id that owns this backend.
+    pub service: u32,
+}
+
+/// Bits of [`BackendValue::flags`].
+pub mod backend_flag {
+    /// The endpoint is on this node.
+    pub const LOCAL: u16 = 1;
+    /// The endpoint is terminating (still serving).
+    pub const TERMINATING: u16 = 2;
+    /// Member of the service port's cluster-wide set.
+    pub const IN_CLUSTER: u16 = 4;
+    /// Member of the service port's node-local set.
+    pub const IN_LOCAL: u16 = 8;
+    /// The endpoint's address is one of this node's own (a host-network Pod on this node).
+    pub const HOST_NETWORK: u16 = 16;
+}

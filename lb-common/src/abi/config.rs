@@ -1,0 +1,90 @@
+//! `CONFIG4`/`CONFIG6`: array of one element, settings of the data path. `DEVICES`: hash by interface index.
+//! `STATUS`: array of one element, written by the agent and read by `sluice status`.
+
+use super::Be16;
+
+/// A prefix: `addr & mask == net`. Unused entries have a zero `mask` and a non-zero `net`, so they match nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cidr<A> {
+    /// Network address.
+    pub net: A,
+    /// Network mask.
+    pub mask: A,
+}
+
+/// Settings of the data path for one address family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FamilyConfig<A> {
+    /// [`super::ABI_VERSION`].
+    pub abi: u32,
+    /// Bits of [`config_flag`].
+    pub flags: u32,
+    /// The node's own address: source of hairpin flows, and of source NAT where the egress device has none.
+    pub node: A,
+    /// Lowest known `ClusterIP`: only inside `[vip_lo, vip_hi]` a frontend miss is followed by the known-VIP look-up.
+    pub vip_lo: A,
+    /// Highest known `ClusterIP`.
+    pub vip_hi: A,
+    /// Prefixes of in-cluster clients (detect-local).
+    pub cluster: [Cidr<A>; 4],
+    /// Prefixes from which `ClusterIP`s are allocated: an unallocated address in them is dropped.
+    pub services: [Cidr<A>; 2],
+    /// First port of the source NAT range.
+    pub snat_lo: Be16,
+    /// Last port of the source NAT range.
+    pub snat_hi: Be16,
+}
+
+/// Bits of [`FamilyConfig::flags`].
+pub mod config_flag {
+    /// `cluster` is set: sources outside of it are off-cluster and are source-NATed towards `ClusterIP`s.
+    pub const DETECT_LOCAL: u32 = 1;
+    /// Takeover from kube-proxy: TCP for a frontend that is mid-stream and has no flow is left to the stack.
+    pub const TAKEOVER: u32 = 2;
+    /// Source-NAT every flow (`masqueradeAll`).
+    pub const MASQUERADE_ALL: u32 = 4;
+}
+
+/// What the data path knows of a network device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceValue {
+    /// Bits of [`device_flag`].
+    pub flags: u32,
+    /// The device's IPv4 address: source of flows that Sluice source-NATs out of it; 0: none.
+    pub v4: super::V4,
+    /// The device's IPv6 address; zero: none.
+    pub v6: super::V6,
+}
+
+/// Bits of [`DeviceValue::flags`].
+pub mod device_flag {
+    /// Role: Pods are behind it.
+    pub const POD: u32 = 1;
+    /// Role: outside or other nodes are behind it.
+    pub const UPLINK: u32 = 2;
+    /// XDP may redirect into it.
+    pub const XDP_TARGET: u32 = 4;
+}
+
+/// The agent's state, for `sluice status` also while the agent is down.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatusValue {
+    /// [`super::ABI_VERSION`].
+    pub abi: u32,
+    /// Process id of the agent that wrote this.
+    pub pid: u32,
+    /// Start of that agent, nanoseconds since the epoch.
+    pub started_ns: u64,
+    /// When the first full state was in the kernel, nanoseconds since the epoch; 0: not yet.
+    pub synced_ns: u64,
+    /// Newest completed write, nanoseconds since the epoch.
+    pub updated_ns: u64,
+    /// Next backend generation to hand out.
+    pub next_generation: u32,
+    /// Always 0.
+    pub pad: u32,
+}

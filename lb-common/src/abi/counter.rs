@@ -1,0 +1,88 @@
+//! `COUNTERS`: per-CPU array of 64-bit counters. Every drop has a named reason; names are the metric labels.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A counter of the data path, by its index in `COUNTERS`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Counter {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Counter {
+            /// All counters, in the order of their index.
+            pub const ALL: &'static [Counter] = &[$(Counter::$variant,)*];
+            /// Number of counters.
+            pub const COUNT: u32 = {
+                let mut n = 0;
+                $(let _ = Counter::$variant; n += 1;)*
+                n
+            };
+
+            /// Index in `COUNTERS`.
+            #[inline(always)]
+            #[allow(clippy::as_conversions, reason = "a fieldless enum's discriminant has no other const conversion")]
+            pub const fn index(self) -> u32 {
+                self as u32
+            }
+
+            /// Name, as in metrics and in `sluice status`. Drops begin with `drop_`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Counter::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// New flow created.
+    NewFlow = "new_flow",
+    /// Flow moved to the established table by its first reply.
+    FlowEstablished = "flow_established",
+    /// UDP flow moved to another backend because its own went away.
+    FlowMoved = "flow_moved",
+    /// Connection answered with RST or ICMP port unreachable: no endpoints.
+    RejectNoEndpoints = "reject_no_endpoints",
+    /// Connection refused: the `ClusterIP` has no such port.
+    RejectUnknownPort = "reject_unknown_port",
+    /// TCP for a frontend, mid-stream, without a flow: answered with RST.
+    RejectNoFlow = "reject_no_flow",
+    /// No local endpoint under a `Local` policy.
+    DropNoLocalEndpoints = "drop_no_local_endpoints",
+    /// Address of the Service range that no Service has.
+    DropUnallocatedVip = "drop_unallocated_vip",
+    /// Client outside of `loadBalancerSourceRanges`.
+    DropSourceRange = "drop_source_range",
+    /// No free source port towards this backend.
+    DropSnatExhausted = "drop_snat_exhausted",
+    /// No source address for source NAT.
+    DropSnatNoAddress = "drop_snat_no_address",
+    /// The flow table refused the entry.
+    DropFlowInsert = "drop_flow_insert",
+    /// Hop limit reached.
+    DropTtl = "drop_ttl",
+    /// No route or neighbour towards the backend.
+    DropNoRoute = "drop_no_route",
+    /// The packet could not be rewritten.
+    DropRewrite = "drop_rewrite",
+    /// TCP without a flow and not to be answered (it is a RST itself).
+    DropNoFlow = "drop_no_flow",
+    /// Header of a packet for a frontend is malformed.
+    DropMalformed = "drop_malformed",
+    /// Later fragment for a VIP whose first fragment was not seen.
+    DropFragment = "drop_fragment",
+    /// A slot pointed at a free backend id.
+    DropStaleSlot = "drop_stale_slot",
+    /// ICMP error about a flow of ours, translated.
+    IcmpTranslated = "icmp_translated",
+    /// Direct connection whose source port was changed because a Service flow had its tuple.
+    DirectRemapped = "direct_remapped",
+}
+
+/// Name of a counter by index.
+pub fn counter_name(index: u32) -> Option<&'static str> {
+    let index = usize::try_from(index).ok()?;
+    Counter::ALL.get(index).map(|c| c.name())
+}

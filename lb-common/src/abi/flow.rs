@@ -1,0 +1,142 @@
+//! Flow tables `FLOWS4`/`FLOWS6` (established) and `EMBRYO4`/`EMBRYO6` (no reply seen yet): LRU hash. Affinity
+//! (`AFFINITY4`/`6`) and fragment (`FRAGS4`/`6`) tables: LRU hash.
+//!
+//! A flow is two entries. The forward entry is keyed by what the client sends; the reverse entry's key depends on its
+//! kind, see [`flow_kind`]. Each entry holds the complete rewrite, so one look-up decides everything, and the key of
+//! its twin follows from its own key and value.
+
+use super::Be16;
+
+/// Addresses, ports and protocol of a packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Source port.
+    pub sport: Be16,
+    /// Destination port.
+    pub dport: Be16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Always 0.
+    pub pad: [u8; 3],
+}
+
+/// What to make of a packet that matches.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowValue<A> {
+    /// Source address to write.
+    pub src: A,
+    /// Destination address to write.
+    pub dst: A,
+    /// Source port to write.
+    pub sport: Be16,
+    /// Destination port to write.
+    pub dport: Be16,
+    /// One of [`flow_kind`].
+    pub kind: u8,
+    /// One of [`flow_action`].
+    pub action: u8,
+    /// Bits of [`flow_state`]: set, never cleared, by the direction that this entry stands for.
+    pub state: u16,
+    /// Backend id.
+    pub backend: u32,
+    /// The backend's generation when it was chosen.
+    pub generation: u32,
+    /// Service id.
+    pub service: u32,
+    /// When a packet last matched, in jiffies (low 32 bits).
+    pub seen: u32,
+    /// Device on which the request came in.
+    pub ifindex: u32,
+    /// One's-complement sum of what the rewrite adds to the addresses (RFC 1624's m' - m), folded.
+    pub addr_delta: u16,
+    /// The same for the ports.
+    pub port_delta: u16,
+}
+
+/// Values of [`FlowValue::kind`].
+pub mod flow_kind {
+    /// Client to VIP. Key: the packet as the client sent it.
+    pub const FORWARD: u8 = 1;
+    /// Backend to client, met on its way out to the client. Key: the *translated request* (client to backend), that is
+    /// the reply's tuple flipped. A direct connection of the client to the backend has just that tuple, so it finds
+    /// this entry with its ordinary look-up and the collision is noticed.
+    pub const REVERSE: u8 = 2;
+    /// Backend to the address and port that Sluice lent the client (source NAT), met on its way in. Key: the reply as
+    /// the backend sent it.
+    pub const REVERSE_SNAT: u8 = 3;
+    /// A direct connection whose source port was changed because a Service flow has the same tuple towards the Pod.
+    /// The twin is an ordinary [`REVERSE`].
+    pub const DIRECT: u8 = 4;
+}
+
+/// Values of [`FlowValue::action`].
+pub mod flow_action {
+    /// The translated packet goes on through the kernel's stack.
+    pub const STACK: u8 = 0;
+    /// The translated packet leaves by route look-up and redirect: its source would be a martian in the stack.
+    pub const ROUTE: u8 = 1;
+    /// Back out of the device that it came from, MAC addresses swapped (hairpin).
+    pub const HAIRPIN: u8 = 2;
+}
+
+/// Bits of [`FlowValue::state`].
+pub mod flow_state {
+    /// FIN seen in this direction.
+    pub const FIN: u16 = 1;
+    /// RST seen in this direction.
+    pub const RST: u16 = 2;
+    /// The backend has answered.
+    pub const REPLIED: u16 = 4;
+}
+
+/// Key of the affinity table: one client of one service port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AffinityKey<A> {
+    /// The client's address.
+    pub client: A,
+    /// Service id.
+    pub service: u32,
+}
+
+/// The backend that a client had last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AffinityValue {
+    /// Time of the client's newest connection, nanoseconds of `CLOCK_MONOTONIC`.
+    pub last_ns: u64,
+    /// Backend id.
+    pub backend: u32,
+    /// The backend's generation when it was chosen.
+    pub generation: u32,
+}
+
+/// Key of the fragment table (RFC 791, RFC 8200 section 4.5).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FragmentKey<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Identification, as it lies in the packet (IPv4: zero-extended).
+    pub id: u32,
+    /// IP protocol number.
+    pub proto: u32,
+}
+
+/// Ports of a fragmented datagram, from its first fragment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FragmentValue {
+    /// Source port.
+    pub sport: Be16,
+    /// Destination port.
+    pub dport: Be16,
+}

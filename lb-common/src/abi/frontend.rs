@@ -1,0 +1,98 @@
+//! `FRONTENDS4`/`FRONTENDS6`: hash, exact keys. `SLOTS4`/`SLOTS6`: array of backend ids, in contiguous ranges that the
+//! frontends point at. `RANGES4`/`RANGES6`: longest-prefix match of allowed client addresses.
+
+use super::Be16;
+
+/// A VIP, port and protocol. Port 0 and protocol 0 together are the entry that says "this address is a `ClusterIP`": it
+/// is asked for after a miss inside the Service range, so that an undefined port is refused.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FrontendKey<A> {
+    /// The VIP.
+    pub addr: A,
+    /// The Service port, or the `NodePort`.
+    pub port: Be16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Always 0.
+    pub pad: u8,
+}
+
+/// A contiguous range of the slots array: one generation of one backend set. Sets are replaced by writing a new range
+/// and then the frontend, never in place.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetRef {
+    /// First slot.
+    pub base: u32,
+    /// Number of slots; 0: no endpoints.
+    pub count: u32,
+}
+
+/// What a frontend leads to.
+///
+/// Two sets in one value rather than a scope in the key: one look-up whatever the scope, and both flip at once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrontendValue {
+    /// For clients inside: the node's Pods and processes, and Pods of other nodes.
+    pub internal: SetRef,
+    /// For clients outside of the cluster.
+    pub external: SetRef,
+    /// Service id: one service port and family. Never 0.
+    pub service: u32,
+    /// `sessionAffinity` timeout in seconds; 0: no affinity.
+    pub affinity_secs: u32,
+    /// Bits of [`frontend_flag`].
+    pub flags: u16,
+    /// One of [`frontend_kind`].
+    pub kind: u8,
+    /// One of [`algorithm`].
+    pub algorithm: u8,
+}
+
+/// Bits of [`FrontendValue::flags`].
+pub mod frontend_flag {
+    /// With an empty internal set: drop in silence (endpoints exist, but not where the policy wants them) instead of
+    /// refusing.
+    pub const INTERNAL_EMPTY_DROPS: u16 = 1;
+    /// The same for the external set.
+    pub const EXTERNAL_EMPTY_DROPS: u16 = 2;
+    /// The internal set is the node-local one (`internalTrafficPolicy: Local`).
+    pub const INTERNAL_LOCAL: u16 = 4;
+    /// The external set is the node-local one (`externalTrafficPolicy: Local`).
+    pub const EXTERNAL_LOCAL: u16 = 8;
+    /// Only clients inside `loadBalancerSourceRanges` are served: look in the ranges map.
+    pub const SOURCE_RANGES: u16 = 16;
+}
+
+/// Values of [`FrontendValue::kind`].
+pub mod frontend_kind {
+    /// `spec.clusterIPs`.
+    pub const CLUSTER_IP: u8 = 1;
+    /// A node address with `spec.ports[].nodePort`.
+    pub const NODE_PORT: u8 = 2;
+    /// `status.loadBalancer.ingress[].ip`.
+    pub const LOAD_BALANCER: u8 = 3;
+    /// `spec.externalIPs`.
+    pub const EXTERNAL_IP: u8 = 4;
+    /// The port-0 entry of a known `ClusterIP`.
+    pub const KNOWN_VIP: u8 = 5;
+}
+
+/// Values of [`FrontendValue::algorithm`].
+pub mod algorithm {
+    /// Uniform random choice over the slots.
+    pub const RANDOM: u8 = 0;
+}
+
+/// Key of the ranges map. Longest-prefix keys begin with the number of significant bits (`bpf_lpm_trie_key`), counted
+/// over `service` and `addr`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SourceRangeKey<A> {
+    /// Service id.
+    pub service: u32,
+    /// Network address.
+    pub addr: A,
+}

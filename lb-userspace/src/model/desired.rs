@@ -1,0 +1,230 @@
+//! What the kernel should do, in the words of the field: the output of `resolve` and the input of `plan`.
+//!
+//! Knows neither Kubernetes types nor maps. One [`DesiredService`] per Kubernetes Service; the unit of change.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+/// `namespace/name` of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceName {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Transport protocol of a Service port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// IP protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => lb_common::abi::proto::TCP,
+            Self::Udp => lb_common::abi::proto::UDP,
+            Self::Sctp => lb_common::abi::proto::SCTP,
+        }
+    }
+
+    /// Name as in `spec.ports[].protocol`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+}
+
+/// Address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub const fn of(ip: &IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// One service port and family: what gets a service id, an affinity scope and backend sets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortId {
+    /// The Service.
+    pub service: ServiceName,
+    /// `spec.ports[].name`; empty for a Service's only, unnamed port.
+    pub port_name: String,
+    /// `spec.ports[].protocol`.
+    pub protocol: Protocol,
+    /// Address family.
+    pub family: Family,
+}
+
+impl fmt::Display for PortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}/{}", self.service, self.port_name, self.protocol.name())
+    }
+}
+
+/// Which field of the Service a frontend comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FrontendKind {
+    /// `spec.clusterIPs`.
+    ClusterIp,
+    /// A node address with `spec.ports[].nodePort`.
+    NodePort,
+    /// `status.loadBalancer.ingress[].ip`.
+    LoadBalancer,
+    /// `spec.externalIPs`.
+    ExternalIp,
+}
+
+/// Which of a service port's two sets a client scope uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetKind {
+    /// All usable endpoints of the cluster (after topology).
+    Cluster,
+    /// Usable endpoints on this node.
+    Local,
+}
+
+/// What happens to a client when the set that it would use is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenEmpty {
+    /// TCP RST, ICMP port unreachable: the Service has no usable endpoint at all.
+    Refuse,
+    /// Silence: usable endpoints exist, but not where the policy wants them.
+    Drop,
+}
+
+/// A VIP and port. The protocol and family are the service port's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frontend {
+    /// VIP and port, unique per protocol.
+    pub addr: SocketAddr,
+    /// Where it comes from.
+    pub kind: FrontendKind,
+    /// Set for clients inside the cluster.
+    pub internal: SetKind,
+    /// Set for clients outside of it.
+    pub external: SetKind,
+    /// Whether [`DesiredPort::source_ranges`] apply (LB addresses only).
+    pub source_ranges: bool,
+}
+
+/// One usable endpoint of a service port. Key in [`DesiredPort::backends`] is its address.
+///
+/// An endpoint that is serving but in neither set (a terminating one beside ready ones, one that topology leaves out)
+/// stays here: UDP flows to it live on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about one endpoint, each a bit in the kernel")]
+pub struct Backend {
+    /// On this node.
+    pub local: bool,
+    /// The address is one of this node's own.
+    pub host_network: bool,
+    /// Terminating.
+    pub terminating: bool,
+    /// Member of the cluster set.
+    pub in_cluster: bool,
+    /// Member of the local set.
+    pub in_local: bool,
+}
+
+/// One service port and family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredPort {
+    /// Identity.
+    pub id: PortId,
+    /// Frontends, in a stable order.
+    pub frontends: Vec<Frontend>,
+    /// Endpoints by address.
+    pub backends: BTreeMap<SocketAddr, Backend>,
+    /// `sessionAffinity` timeout in seconds; 0: none.
+    pub affinity_secs: u32,
+    /// What an empty cluster set means.
+    pub cluster_empty: WhenEmpty,
+    /// What an empty local set means.
+    pub local_empty: WhenEmpty,
+    /// `loadBalancerSourceRanges` of this family.
+    pub source_ranges: Vec<IpNet>,
+    /// Newest `endpoints.kubernetes.io/last-change-trigger-time` behind this state, nanoseconds since the epoch.
+    pub triggered_ns: Option<u64>,
+}
+
+/// A Service as the kernel should see it. Empty `ports`: nothing is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredService {
+    /// Identity.
+    pub name: ServiceName,
+    /// Service ports, one per port and family.
+    pub ports: Vec<DesiredPort>,
+}
+
+/// The unit of work between `model` and `plan`: whole Services, never parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The Service is now this.
+    Upsert(DesiredService),
+    /// The Service is gone, or no longer ours.
+    Remove(ServiceName),
+}
+
+/// An object, or a part of one, that is not served, and why. Shown in `status`, counted in metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Refusal {
+    /// Kind of object, such as `Service`, `EndpointSlice` or `File`.
+    pub kind: &'static str,
+    /// `namespace/name` or path.
+    pub object: String,
+    /// Short stable reason, CamelCase, used as metric label and event reason.
+    pub reason: &'static str,
+    /// One line for people: what is wrong and what to do.
+    pub message: String,
+}
+
+/// What the resolver must know of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// `--node-name`.
+    pub name: String,
+    /// `topology.kubernetes.io/zone`, when the Node has it.
+    pub zone: Option<String>,
+    /// Every address of the node itself (for host-network endpoints).
+    pub addresses: Vec<IpAddr>,
+    /// Addresses on which `NodePort`s are served.
+    pub node_port_addresses: Vec<IpAddr>,
+}
+
+/// Settings of the resolver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResolveSettings {
+    /// Serve `spec.externalIPs`.
+    pub external_ips: bool,
+}
