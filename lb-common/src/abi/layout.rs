@@ -16,21 +16,54 @@ macro_rules! layout {
 layout!(FlowKey<V4>, 16, src = 0, dst = 4, sport = 8, dport = 10, proto = 12, pad = 13);
 layout!(FlowKey<V6>, 40, src = 0, dst = 16, sport = 32, dport = 34, proto = 36, pad = 37);
 layout!(
-    FlowValue<V4>, 40,
-    src = 0, dst = 4, sport = 8, dport = 10, kind = 12, action = 13, state = 14, backend = 16, generation = 20,
-    service = 24, seen = 28, ifindex = 32, addr_delta = 36, port_delta = 38,
+    FlowValue<V4>,
+    40,
+    src = 0,
+    dst = 4,
+    sport = 8,
+    dport = 10,
+    kind = 12,
+    action = 13,
+    state = 14,
+    backend = 16,
+    generation = 20,
+    service = 24,
+    seen = 28,
+    ifindex = 32,
+    addr_delta = 36,
+    port_delta = 38,
 );
 layout!(
-    FlowValue<V6>, 64,
-    src = 0, dst = 16, sport = 32, dport = 34, kind = 36, action = 37, state = 38, backend = 40, generation = 44,
-    service = 48, seen = 52, ifindex = 56, addr_delta = 60, port_delta = 62,
+    FlowValue<V6>,
+    64,
+    src = 0,
+    dst = 16,
+    sport = 32,
+    dport = 34,
+    kind = 36,
+    action = 37,
+    state = 38,
+    backend = 40,
+    generation = 44,
+    service = 48,
+    seen = 52,
+    ifindex = 56,
+    addr_delta = 60,
+    port_delta = 62,
 );
 layout!(FrontendKey<V4>, 8, addr = 0, port = 4, proto = 6, pad = 7);
 layout!(FrontendKey<V6>, 20, addr = 0, port = 16, proto = 18, pad = 19);
 layout!(SetRef, 8, base = 0, count = 4);
 layout!(
-    FrontendValue, 28,
-    internal = 0, external = 8, service = 16, affinity_secs = 20, flags = 24, kind = 26, algorithm = 27,
+    FrontendValue,
+    28,
+    internal = 0,
+    external = 8,
+    service = 16,
+    affinity_secs = 20,
+    flags = 24,
+    kind = 26,
+    algorithm = 27,
 );
 layout!(BackendValue<V4>, 16, addr = 0, port = 4, flags = 6, generation = 8, service = 12);
 layout!(BackendValue<V6>, 28, addr = 0, port = 16, flags = 18, generation = 20, service = 24);
@@ -45,17 +78,42 @@ layout!(SourceRangeKey<V6>, 20, service = 0, addr = 4);
 layout!(Cidr<V4>, 8, net = 0, mask = 4);
 layout!(Cidr<V6>, 32, net = 0, mask = 16);
 layout!(
-    FamilyConfig<V4>, 72,
-    abi = 0, flags = 4, node = 8, vip_lo = 12, vip_hi = 16, cluster = 20, services = 52, snat_lo = 68, snat_hi = 70,
+    FamilyConfig<V4>,
+    72,
+    abi = 0,
+    flags = 4,
+    node = 8,
+    vip_lo = 12,
+    vip_hi = 16,
+    cluster = 20,
+    services = 52,
+    snat_lo = 68,
+    snat_hi = 70,
 );
 layout!(
-    FamilyConfig<V6>, 252,
-    abi = 0, flags = 4, node = 8, vip_lo = 24, vip_hi = 40, cluster = 56, services = 184, snat_lo = 248, snat_hi = 250,
+    FamilyConfig<V6>,
+    252,
+    abi = 0,
+    flags = 4,
+    node = 8,
+    vip_lo = 24,
+    vip_hi = 40,
+    cluster = 56,
+    services = 184,
+    snat_lo = 248,
+    snat_hi = 250,
 );
 layout!(DeviceValue, 24, flags = 0, v4 = 4, v6 = 8);
 layout!(
-    StatusValue, 40,
-    abi = 0, pid = 4, started_ns = 8, synced_ns = 16, updated_ns = 24, next_generation = 32, pad = 36,
+    StatusValue,
+    40,
+    abi = 0,
+    pid = 4,
+    started_ns = 8,
+    synced_ns = 16,
+    updated_ns = 24,
+    next_generation = 32,
+    pad = 36,
 );
 layout!(NameValue, 216, len = 0, family = 4, name = 8);
 layout!(ReportValue, 65_536, len = 0, pad = 4, json = 8);
