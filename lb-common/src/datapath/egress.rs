@@ -2,6 +2,7 @@
 
 use super::env::Env;
 use super::parse::{Headers, tcp_flag};
+use super::scratch::Scratch;
 use super::verdict::{Fast, Verdict};
 use crate::abi::{Address, Counter, FlowKey, FlowValue, flow_kind, flow_state, proto};
 
@@ -46,10 +47,14 @@ pub fn egress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::F
 
 /// A possible first reply: looks in the embryonic table and promotes the flow.
 #[inline(always)]
-pub fn egress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Verdict<A> {
-    let key = flip(&headers.key);
-    match env.embryo(&key) {
-        Some(flow) if flow.kind == flow_kind::REVERSE => Verdict::Forward(promote(env, &key, &flow, headers.tcp_flags)),
+pub fn egress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
+    scratch.twin = flip(&headers.key);
+    match env.embryo(&scratch.twin) {
+        Some(flow) if flow.kind == flow_kind::REVERSE => {
+            scratch.reverse = *flow;
+            promote(env, headers.tcp_flags, scratch);
+            Verdict::Forward
+        }
         _ => Verdict::Pass,
     }
 }
@@ -67,39 +72,37 @@ pub(super) fn forward_key<A: Address>(reverse: &FlowValue<A>, protocol: u8) -> F
     }
 }
 
-/// Moves a flow to the established table. Returns the reverse entry.
-#[inline(always)]
-pub(super) fn promote<A: Address, E: Env<A>>(
-    env: &E,
-    reverse_key: &FlowKey<A>,
-    embryo: &FlowValue<A>,
-    tcp_flags: u8,
-) -> FlowValue<A> {
-    let mut reverse = *embryo;
-    let forward_key = forward_key(&reverse, reverse_key.proto);
+/// Moves a flow, whose reverse entry and its key are in `scratch.reverse` and `scratch.twin`, to the established
+/// table. Leaves the reverse entry in `scratch.forward`: it is what the packet at hand needs.
+#[inline(never)]
+pub(super) fn promote<A: Address, E: Env<A>>(env: &E, tcp_flags: u8, scratch: &mut Scratch<A>) {
+    let key = forward_key(&scratch.reverse, scratch.twin.proto);
     if tcp_flags & tcp_flag::RST != 0 {
         // Refused: nothing was established, and the client's next try is free to go elsewhere.
-        env.remove_embryo(&forward_key);
-        env.remove_embryo(reverse_key);
-        return reverse;
+        env.remove_embryo(&key);
+        env.remove_embryo(&scratch.twin);
+        scratch.forward = scratch.reverse;
+        return;
     }
-    reverse.state |= flow_state::REPLIED | closing(tcp_flags);
-    reverse.seen = env.ticks();
-    if let Some(forward) = env.embryo(&forward_key)
+    scratch.reverse.state |= flow_state::REPLIED | closing(tcp_flags);
+    scratch.reverse.seen = env.ticks();
+    if let Some(forward) = env.embryo(&key)
         && forward.kind == flow_kind::FORWARD
     {
-        let mut value = *forward;
-        value.state |= flow_state::REPLIED;
-        value.seen = reverse.seen;
-        if !env.insert_flow(&forward_key, &value) {
+        scratch.forward = *forward;
+        scratch.forward.state |= flow_state::REPLIED;
+        scratch.forward.seen = scratch.reverse.seen;
+        if env.insert_flow(&key, &scratch.forward) {
+            env.remove_embryo(&key);
+        } else {
             env.count(Counter::DropFlowInsert);
-            return reverse;
         }
-        env.remove_embryo(&forward_key);
     }
-    if env.insert_flow(reverse_key, &reverse) {
-        env.remove_embryo(reverse_key);
+    scratch.forward = scratch.reverse;
+    if env.insert_flow(&scratch.twin, &scratch.reverse) {
+        env.remove_embryo(&scratch.twin);
         env.count(Counter::FlowEstablished);
+    } else {
+        env.count(Counter::DropFlowInsert);
     }
-    reverse
 }

@@ -1,24 +1,17 @@
 //! Packets on their way in from a client: VIP to Pod. Also replies to an address that Sluice lent (source NAT).
 
-use super::create::{create, direct_collision, twin_key};
+use super::create::{create, twin_key};
+use super::direct::collision;
 use super::egress::{closing, promote};
 use super::env::Env;
 use super::parse::{Headers, tcp_flag};
-use super::select::select;
+use super::scratch::Scratch;
+use super::select::{member, select};
 use super::verdict::{Fast, Verdict};
 use crate::abi::{
-    Address, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue, SourceRangeKey, config_flag,
-    flow_kind, flow_state, frontend_flag, proto,
+    Address, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, config_flag, flow_kind,
+    flow_state, frontend_flag, proto,
 };
-
-/// Which edge of the node a packet came in by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edge {
-    /// From outside or from other nodes, rather than from a Pod of this node.
-    pub uplink: bool,
-    /// Device index.
-    pub ifindex: u32,
-}
 
 /// First look-up for a packet that comes in. Established flows end here.
 #[inline(always)]
@@ -28,7 +21,7 @@ pub fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::
     if tcp && headers.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
         return Fast::Slow;
     }
-    let Some(flow) = env.flow(&headers.key) else { return Fast::Slow };
+    let Some(flow) = env.flow(&headers.key) else { return Fast::Miss };
     if flow.kind == flow_kind::FORWARD {
         if tcp {
             if headers.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) != 0 {
@@ -51,61 +44,64 @@ pub fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::
     Fast::Slow
 }
 
-/// Everything that is not an established flow's ordinary packet.
+/// Everything that is not an established flow's ordinary packet. The caller has filled in `scratch.ifindex`,
+/// `scratch.uplink` and `scratch.missed`.
 #[inline(always)]
-pub fn ingress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, edge: Edge) -> Verdict<A> {
+pub fn ingress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
     let key = &headers.key;
-    let config = env.config();
     let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
     let Some(frontend) = env.frontend(&frontend_key) else {
-        return not_a_frontend(env, headers, config);
+        return not_a_frontend(env, headers, scratch);
     };
-    let internal = !edge.uplink || in_cluster(config, key.src);
     if frontend.flags & frontend_flag::SOURCE_RANGES != 0
         && !env.in_source_range(&SourceRangeKey { service: frontend.service, addr: key.src })
     {
         env.count(Counter::DropSourceRange);
-        return Verdict::Drop(Counter::DropSourceRange);
+        return Verdict::Drop;
     }
-    if let Some(verdict) = known_flow(env, headers) {
-        return verdict;
+    scratch.frontend = frontend;
+    if known_flow(env, headers, scratch) {
+        return Verdict::Forward;
     }
     if key.proto == proto::TCP && headers.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) != tcp_flag::SYN {
-        return mid_stream(env, headers, config);
+        return mid_stream(env, headers);
     }
-    new_flow(env, headers, edge, &frontend, internal)
+    new_flow(env, headers, scratch)
 }
 
 /// A frontend's packet that may belong to a flow after all: a SYN, a datagram whose backend went away, or a flow
 /// without a reply yet.
-#[inline(always)]
-fn known_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Option<Verdict<A>> {
+#[inline(never)]
+fn known_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> bool {
     let key = &headers.key;
     if let Some(flow) = env.flow(key)
         && flow.kind == flow_kind::FORWARD
     {
-        let twin = twin_key(&flow, key.proto);
-        if !over(env, &flow, headers, env.flow(&twin).map_or(0, |t| t.state)) {
+        scratch.twin = twin_key(&flow, key.proto);
+        let twin_state = env.flow(&scratch.twin).map_or(0, |twin| twin.state);
+        if !over(env, &flow, headers, twin_state) {
             env.touch(flow);
-            return Some(Verdict::Forward(*flow));
+            scratch.forward = *flow;
+            return true;
         }
-        env.remove_flow(&twin);
+        env.remove_flow(&scratch.twin);
         env.remove_flow(key);
-        return None;
+        return false;
     }
     if let Some(flow) = env.embryo(key)
         && flow.kind == flow_kind::FORWARD
     {
-        let twin = twin_key(&flow, key.proto);
         if !over(env, &flow, headers, 0) {
             env.note(flow, closing(headers.tcp_flags));
             env.touch(flow);
-            return Some(Verdict::Forward(*flow));
+            scratch.forward = *flow;
+            return true;
         }
-        env.remove_embryo(&twin);
+        scratch.twin = twin_key(&flow, key.proto);
+        env.remove_embryo(&scratch.twin);
         env.remove_embryo(key);
     }
-    None
+    false
 }
 
 /// Whether a flow that this packet matches has ended, so that the packet begins another.
@@ -124,82 +120,80 @@ fn over<A: Address, E: Env<A>>(env: &E, flow: &FlowValue<A>, headers: &Headers<A
 
 /// TCP for a frontend that begins nothing and belongs to no flow: never passed on untranslated in silence.
 #[inline(always)]
-fn mid_stream<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, config: &FamilyConfig<A>) -> Verdict<A> {
-    if config.flags & config_flag::TAKEOVER != 0 {
+fn mid_stream<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Verdict {
+    if env.config().flags & config_flag::TAKEOVER != 0 {
         return Verdict::Pass;
     }
     if headers.tcp_flags & tcp_flag::RST != 0 {
         env.count(Counter::DropNoFlow);
-        return Verdict::Drop(Counter::DropNoFlow);
+        return Verdict::Drop;
     }
     env.count(Counter::RejectNoFlow);
     Verdict::Reject
 }
 
 #[inline(always)]
-fn new_flow<A: Address, E: Env<A>>(
-    env: &E,
-    headers: &Headers<A>,
-    edge: Edge,
-    frontend: &FrontendValue,
-    internal: bool,
-) -> Verdict<A> {
+fn new_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
+    let internal = scratch.uplink == 0 || in_cluster(env.config(), headers.key.src);
+    let flags = scratch.frontend.flags;
     let (set, drops, local) = if internal {
-        (frontend.internal, frontend_flag::INTERNAL_EMPTY_DROPS, frontend_flag::INTERNAL_LOCAL)
+        (scratch.frontend.internal, frontend_flag::INTERNAL_EMPTY_DROPS, frontend_flag::INTERNAL_LOCAL)
     } else {
-        (frontend.external, frontend_flag::EXTERNAL_EMPTY_DROPS, frontend_flag::EXTERNAL_LOCAL)
+        (scratch.frontend.external, frontend_flag::EXTERNAL_EMPTY_DROPS, frontend_flag::EXTERNAL_LOCAL)
     };
     if set.count == 0 {
-        if frontend.flags & drops != 0 {
+        if flags & drops != 0 {
             env.count(Counter::DropNoLocalEndpoints);
-            return Verdict::Drop(Counter::DropNoLocalEndpoints);
+            return Verdict::Drop;
         }
         env.count(Counter::RejectNoEndpoints);
         return Verdict::Reject;
     }
-    let chosen = select(env, frontend, set, frontend.flags & local != 0, headers.key.src);
-    match chosen.and_then(|(id, backend)| create(env, headers, edge, frontend, id, &backend)) {
-        Ok(value) => {
+    let chosen = select(env, scratch, headers.key.src, set, member(flags & local != 0));
+    match chosen.and_then(|()| create(env, headers, scratch)) {
+        Ok(()) => {
             env.count(Counter::NewFlow);
-            Verdict::Forward(value)
+            Verdict::Forward
         }
         Err(counter) => {
             env.count(counter);
-            Verdict::Drop(counter)
+            Verdict::Drop
         }
     }
 }
 
 /// No frontend has this address, port and protocol.
-#[inline(always)]
-fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, config: &FamilyConfig<A>) -> Verdict<A> {
+#[inline(never)]
+fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
     let key = &headers.key;
+    let config = env.config();
     let lent = key.dport.get() >= config.snat_lo.get() && key.dport.get() <= config.snat_hi.get();
     if lent
         && let Some(flow) = env.embryo(key)
         && flow.kind == flow_kind::REVERSE_SNAT
     {
-        return Verdict::Forward(promote(env, key, &flow, headers.tcp_flags));
+        scratch.reverse = *flow;
+        scratch.twin = *key;
+        promote(env, headers.tcp_flags, scratch);
+        return Verdict::Forward;
     }
     if key.dst.within(config.vip_lo, config.vip_hi)
-        && env.frontend(&FrontendKey { addr: key.dst, port: crate::abi::Be16(0), proto: 0, pad: 0 }).is_some()
+        && env.frontend(&FrontendKey { addr: key.dst, port: Be16(0), proto: 0, pad: 0 }).is_some()
     {
         env.count(Counter::RejectUnknownPort);
-        return if headers.tcp_flags & tcp_flag::RST != 0 {
-            Verdict::Drop(Counter::RejectUnknownPort)
-        } else {
-            Verdict::Reject
-        };
+        return if headers.tcp_flags & tcp_flag::RST != 0 { Verdict::Drop } else { Verdict::Reject };
     }
     if contains(&config.services, key.dst) {
         env.count(Counter::DropUnallocatedVip);
-        return Verdict::Drop(Counter::DropUnallocatedVip);
+        return Verdict::Drop;
     }
-    // Only now the rarest: a direct connection to a Pod with the tuple of a translated flow.
-    if let Some(flow) = env.flow(key)
+    // A direct connection to a Pod with the tuple of a translated flow. A SYN has not looked in the flow table yet; of
+    // other packets only those that hit such an entry come here with one.
+    if scratch.missed == 0
+        && let Some(flow) = env.flow(key)
         && flow.kind == flow_kind::REVERSE
     {
-        return direct_collision(env, headers, &flow);
+        return collision(env, headers, flow, scratch);
     }
     Verdict::Pass
 }

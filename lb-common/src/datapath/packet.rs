@@ -22,4 +22,10 @@ pub(super) const fn word(a: u8, b: u8) -> u16 {
 pub trait Store: Packet {
     /// Writes `bytes` at `offset`. `None`: the packet is shorter, nothing was written.
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()>;
+
+    /// Completes a transport checksum whose field holds 0xffff (negative zero), from the folded sums of the
+    /// pseudo-header and of the rest. An skb may want only the former.
+    fn complete_checksum(&mut self, offset: usize, pseudo: u16, rest: u16) -> Option<()> {
+        self.store(offset, (!super::checksum::add(pseudo, rest)).to_ne_bytes())
+    }
 }

@@ -1,5 +1,6 @@
 //! From bytes to a tuple. The only place that interprets a packet's network and transport headers.
 
+use super::answer;
 use super::checksum;
 use super::env::Env;
 use super::packet::{Packet, PacketMut, Store, word};
@@ -76,8 +77,20 @@ pub trait IpVersion: Address {
     /// Takes one off the TTL or hop limit. False: it was spent, nothing was written.
     fn decrement_ttl<P: PacketMut>(pkt: &mut P, l3: usize) -> bool;
 
+    /// Length of the packet up to the end of the datagram, counted from the packet's first byte.
+    fn datagram_length<P: Packet>(pkt: &P, l3: usize) -> Option<u32>;
+
+    /// Turns the IP header around for an answer of `length` bytes, header included.
+    fn turn_around<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<Self>, length: usize) -> Option<()>;
+
+    /// Stores an IP and ICMP header that say "port unreachable" in front of the quoted datagram.
+    fn store_unreachable<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<Self>) -> Option<()>;
+
     /// Addresses, protocol and header length of a packet quoted in an ICMP error.
     fn quoted<P: Packet>(pkt: &P, l3: usize) -> Option<(Self, Self, u8, usize)>;
+
+    /// Stores both addresses and nothing else.
+    fn store_pair<P: Store>(pkt: &mut P, l3: usize, src: Self, dst: Self) -> Option<()>;
 
     /// Stores both addresses and, for IPv4, the header checksum. Returns what the checksum field's own change adds to
     /// a sum over the header.
@@ -137,6 +150,22 @@ impl IpVersion for V4 {
     }
 
     #[inline(always)]
+    fn datagram_length<P: Packet>(pkt: &P, l3: usize) -> Option<u32> {
+        let ip = pkt.bytes::<4>(l3)?;
+        Some(u32::try_from(l3).ok()? + u32::from(u16::from_be(word(ip[2], ip[3]))))
+    }
+
+    #[inline(always)]
+    fn turn_around<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<Self>, length: usize) -> Option<()> {
+        answer::turn_around_v4(pkt, l3, headers, length)
+    }
+
+    #[inline(always)]
+    fn store_unreachable<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<Self>) -> Option<()> {
+        answer::store_unreachable_v4(pkt, l3, headers)
+    }
+
+    #[inline(always)]
     fn quoted<P: Packet>(pkt: &P, l3: usize) -> Option<(Self, Self, u8, usize)> {
         let ip = pkt.bytes::<20>(l3)?;
         let ihl = usize::from(ip[0] & 0x0f) * 4;
@@ -153,11 +182,16 @@ impl IpVersion for V4 {
     }
 
     #[inline(always)]
+    fn store_pair<P: Store>(pkt: &mut P, l3: usize, src: Self, dst: Self) -> Option<()> {
+        let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (src.octets(), dst.octets());
+        pkt.store(l3 + 12, [s0, s1, s2, s3, d0, d1, d2, d3])
+    }
+
+    #[inline(always)]
     fn store_addresses<P: Store>(pkt: &mut P, l3: usize, src: Self, dst: Self, delta: u16) -> Option<u16> {
         let &[a, b] = pkt.bytes::<2>(l3 + 10)?;
         let (old, new) = (word(a, b), checksum::update(word(a, b), delta));
-        let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (src.octets(), dst.octets());
-        pkt.store(l3 + 12, [s0, s1, s2, s3, d0, d1, d2, d3])?;
+        Self::store_pair(pkt, l3, src, dst)?;
         pkt.store(l3 + 10, new.to_ne_bytes())?;
         Some(checksum::delta(u64::from(old), u64::from(new)))
     }
@@ -241,6 +275,22 @@ impl IpVersion for V6 {
     }
 
     #[inline(always)]
+    fn datagram_length<P: Packet>(pkt: &P, l3: usize) -> Option<u32> {
+        let ip = pkt.bytes::<6>(l3)?;
+        Some(u32::try_from(l3).ok()? + 40 + u32::from(u16::from_be(word(ip[4], ip[5]))))
+    }
+
+    #[inline(always)]
+    fn turn_around<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<Self>, length: usize) -> Option<()> {
+        answer::turn_around_v6(pkt, l3, headers, length)
+    }
+
+    #[inline(always)]
+    fn store_unreachable<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<Self>) -> Option<()> {
+        answer::store_unreachable_v6(pkt, l3, headers)
+    }
+
+    #[inline(always)]
     fn quoted<P: Packet>(pkt: &P, l3: usize) -> Option<(Self, Self, u8, usize)> {
         let ip = pkt.bytes::<40>(l3)?;
         if ip[0] >> 4 != 6 {
@@ -256,9 +306,14 @@ impl IpVersion for V6 {
     }
 
     #[inline(always)]
-    fn store_addresses<P: Store>(pkt: &mut P, l3: usize, src: Self, dst: Self, _delta: u16) -> Option<u16> {
+    fn store_pair<P: Store>(pkt: &mut P, l3: usize, src: Self, dst: Self) -> Option<()> {
         pkt.store(l3 + 8, src.octets())?;
-        pkt.store(l3 + 24, dst.octets())?;
+        pkt.store(l3 + 24, dst.octets())
+    }
+
+    #[inline(always)]
+    fn store_addresses<P: Store>(pkt: &mut P, l3: usize, src: Self, dst: Self, _delta: u16) -> Option<u16> {
+        Self::store_pair(pkt, l3, src, dst)?;
         Some(0)
     }
 }

@@ -1,52 +1,100 @@
-//! The answer to a connection that is refused: TCP RST (RFC 9293 section 3.10.7.1). Refusing UDP by ICMP needs the
-//! offending packet itself and is put together where the packet is.
+//! The answer to a packet that is refused: TCP RST (RFC 9293 section 3.10.7.1), or ICMP port unreachable for UDP
+//! (RFC 792, RFC 4443 section 3.1). The offending packet becomes its own answer; the caller has resized it and sends
+//! it back to where it came from.
 
 use super::checksum;
-use super::packet::Packet;
-use super::parse::{Headers, tcp_flag};
-use crate::abi::{Address, proto};
+use super::packet::Store;
+use super::parse::{Headers, IpVersion, tcp_flag};
+use crate::abi::proto;
 
-/// A TCP header without options, to be sent back to where the packet came from. Its checksum field is 0xffff, the
-/// negative zero of one's complement arithmetic: adding [`RstHeader::pseudo_sum`] and [`RstHeader::header_sum`] to it
-/// completes it, also where the device fills in the header's part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RstHeader {
-    /// The header's bytes.
-    pub bytes: [u8; 20],
-    /// Folded sum of the pseudo-header.
-    pub pseudo_sum: u16,
-    /// Folded sum of the header with a zero checksum field.
-    pub header_sum: u16,
+/// Length of a TCP header without options.
+const TCP: usize = 20;
+/// Bytes of the offending datagram's transport header that an ICMP error quotes.
+const QUOTED: usize = 8;
+/// Hop limit of answers.
+pub(super) const HOPS: u8 = 64;
+
+/// Length to cut a TCP segment to before [`rst`].
+#[inline(always)]
+pub fn rst_length<A>(headers: &Headers<A>) -> usize {
+    usize::from(headers.l4) + TCP
 }
 
-/// Builds the RST that refuses this TCP segment. `segment_len` is the length of the segment's payload.
+/// Length to cut a UDP datagram to before room is made for [`unreachable`].
 #[inline(always)]
-#[allow(clippy::as_conversions, reason = "sizes below 64 KiB and the split of words into bytes")]
-#[allow(clippy::cast_possible_truncation, reason = "sizes below 64 KiB")]
-pub fn rst<A: Address, P: Packet>(pkt: &P, headers: &Headers<A>, segment_len: u32) -> Option<RstHeader> {
-    let tcp = pkt.bytes::<20>(usize::from(headers.l4))?;
+pub fn unreachable_length<A>(headers: &Headers<A>) -> usize {
+    usize::from(headers.l4) + QUOTED
+}
+
+/// Room to make behind the Ethernet header for [`unreachable`]; `None` where the datagram has IP options or extension
+/// headers, which are not answered.
+#[inline(always)]
+pub fn unreachable_room<A: IpVersion>(l3: usize, headers: &Headers<A>) -> Option<usize> {
+    (usize::from(headers.l4) == l3 + A::HEADER).then_some(A::HEADER + 8)
+}
+
+/// What has to be known of a TCP segment before it is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Sequence number of the answer.
+    pub seq: [u8; 4],
+    /// Acknowledgement number of the answer.
+    pub ack: [u8; 4],
+    /// Flags of the answer.
+    pub flags: u8,
+}
+
+/// Reads what a RST has to answer.
+#[inline(always)]
+pub fn refused<A: IpVersion, P: Store>(pkt: &P, l3: usize, headers: &Headers<A>) -> Option<Refused> {
+    let l4 = usize::from(headers.l4);
+    let tcp = pkt.bytes::<20>(l4)?;
+    if headers.tcp_flags & tcp_flag::ACK != 0 {
+        return Some(Refused { seq: [tcp[8], tcp[9], tcp[10], tcp[11]], ack: [0; 4], flags: tcp_flag::RST });
+    }
     let seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-    let ack = [tcp[8], tcp[9], tcp[10], tcp[11]];
-    let (dport, sport) = ([tcp[2], tcp[3]], [tcp[0], tcp[1]]);
-    let (seq_out, ack_out, flags) = if headers.tcp_flags & tcp_flag::ACK != 0 {
-        (ack, [0; 4], tcp_flag::RST)
-    } else {
-        let syn = u32::from(headers.tcp_flags & tcp_flag::SYN != 0);
-        let fin = u32::from(headers.tcp_flags & tcp_flag::FIN != 0);
-        let next = seq.wrapping_add(segment_len).wrapping_add(syn).wrapping_add(fin);
-        ([0; 4], next.to_be_bytes(), tcp_flag::RST | tcp_flag::ACK)
-    };
+    let header = u32::from(tcp[12] >> 4) * 4;
+    let payload = A::datagram_length(pkt, l3)?.saturating_sub(u32::from(headers.l4)).saturating_sub(header);
+    let syn = u32::from(headers.tcp_flags & tcp_flag::SYN != 0);
+    let fin = u32::from(headers.tcp_flags & tcp_flag::FIN != 0);
+    let next = seq.wrapping_add(payload).wrapping_add(syn).wrapping_add(fin);
+    Some(Refused { seq: [0; 4], ack: next.to_be_bytes(), flags: tcp_flag::RST | tcp_flag::ACK })
+}
+
+#[inline(always)]
+fn swap_macs<P: Store>(pkt: &mut P) -> Option<()> {
+    let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = pkt.bytes::<12>(0)?;
+    pkt.store(0, [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5])
+}
+
+/// Turns a segment, already cut to [`rst_length`], into the RST that answers it.
+#[inline(always)]
+pub fn rst<A: IpVersion, P: Store>(pkt: &mut P, l3: usize, headers: &Headers<A>, refused: Refused) -> Option<()> {
+    let l4 = usize::from(headers.l4);
+    let Refused { seq, ack, flags } = refused;
+    let [s0, s1] = headers.key.dport.0.to_ne_bytes();
+    let [d0, d1] = headers.key.sport.0.to_ne_bytes();
+    let header = [
+        s0, s1, d0, d1, seq[0], seq[1], seq[2], seq[3], ack[0], ack[1], ack[2], ack[3], 0x50, flags, 0, 0, 0xff, 0xff,
+        0, 0,
+    ];
     let word = |b: [u8; 4]| u64::from(u32::from_ne_bytes(b));
-    let header_sum = checksum::fold(
-        word([dport[0], dport[1], sport[0], sport[1]]) + word(seq_out) + word(ack_out) + word([0x50, flags, 0, 0]),
-    );
-    let pseudo_sum = checksum::fold(headers.key.src.sum() + headers.key.dst.sum() + word([0, proto::TCP, 0, 20]));
-    Some(RstHeader {
-        bytes: [
-            dport[0], dport[1], sport[0], sport[1], seq_out[0], seq_out[1], seq_out[2], seq_out[3], ack_out[0],
-            ack_out[1], ack_out[2], ack_out[3], 0x50, flags, 0, 0, 0xff, 0xff, 0, 0,
-        ],
-        pseudo_sum,
-        header_sum,
-    })
+    let own = word([s0, s1, d0, d1]) + word(seq) + word(ack) + word([0x50, flags, 0, 0]);
+    let pseudo = headers.key.src.sum() + headers.key.dst.sum() + word([0, proto::TCP, 0, 20]);
+    if l3 != 0 {
+        swap_macs(pkt)?;
+    }
+    A::turn_around(pkt, l3, headers, l4 - l3 + TCP)?;
+    pkt.store(l4, header)?;
+    pkt.complete_checksum(l4 + 16, checksum::fold(pseudo), checksum::fold(own))
+}
+
+/// Turns a datagram, already cut to [`unreachable_length`] and with [`unreachable_room`] made behind its Ethernet
+/// header, into the ICMP error that answers it.
+#[inline(always)]
+pub fn unreachable<A: IpVersion, P: Store>(pkt: &mut P, l3: usize, headers: &Headers<A>) -> Option<()> {
+    if l3 != 0 {
+        swap_macs(pkt)?;
+    }
+    A::store_unreachable(pkt, l3, headers)
 }

@@ -1,8 +1,5 @@
 //! What the data path decides about a packet.
 
-use super::icmp::IcmpRewrite;
-use crate::abi::{Counter, FlowValue};
-
 /// Outcome of the first look-up.
 #[derive(Clone, Copy, Debug)]
 pub enum Fast<F> {
@@ -10,21 +7,21 @@ pub enum Fast<F> {
     Hit(F),
     /// Nothing of ours.
     Pass,
-    /// Needs the slow path.
+    /// Not in the flow table: needs the slow path.
+    Miss,
+    /// Needs the slow path, whatever the flow table holds.
     Slow,
 }
 
-/// Outcome of the slow path.
+/// Outcome of the slow path. Reasons are counted already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict<A> {
+pub enum Verdict {
     /// Leave the packet as it is.
     Pass,
-    /// Rewrite and forward as this value says.
-    Forward(FlowValue<A>),
-    /// Rewrite an ICMP error, outside and inside.
-    Icmp(IcmpRewrite<A>),
-    /// Answer with RST (TCP) or port unreachable (UDP); counted already.
+    /// Rewrite and forward as the scratch memory's `forward` says.
+    Forward,
+    /// Answer with RST (TCP) or port unreachable (UDP).
     Reject,
-    /// Drop; counted already.
-    Drop(Counter),
+    /// Drop.
+    Drop,
 }

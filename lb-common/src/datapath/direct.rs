@@ -1,0 +1,90 @@
+//! Direct connections to a Pod that reuse the tuple of a translated flow: their replies must not be translated.
+
+use super::create::lend;
+use super::egress::forward_key;
+use super::env::Env;
+use super::parse::{Headers, tcp_flag};
+use super::scratch::Scratch;
+use super::verdict::Verdict;
+use crate::abi::{Address, Counter, FlowValue, flow_action, flow_kind, flow_state, proto};
+
+/// Whether an established reverse entry's connection is over: closed from either side.
+#[inline(never)]
+pub(super) fn ended<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, protocol: u8) -> bool {
+    if protocol != proto::TCP {
+        return false;
+    }
+    let closed = flow_state::FIN | flow_state::RST;
+    if reverse.state & closed != 0 {
+        return true;
+    }
+    env.flow(&forward_key(reverse, protocol)).is_none_or(|forward| forward.state & closed != 0)
+}
+
+/// A packet that goes straight to a Pod and has the tuple of a translated flow: its replies would be taken for that
+/// flow's. The direct connection gets another source port; if the translated flow is over, that is forgotten instead.
+#[inline(never)]
+pub(super) fn collision<A: Address, E: Env<A>>(
+    env: &E,
+    headers: &Headers<A>,
+    flow: E::Flow,
+    scratch: &mut Scratch<A>,
+) -> Verdict {
+    let key = &headers.key;
+    if let Some(direct) = env.embryo(key)
+        && direct.kind == flow_kind::DIRECT
+    {
+        env.touch(direct);
+        scratch.forward = *direct;
+        return Verdict::Forward;
+    }
+    let syn = headers.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
+    if ended(env, &flow, key.proto) {
+        if syn {
+            env.remove_flow(&forward_key(&flow, key.proto));
+            env.remove_flow(key);
+        }
+        return Verdict::Pass;
+    }
+    if key.proto == proto::TCP && !syn {
+        // It began before the translated flow: too late to give it another port.
+        return Verdict::Pass;
+    }
+    remap(env, headers, flow.ifindex, scratch)
+}
+
+#[inline(never)]
+fn remap<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, ifindex: u32, scratch: &mut Scratch<A>) -> Verdict {
+    let key = &headers.key;
+    scratch.forward = FlowValue {
+        src: key.src,
+        dst: key.dst,
+        sport: key.sport,
+        dport: key.dport,
+        kind: flow_kind::DIRECT,
+        action: flow_action::STACK,
+        seen: env.ticks(),
+        ifindex,
+        addr_delta: UNCHANGED,
+        ..FlowValue::default()
+    };
+    scratch.reverse = scratch.forward;
+    scratch.reverse.src = key.dst;
+    scratch.reverse.dst = key.src;
+    scratch.reverse.sport = key.dport;
+    scratch.reverse.dport = key.sport;
+    scratch.reverse.kind = flow_kind::REVERSE;
+    if let Err(counter) = lend(env, scratch, key.proto) {
+        env.count(counter);
+        return Verdict::Drop;
+    }
+    if !env.insert_embryo(key, &scratch.forward, false) {
+        env.count(Counter::DropFlowInsert);
+        return Verdict::Drop;
+    }
+    env.count(Counter::DirectRemapped);
+    Verdict::Forward
+}
+
+/// A checksum delta of no change.
+const UNCHANGED: u16 = 0xffff;

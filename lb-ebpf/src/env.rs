@@ -1,0 +1,188 @@
+//! `lb_common::datapath::Env` by maps and helpers.
+
+use core::ops::Deref;
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns};
+use aya_ebpf::maps::lpm_trie::Key;
+use core::ffi::c_void;
+use lb_common::abi::{
+    AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
+    FrontendKey, FrontendValue, SourceRangeKey,
+};
+use lb_common::datapath::{Env, Route};
+
+use crate::maps::{self, FamilyMaps};
+use crate::route::{RouteLookup, lookup_route};
+
+/// The node around a packet.
+pub(crate) struct Kernel {
+    /// The program's context.
+    pub(crate) ctx: *mut c_void,
+    /// Device at which the packet is.
+    pub(crate) ifindex: u32,
+}
+
+/// An entry of a flow table, in map memory.
+pub(crate) struct FlowPtr<A>(*mut FlowValue<A>);
+
+impl<A> Clone for FlowPtr<A> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A> Copy for FlowPtr<A> {}
+
+impl<A> Deref for FlowPtr<A> {
+    type Target = FlowValue<A>;
+
+    #[inline(always)]
+    fn deref(&self) -> &FlowValue<A> {
+        // SAFETY: the pointer came from a successful look-up in this program run. LRU memory may be given to another
+        // flow meanwhile (RCU keeps it mapped): the worst case is one packet misdirected as the table overflows.
+        unsafe { &*self.0 }
+    }
+}
+
+impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
+    type Flow = FlowPtr<A>;
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey<A>) -> Option<FlowPtr<A>> {
+        A::flows().get_ptr_mut(key).map(FlowPtr)
+    }
+
+    #[inline(always)]
+    fn embryo(&self, key: &FlowKey<A>) -> Option<FlowPtr<A>> {
+        A::embryos().get_ptr_mut(key).map(FlowPtr)
+    }
+
+    #[inline(always)]
+    fn note(&self, flow: FlowPtr<A>, state: u16) {
+        if flow.state & state != state {
+            // SAFETY: in-place write to map memory; bits are only added, so a lost race costs one bit until the next
+            // packet of that kind.
+            unsafe { (*flow.0).state |= state };
+        }
+    }
+
+    #[inline(always)]
+    fn touch(&self, flow: FlowPtr<A>) {
+        let now = Env::<A>::ticks(self) & !0xff;
+        // Written once in 256 ticks, so that a flow's cache line stays clean.
+        if flow.seen != now {
+            // SAFETY: in-place write of one aligned word to map memory.
+            unsafe { (*flow.0).seen = now };
+        }
+    }
+
+    #[inline(always)]
+    fn insert_flow(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
+        A::flows().insert(key, value, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn insert_embryo(&self, key: &FlowKey<A>, value: &FlowValue<A>, fresh: bool) -> bool {
+        let flags = if fresh { BPF_NOEXIST } else { BPF_ANY };
+        A::embryos().insert(key, value, u64::from(flags)).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &FlowKey<A>) {
+        // Already gone is as good.
+        let _gone = A::flows().remove(key);
+    }
+
+    #[inline(always)]
+    fn remove_embryo(&self, key: &FlowKey<A>) {
+        let _gone = A::embryos().remove(key);
+    }
+
+    #[inline(always)]
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue> {
+        // SAFETY: frontends are replaced whole (RCU), never written in place.
+        unsafe { A::frontends().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> u32 {
+        A::slots().get(index).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: u32) -> Option<BackendValue<A>> {
+        A::backends().get(id).copied()
+    }
+
+    #[inline(always)]
+    fn generation(&self, id: u32) -> u32 {
+        A::backends().get(id).map_or(0, |backend| backend.generation)
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey<A>) -> Option<AffinityValue> {
+        // SAFETY: a torn read gives a backend and generation that do not match, and a fresh choice.
+        unsafe { A::affinity().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_affinity(&self, key: &AffinityKey<A>, value: &AffinityValue) {
+        // A refused write costs this client its affinity, not its connection.
+        let _refused = A::affinity().insert(key, value, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn in_source_range(&self, key: &SourceRangeKey<A>) -> bool {
+        let bits = 32 + 32 * A::WORDS as u32;
+        A::ranges().get(Key::new(bits, *key)).is_some()
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue> {
+        // SAFETY: one aligned word, written whole.
+        unsafe { A::fragments().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue) {
+        // A refused write costs the datagram's later fragments.
+        let _refused = A::fragments().insert(key, value, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn config(&self) -> &FamilyConfig<A> {
+        A::config().get(0).unwrap_or(A::no_config())
+    }
+
+    #[inline(always)]
+    fn route(&self, dst: A) -> Option<Route<A>> {
+        let route = lookup_route(self.ctx, self.ifindex, dst)?;
+        let source = maps::device(route.ifindex).map_or(A::ZERO, A::of_device);
+        Some(Route { ifindex: route.ifindex, source })
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: the helper has no arguments and no preconditions.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // SAFETY: the helper has no arguments and no preconditions.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn ticks(&self) -> u32 {
+        // SAFETY: the helper has no arguments and no preconditions; the verifier makes it one load.
+        unsafe { bpf_jiffies64() as u32 }
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        maps::count(counter);
+    }
+}

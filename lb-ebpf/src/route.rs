@@ -1,0 +1,73 @@
+//! Route look-ups (`bpf_fib_lookup`), for packets that leave by redirect.
+
+use core::ffi::c_void;
+use core::mem::{size_of, zeroed};
+
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
+};
+use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
+use lb_common::abi::{Address, V4, V6};
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// How to fill in an address family's part of a look-up.
+pub(crate) trait RouteLookup: Address {
+    /// Writes family and destination.
+    fn fill(params: &mut bpf_fib_lookup, dst: Self);
+}
+
+impl RouteLookup for V4 {
+    #[inline(always)]
+    fn fill(params: &mut bpf_fib_lookup, dst: Self) {
+        params.family = AF_INET;
+        params.__bindgen_anon_4.ipv4_dst = dst.0;
+    }
+}
+
+impl RouteLookup for V6 {
+    #[inline(always)]
+    fn fill(params: &mut bpf_fib_lookup, dst: Self) {
+        params.family = AF_INET6;
+        params.__bindgen_anon_4.ipv6_dst = dst.0;
+    }
+}
+
+/// Where a packet would go next.
+pub(crate) struct NextHop {
+    /// Egress device.
+    pub(crate) ifindex: u32,
+    /// Whether the neighbour's address is known, and so the two addresses below.
+    pub(crate) resolved: bool,
+    /// Whether the packet is larger than the path's MTU.
+    pub(crate) too_big: bool,
+    /// Ethernet destination.
+    pub(crate) dmac: [u8; 6],
+    /// Ethernet source.
+    pub(crate) smac: [u8; 6],
+}
+
+/// Asks the kernel's routing table for the way to `dst`, as for a packet that came in by `ifindex`.
+#[inline(always)]
+pub(crate) fn lookup_route<A: RouteLookup>(ctx: *mut c_void, ifindex: u32, dst: A) -> Option<NextHop> {
+    // SAFETY: a C struct of integers and unions of integers; all zeroes is valid.
+    let mut params: bpf_fib_lookup = unsafe { zeroed() };
+    params.ifindex = ifindex;
+    A::fill(&mut params, dst);
+    // SAFETY: the context is the program's own, the struct is initialized and its size is passed along.
+    let ret = unsafe { fib_lookup(ctx, &raw mut params, size_of::<bpf_fib_lookup>() as i32, 0) };
+    let known = ret == i64::from(BPF_FIB_LKUP_RET_SUCCESS)
+        || ret == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
+        || ret == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED);
+    if !known {
+        return None;
+    }
+    Some(NextHop {
+        ifindex: params.ifindex,
+        resolved: ret == i64::from(BPF_FIB_LKUP_RET_SUCCESS),
+        too_big: ret == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED),
+        dmac: params.dmac,
+        smac: params.smac,
+    })
+}

@@ -1,0 +1,280 @@
+//! TC on Pods' interfaces and on uplinks.
+
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail};
+use lb_common::abi::{Counter, FlowValue, V4, V6, flow_action, flow_kind, proto};
+use lb_common::datapath::{
+    Fast, Fragment, Headers, IpVersion, Packet, Parsed, Store, Verdict, egress, egress_slow, icmp_egress, icmp_ingress,
+    ingress, ingress_slow, later_fragment, parse, record_fragment, refused, rst, rst_length, unreachable,
+    unreachable_length, unreachable_room,
+};
+
+use crate::env::Kernel;
+use crate::maps::{self, FamilyMaps};
+use crate::route::{RouteLookup, lookup_route};
+use crate::tc_packet::SkbPacket;
+use crate::xdp::TRANSLATED;
+
+/// Length of an Ethernet header: where the network header begins.
+const L3: usize = 14;
+/// `BPF_ADJ_ROOM_MAC`: room is made behind the Ethernet header.
+const ADJ_ROOM_MAC: u32 = 1;
+/// How much of a packet that is spread over pages is made readable when its headers are not.
+const PULL: u32 = 192;
+
+/// Where a program is attached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// From a Pod.
+    PodIngress,
+    /// To a Pod.
+    PodEgress,
+    /// From outside.
+    UplinkIngress,
+    /// To the outside.
+    UplinkEgress,
+}
+
+impl Hook {
+    #[inline(always)]
+    const fn is_ingress(self) -> bool {
+        matches!(self, Self::PodIngress | Self::UplinkIngress)
+    }
+
+    #[inline(always)]
+    const fn is_uplink(self) -> bool {
+        matches!(self, Self::UplinkIngress | Self::UplinkEgress)
+    }
+}
+
+/// Runs the data path on an skb. `TC_ACT_UNSPEC` lets the programs behind ours see the packet.
+#[inline(always)]
+pub(crate) fn run(ctx: *mut __sk_buff, hook: Hook) -> i32 {
+    crate::maps::keep();
+    if hook == Hook::UplinkIngress && translated(ctx) {
+        return TC_ACT_UNSPEC;
+    }
+    // SAFETY: the context is valid for the whole program.
+    let protocol = unsafe { (*ctx).protocol } as u16;
+    if protocol == V4::ETHERTYPE {
+        family::<V4>(ctx, hook)
+    } else if protocol == V6::ETHERTYPE {
+        family::<V6>(ctx, hook)
+    } else {
+        TC_ACT_UNSPEC
+    }
+}
+
+/// Whether XDP has seen to this packet.
+#[inline(always)]
+fn translated(ctx: *mut __sk_buff) -> bool {
+    // SAFETY: the context is valid for the whole program.
+    let (meta, data) = unsafe { ((*ctx).data_meta as usize, (*ctx).data as usize) };
+    // SAFETY: the comparison before it shows four bytes of metadata.
+    meta + 4 <= data && unsafe { *(meta as *const u32) } == TRANSLATED
+}
+
+#[inline(always)]
+fn kernel(ctx: *mut __sk_buff) -> Kernel {
+    // SAFETY: the context is valid for the whole program.
+    Kernel { ctx: ctx.cast(), ifindex: unsafe { (*ctx).ifindex } }
+}
+
+#[inline(always)]
+fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook) -> i32 {
+    let pkt = SkbPacket(ctx);
+    let mut parsed = parse::<A, _>(&pkt, L3);
+    if matches!(parsed, Parsed::Other) && pkt.pull(PULL) {
+        parsed = parse::<A, _>(&pkt, L3);
+    }
+    match parsed {
+        Parsed::Flow(headers) if headers.fragment == Fragment::None => whole(ctx, hook, &headers),
+        Parsed::Flow(mut headers) => fragment(ctx, hook, &mut headers),
+        Parsed::Icmp(headers) => icmp(ctx, hook, &headers),
+        Parsed::Other => TC_ACT_UNSPEC,
+    }
+}
+
+#[inline(always)]
+fn whole<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook, headers: &Headers<A>) -> i32 {
+    let env = kernel(ctx);
+    let first = if hook.is_ingress() { ingress(&env, headers) } else { egress(&env, headers) };
+    match first {
+        Fast::Hit(flow) => forward(ctx, hook, headers, &flow),
+        Fast::Pass => TC_ACT_UNSPEC,
+        Fast::Miss => slow(ctx, hook, headers, true),
+        Fast::Slow => slow(ctx, hook, headers, false),
+    }
+}
+
+#[inline(never)]
+fn fragment<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook, headers: &mut Headers<A>) -> i32 {
+    let env = kernel(ctx);
+    if headers.fragment == Fragment::Later {
+        if !later_fragment(&env, headers) {
+            return TC_ACT_UNSPEC;
+        }
+    } else {
+        record_fragment(&env, headers);
+    }
+    whole(ctx, hook, headers)
+}
+
+#[inline(never)]
+fn slow<A: FamilyMaps + RouteLookup + IpVersion>(
+    ctx: *mut __sk_buff,
+    hook: Hook,
+    headers: &Headers<A>,
+    missed: bool,
+) -> i32 {
+    let env = kernel(ctx);
+    let Some(scratch) = maps::scratch::<A>() else { return TC_ACT_UNSPEC };
+    scratch.ifindex = env.ifindex;
+    scratch.uplink = u32::from(hook.is_uplink());
+    scratch.missed = u32::from(missed);
+    let verdict =
+        if hook.is_ingress() { ingress_slow(&env, headers, scratch) } else { egress_slow(&env, headers, scratch) };
+    match verdict {
+        Verdict::Pass => TC_ACT_UNSPEC,
+        Verdict::Forward => forward(ctx, hook, headers, &scratch.forward),
+        Verdict::Reject if headers.fragment != Fragment::Later => reject(ctx, headers),
+        Verdict::Reject | Verdict::Drop => TC_ACT_SHOT,
+    }
+}
+
+#[inline(always)]
+fn dropped(counter: Counter) -> i32 {
+    maps::count(counter);
+    TC_ACT_SHOT
+}
+
+#[inline(always)]
+fn forward<A: FamilyMaps + RouteLookup + IpVersion>(
+    ctx: *mut __sk_buff,
+    hook: Hook,
+    headers: &Headers<A>,
+    value: &FlowValue<A>,
+) -> i32 {
+    if hook.is_ingress() && value.action != flow_action::STACK {
+        return leave(ctx, headers, value);
+    }
+    if SkbPacket(ctx).rewrite(L3, headers, value, false).is_none() {
+        return dropped(Counter::DropRewrite);
+    }
+    if hook == Hook::UplinkEgress && value.ifindex != kernel(ctx).ifindex {
+        return back(value.ifindex);
+    }
+    TC_ACT_UNSPEC
+}
+
+/// A reply leaves by the uplink on which its request came.
+#[inline(always)]
+fn back(ifindex: u32) -> i32 {
+    // SAFETY: no parameters are passed: null and zero.
+    unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+}
+
+/// Packets that the stack would refuse: out by redirect.
+#[inline(never)]
+fn leave<A: FamilyMaps + RouteLookup + IpVersion>(
+    ctx: *mut __sk_buff,
+    headers: &Headers<A>,
+    value: &FlowValue<A>,
+) -> i32 {
+    if headers.ttl <= 1 {
+        return dropped(Counter::DropTtl);
+    }
+    let Some(target) = target(ctx, value.action, value.kind, value.ifindex, value.dst) else {
+        return dropped(Counter::DropNoRoute);
+    };
+    if SkbPacket(ctx).rewrite(L3, headers, value, true).is_none() {
+        return dropped(Counter::DropRewrite);
+    }
+    depart(ctx, value.action, target)
+}
+
+/// The device by which a packet leaves.
+#[inline(always)]
+fn target<A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, action: u8, kind: u8, ifindex: u32, dst: A) -> Option<u32> {
+    let env = kernel(ctx);
+    if action == flow_action::HAIRPIN {
+        return Some(env.ifindex);
+    }
+    if kind == flow_kind::REVERSE_SNAT {
+        return Some(ifindex);
+    }
+    lookup_route(env.ctx, env.ifindex, dst).map(|hop| hop.ifindex)
+}
+
+#[inline(always)]
+fn depart(ctx: *mut __sk_buff, action: u8, ifindex: u32) -> i32 {
+    if action != flow_action::HAIRPIN {
+        return back(ifindex);
+    }
+    let mut pkt = SkbPacket(ctx);
+    let Some(&[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]) = pkt.bytes::<12>(0) else {
+        return dropped(Counter::DropRewrite);
+    };
+    if pkt.store(0, [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5]).is_none() {
+        return dropped(Counter::DropRewrite);
+    }
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_redirect(ifindex, 0) as i32 }
+}
+
+#[inline(never)]
+fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook, headers: &Headers<A>) -> i32 {
+    let env = kernel(ctx);
+    let mut pkt = SkbPacket(ctx);
+    pkt.pull(PULL);
+    let change = if hook.is_ingress() { icmp_ingress(&env, &pkt, headers) } else { icmp_egress(&env, &pkt, headers) };
+    let Some(change) = change else { return TC_ACT_UNSPEC };
+    let out = if hook.is_ingress() && change.action != flow_action::STACK {
+        match target(ctx, change.action, flow_kind::FORWARD, change.ifindex, change.dst) {
+            Some(out) => out,
+            None => return dropped(Counter::DropNoRoute),
+        }
+    } else {
+        0
+    };
+    if change.write(&mut pkt, L3).is_none() {
+        return dropped(Counter::DropRewrite);
+    }
+    if out == 0 { TC_ACT_UNSPEC } else { depart(ctx, change.action, out) }
+}
+
+#[inline(never)]
+fn reject<A: IpVersion>(ctx: *mut __sk_buff, headers: &Headers<A>) -> i32 {
+    match answer(ctx, headers) {
+        // SAFETY: a helper without pointers.
+        Some(ifindex) => unsafe { bpf_redirect(ifindex, 0) as i32 },
+        None => TC_ACT_SHOT,
+    }
+}
+
+#[inline(always)]
+fn cut(ctx: *mut __sk_buff, length: usize) -> Option<()> {
+    // SAFETY: the context is the program's own; packet pointers are read afresh after this.
+    if unsafe { bpf_skb_change_tail(ctx, length as u32, 0) } == 0 { Some(()) } else { None }
+}
+
+#[inline(always)]
+fn answer<A: IpVersion>(ctx: *mut __sk_buff, headers: &Headers<A>) -> Option<u32> {
+    let mut pkt = SkbPacket(ctx);
+    let ifindex = kernel(ctx).ifindex;
+    if headers.key.proto == proto::TCP {
+        let about = refused(&pkt, L3, headers)?;
+        cut(ctx, rst_length(headers))?;
+        rst(&mut pkt, L3, headers, about)?;
+        return Some(ifindex);
+    }
+    let room = unreachable_room(L3, headers)?;
+    cut(ctx, unreachable_length(headers))?;
+    // SAFETY: the context is the program's own; packet pointers are read afresh after this.
+    if unsafe { bpf_skb_adjust_room(ctx, room as i32, ADJ_ROOM_MAC, 0) } != 0 {
+        return None;
+    }
+    pkt.pull(PULL);
+    unreachable(&mut pkt, L3, headers)?;
+    Some(ifindex)
+}

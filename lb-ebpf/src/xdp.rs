@@ -1,0 +1,239 @@
+//! XDP on uplinks. What XDP cannot do (a device it cannot redirect into, an unknown neighbour) it leaves untouched to
+//! the TC program behind it.
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
+use lb_common::abi::{Counter, FlowValue, V4, V6, device_flag, flow_action, flow_kind, proto};
+use lb_common::datapath::{
+    Fast, Fragment, Headers, IpVersion, Packet, PacketMut, Parsed, Store, Verdict, decrement_ttl, icmp_ingress,
+    ingress, ingress_slow, later_fragment, parse, record_fragment, refused, rewrite, rst, rst_length, unreachable,
+    unreachable_length, unreachable_room,
+};
+
+use crate::env::Kernel;
+use crate::maps::{self, FamilyMaps};
+use crate::route::{NextHop, RouteLookup, lookup_route};
+use crate::xdp_packet::XdpPacket;
+
+/// Length of an Ethernet header: where the network header begins.
+const L3: usize = 14;
+
+/// Metadata in front of a packet that XDP has translated and passed up: TC leaves it alone.
+pub(crate) const TRANSLATED: u32 = 0x534c_5543;
+
+/// Runs the data path on a frame.
+#[inline(always)]
+pub(crate) fn run(ctx: *mut xdp_md) -> u32 {
+    let pkt = XdpPacket(ctx);
+    let Some(&[a, b]) = pkt.bytes::<2>(12) else { return XDP_PASS };
+    match u16::from_ne_bytes([a, b]) {
+        V4::ETHERTYPE => family::<V4>(ctx),
+        V6::ETHERTYPE => family::<V6>(ctx),
+        _ => XDP_PASS,
+    }
+}
+
+#[inline(always)]
+fn kernel(ctx: *mut xdp_md) -> Kernel {
+    // SAFETY: the context is valid for the whole program.
+    Kernel { ctx: ctx.cast(), ifindex: unsafe { (*ctx).ingress_ifindex } }
+}
+
+#[inline(always)]
+fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md) -> u32 {
+    let env = kernel(ctx);
+    match parse::<A, _>(&XdpPacket(ctx), L3) {
+        Parsed::Flow(headers) if headers.fragment == Fragment::None => match ingress(&env, &headers) {
+            Fast::Hit(flow) if flow.action == flow_action::STACK => to_stack(ctx, &headers, &flow),
+            Fast::Hit(flow) => by_route(ctx, &headers, &flow),
+            Fast::Pass => XDP_PASS,
+            Fast::Miss => slow(ctx, &headers, true),
+            Fast::Slow => slow(ctx, &headers, false),
+        },
+        Parsed::Flow(mut headers) => fragment(ctx, &mut headers),
+        Parsed::Icmp(headers) => icmp(ctx, &headers),
+        Parsed::Other => XDP_PASS,
+    }
+}
+
+#[inline(never)]
+fn fragment<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &mut Headers<A>) -> u32 {
+    let env = kernel(ctx);
+    if headers.fragment == Fragment::Later {
+        if !later_fragment(&env, headers) {
+            return XDP_PASS;
+        }
+    } else {
+        record_fragment(&env, headers);
+    }
+    match ingress(&env, headers) {
+        Fast::Hit(flow) => forward(ctx, headers, &flow),
+        Fast::Pass => XDP_PASS,
+        Fast::Miss => slow(ctx, headers, true),
+        Fast::Slow => slow(ctx, headers, false),
+    }
+}
+
+#[inline(never)]
+fn slow<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, missed: bool) -> u32 {
+    let env = kernel(ctx);
+    let Some(scratch) = maps::scratch::<A>() else { return XDP_PASS };
+    scratch.ifindex = env.ifindex;
+    scratch.uplink = 1;
+    scratch.missed = u32::from(missed);
+    match ingress_slow(&env, headers, scratch) {
+        Verdict::Pass => XDP_PASS,
+        Verdict::Forward => forward(ctx, headers, &scratch.forward),
+        Verdict::Reject if headers.fragment != Fragment::Later => reject(ctx, headers),
+        Verdict::Reject | Verdict::Drop => XDP_DROP,
+    }
+}
+
+#[inline(always)]
+fn forward<A: FamilyMaps + RouteLookup + IpVersion>(
+    ctx: *mut xdp_md,
+    headers: &Headers<A>,
+    value: &FlowValue<A>,
+) -> u32 {
+    if value.action == flow_action::STACK { to_stack(ctx, headers, value) } else { by_route(ctx, headers, value) }
+}
+
+/// Marks the packet as translated. False: the driver has no room for metadata, TC has to do the work.
+#[inline(always)]
+fn mark(ctx: *mut xdp_md) -> bool {
+    // SAFETY: the context is the program's own; packet pointers are read afresh after this.
+    if unsafe { bpf_xdp_adjust_meta(ctx, -4) } != 0 {
+        return false;
+    }
+    // SAFETY: the context is valid for the whole program.
+    let (meta, data) = unsafe { ((*ctx).data_meta as usize, (*ctx).data as usize) };
+    if meta + 4 > data {
+        return false;
+    }
+    // SAFETY: the four bytes are inside the metadata area, which the kernel aligns to four.
+    unsafe { *(meta as *mut u32) = TRANSLATED };
+    true
+}
+
+#[inline(always)]
+fn to_stack<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, value: &FlowValue<A>) -> u32 {
+    if !mark(ctx) {
+        return XDP_PASS;
+    }
+    match rewrite(&mut XdpPacket(ctx), L3, headers, value) {
+        Some(()) => XDP_PASS,
+        None => dropped(Counter::DropRewrite),
+    }
+}
+
+#[inline(always)]
+fn dropped(counter: Counter) -> u32 {
+    maps::count(counter);
+    XDP_DROP
+}
+
+/// The next hop, if XDP can send there.
+#[inline(always)]
+fn next_hop<A: RouteLookup>(ctx: *mut xdp_md, dst: A, only: u32) -> Option<NextHop> {
+    let env = kernel(ctx);
+    let hop = lookup_route(env.ctx, env.ifindex, dst)?;
+    if !hop.resolved || (only != 0 && hop.ifindex != only) {
+        return None;
+    }
+    let reachable = hop.ifindex == env.ifindex
+        || maps::device(hop.ifindex).is_some_and(|device| device.flags & device_flag::XDP_TARGET != 0);
+    if reachable { Some(hop) } else { None }
+}
+
+#[inline(always)]
+fn send(ctx: *mut xdp_md, hop: &NextHop) -> u32 {
+    let (d, s) = (hop.dmac, hop.smac);
+    let macs = [d[0], d[1], d[2], d[3], d[4], d[5], s[0], s[1], s[2], s[3], s[4], s[5]];
+    if XdpPacket(ctx).store(0, macs).is_none() {
+        return dropped(Counter::DropRewrite);
+    }
+    if hop.ifindex == kernel(ctx).ifindex {
+        return XDP_TX;
+    }
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_redirect(hop.ifindex, 0) as u32 }
+}
+
+/// Packets whose source became the node's own, and replies to them.
+#[inline(always)]
+fn by_route<A: FamilyMaps + RouteLookup + IpVersion>(
+    ctx: *mut xdp_md,
+    headers: &Headers<A>,
+    value: &FlowValue<A>,
+) -> u32 {
+    let only = if value.kind == flow_kind::REVERSE_SNAT { value.ifindex } else { 0 };
+    let Some(hop) = next_hop(ctx, value.dst, only) else { return XDP_PASS };
+    let mut pkt = XdpPacket(ctx);
+    if !decrement_ttl::<A, _>(&mut pkt, L3) {
+        return dropped(Counter::DropTtl);
+    }
+    if rewrite(&mut pkt, L3, headers, value).is_none() {
+        return dropped(Counter::DropRewrite);
+    }
+    send(ctx, &hop)
+}
+
+#[inline(never)]
+fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> u32 {
+    let env = kernel(ctx);
+    let mut pkt = XdpPacket(ctx);
+    let Some(change) = icmp_ingress(&env, &pkt, headers) else { return XDP_PASS };
+    if change.action == flow_action::STACK {
+        if !mark(ctx) {
+            return XDP_PASS;
+        }
+        return match change.write(&mut pkt, L3) {
+            Some(()) => XDP_PASS,
+            None => dropped(Counter::DropRewrite),
+        };
+    }
+    let Some(hop) = next_hop(ctx, change.dst, 0) else { return XDP_PASS };
+    if !decrement_ttl::<A, _>(&mut pkt, L3) {
+        return dropped(Counter::DropTtl);
+    }
+    match change.write(&mut pkt, L3) {
+        Some(()) => send(ctx, &hop),
+        None => dropped(Counter::DropRewrite),
+    }
+}
+
+#[inline(never)]
+fn reject<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> u32 {
+    match answer(ctx, headers) {
+        Some(()) => XDP_TX,
+        None => XDP_DROP,
+    }
+}
+
+#[inline(always)]
+fn cut(ctx: *mut xdp_md, length: usize) -> Option<()> {
+    // SAFETY: the context is valid for the whole program.
+    let now = unsafe { (*ctx).data_end as usize - (*ctx).data as usize };
+    // SAFETY: the context is the program's own; packet pointers are read afresh after this.
+    if unsafe { bpf_xdp_adjust_tail(ctx, length as i32 - now as i32) } == 0 { Some(()) } else { None }
+}
+
+#[inline(always)]
+fn answer<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> Option<()> {
+    let mut pkt = XdpPacket(ctx);
+    if headers.key.proto == proto::TCP {
+        let about = refused(&pkt, L3, headers)?;
+        cut(ctx, rst_length(headers))?;
+        return rst(&mut pkt, L3, headers, about);
+    }
+    let room = unreachable_room(L3, headers)?;
+    cut(ctx, unreachable_length(headers))?;
+    let ethernet = *pkt.bytes::<14>(0)?;
+    // SAFETY: the context is the program's own; packet pointers are read afresh after this.
+    if unsafe { bpf_xdp_adjust_head(ctx, -(room as i32)) } != 0 {
+        return None;
+    }
+    *pkt.bytes_mut::<14>(0)? = ethernet;
+    unreachable(&mut pkt, L3, headers)
+}
