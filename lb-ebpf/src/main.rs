@@ -1,6 +1,8 @@
 //! Sluice's kernel programs: entry points only. What happens to a packet is decided in `lb_common::datapath`.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the entry points are documented; what the attribute macros generate is not")]
+#![allow(unreachable_pub, reason = "entry points are symbols of the object, not of a crate")]
 #![allow(unsafe_code, reason = "helpers, maps and packet memory are reached through raw pointers")]
 
 mod env;

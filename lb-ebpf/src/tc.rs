@@ -4,8 +4,8 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail};
 use lb_common::abi::{Counter, FlowValue, V4, V6, flow_action, flow_kind, proto};
 use lb_common::datapath::{
-    Fast, Fragment, Headers, IpVersion, Packet, Parsed, Store, Verdict, egress, egress_slow, icmp_egress, icmp_ingress,
-    ingress, ingress_slow, later_fragment, parse, record_fragment, refused, rst, rst_length, unreachable,
+    Fast, Fragment, Headers, IpVersion, Packet, Parsed, Scratch, Store, Verdict, egress, egress_slow, icmp_egress,
+    icmp_ingress, ingress, ingress_slow, later_fragment, parse, record_fragment, refused, rst, rst_length, unreachable,
     unreachable_length, unreachable_room,
 };
 
@@ -83,63 +83,60 @@ fn kernel(ctx: *mut __sk_buff) -> Kernel {
 #[inline(always)]
 fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook) -> i32 {
     let pkt = SkbPacket(ctx);
-    let mut parsed = parse::<A, _>(&pkt, L3);
-    if matches!(parsed, Parsed::Other) && pkt.pull(PULL) {
-        parsed = parse::<A, _>(&pkt, L3);
+    let mut headers = Headers::<A>::empty();
+    let mut parsed = parse(&pkt, L3, &mut headers);
+    if parsed == Parsed::Other && pkt.pull(PULL) {
+        parsed = parse(&pkt, L3, &mut headers);
     }
     match parsed {
-        Parsed::Flow(headers) if headers.fragment == Fragment::None => whole(ctx, hook, &headers),
-        Parsed::Flow(mut headers) => fragment(ctx, hook, &mut headers),
-        Parsed::Icmp(headers) => icmp(ctx, hook, &headers),
-        Parsed::Other => TC_ACT_UNSPEC,
+        Parsed::Flow => {
+            if headers.fragment != Fragment::None && !fragment(ctx, &mut headers) {
+                return TC_ACT_UNSPEC;
+            }
+        }
+        Parsed::Icmp => return icmp(ctx, hook, &headers),
+        Parsed::Other => return TC_ACT_UNSPEC,
     }
-}
-
-#[inline(always)]
-fn whole<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook, headers: &Headers<A>) -> i32 {
     let env = kernel(ctx);
-    let first = if hook.is_ingress() { ingress(&env, headers) } else { egress(&env, headers) };
-    match first {
-        Fast::Hit(flow) => forward(ctx, hook, headers, &flow),
-        Fast::Pass => TC_ACT_UNSPEC,
-        Fast::Miss => slow(ctx, hook, headers, true),
-        Fast::Slow => slow(ctx, hook, headers, false),
+    let first = if hook.is_ingress() { ingress(&env, &headers) } else { egress(&env, &headers) };
+    let missed = match first {
+        Fast::Hit(flow) => return forward(ctx, hook, &headers, &flow),
+        Fast::Pass => return TC_ACT_UNSPEC,
+        Fast::Miss => true,
+        Fast::Slow => false,
+    };
+    let Some(scratch) = maps::scratch::<A>() else { return TC_ACT_UNSPEC };
+    scratch.missed = u32::from(missed);
+    match slow(ctx, hook, &headers, scratch) {
+        Verdict::Pass => TC_ACT_UNSPEC,
+        Verdict::Forward => forward(ctx, hook, &headers, &scratch.forward),
+        Verdict::Reject if headers.fragment != Fragment::Later => reject(ctx, &headers),
+        Verdict::Reject | Verdict::Drop => TC_ACT_SHOT,
     }
 }
 
+/// Notes or completes a fragment's ports. False: they are not known.
 #[inline(never)]
-fn fragment<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook, headers: &mut Headers<A>) -> i32 {
+fn fragment<A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, headers: &mut Headers<A>) -> bool {
     let env = kernel(ctx);
     if headers.fragment == Fragment::Later {
-        if !later_fragment(&env, headers) {
-            return TC_ACT_UNSPEC;
-        }
-    } else {
-        record_fragment(&env, headers);
+        return later_fragment(&env, headers);
     }
-    whole(ctx, hook, headers)
+    record_fragment(&env, headers);
+    true
 }
 
 #[inline(never)]
-fn slow<A: FamilyMaps + RouteLookup + IpVersion>(
+fn slow<A: FamilyMaps + RouteLookup>(
     ctx: *mut __sk_buff,
     hook: Hook,
     headers: &Headers<A>,
-    missed: bool,
-) -> i32 {
+    scratch: &mut Scratch<A>,
+) -> Verdict {
     let env = kernel(ctx);
-    let Some(scratch) = maps::scratch::<A>() else { return TC_ACT_UNSPEC };
     scratch.ifindex = env.ifindex;
     scratch.uplink = u32::from(hook.is_uplink());
-    scratch.missed = u32::from(missed);
-    let verdict =
-        if hook.is_ingress() { ingress_slow(&env, headers, scratch) } else { egress_slow(&env, headers, scratch) };
-    match verdict {
-        Verdict::Pass => TC_ACT_UNSPEC,
-        Verdict::Forward => forward(ctx, hook, headers, &scratch.forward),
-        Verdict::Reject if headers.fragment != Fragment::Later => reject(ctx, headers),
-        Verdict::Reject | Verdict::Drop => TC_ACT_SHOT,
-    }
+    if hook.is_ingress() { ingress_slow(&env, headers, scratch) } else { egress_slow(&env, headers, scratch) }
 }
 
 #[inline(always)]

@@ -19,14 +19,16 @@ pub(crate) struct SkbPacket(pub(crate) *mut __sk_buff);
 impl SkbPacket {
     #[inline(always)]
     pub(crate) fn start(&self) -> usize {
-        // SAFETY: the context is valid for the whole program.
-        unsafe { (*self.0).data as usize }
+        // SAFETY: the context is valid for the whole program. Volatile: each access has to be checked where the verifier
+        // sees it, and must not be derived from another one's check.
+        unsafe { (&raw const (*self.0).data).read_volatile() as usize }
     }
 
     #[inline(always)]
     pub(crate) fn end(&self) -> usize {
-        // SAFETY: the context is valid for the whole program.
-        unsafe { (*self.0).data_end as usize }
+        // SAFETY: the context is valid for the whole program. Volatile: each access has to be checked where the verifier
+        // sees it, and must not be derived from another one's check.
+        unsafe { (&raw const (*self.0).data_end).read_volatile() as usize }
     }
 
     #[inline(always)]

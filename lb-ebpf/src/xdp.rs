@@ -6,9 +6,9 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
 use lb_common::abi::{Counter, FlowValue, V4, V6, device_flag, flow_action, flow_kind, proto};
 use lb_common::datapath::{
-    Fast, Fragment, Headers, IpVersion, Packet, PacketMut, Parsed, Store, Verdict, decrement_ttl, icmp_ingress,
-    ingress, ingress_slow, later_fragment, parse, record_fragment, refused, rewrite, rst, rst_length, unreachable,
-    unreachable_length, unreachable_room,
+    Fast, Fragment, Headers, IpVersion, Packet, PacketMut, Parsed, Scratch, Store, Verdict, decrement_ttl,
+    icmp_ingress, ingress, ingress_slow, later_fragment, parse, record_fragment, refused, rewrite, rst, rst_length,
+    unreachable, unreachable_length, unreachable_room,
 };
 
 use crate::env::Kernel;
@@ -42,52 +42,49 @@ fn kernel(ctx: *mut xdp_md) -> Kernel {
 
 #[inline(always)]
 fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md) -> u32 {
-    let env = kernel(ctx);
-    match parse::<A, _>(&XdpPacket(ctx), L3) {
-        Parsed::Flow(headers) if headers.fragment == Fragment::None => match ingress(&env, &headers) {
-            Fast::Hit(flow) if flow.action == flow_action::STACK => to_stack(ctx, &headers, &flow),
-            Fast::Hit(flow) => by_route(ctx, &headers, &flow),
-            Fast::Pass => XDP_PASS,
-            Fast::Miss => slow(ctx, &headers, true),
-            Fast::Slow => slow(ctx, &headers, false),
-        },
-        Parsed::Flow(mut headers) => fragment(ctx, &mut headers),
-        Parsed::Icmp(headers) => icmp(ctx, &headers),
-        Parsed::Other => XDP_PASS,
-    }
-}
-
-#[inline(never)]
-fn fragment<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &mut Headers<A>) -> u32 {
-    let env = kernel(ctx);
-    if headers.fragment == Fragment::Later {
-        if !later_fragment(&env, headers) {
-            return XDP_PASS;
+    let mut headers = Headers::<A>::empty();
+    match parse(&XdpPacket(ctx), L3, &mut headers) {
+        Parsed::Flow => {
+            if headers.fragment != Fragment::None && !fragment(ctx, &mut headers) {
+                return XDP_PASS;
+            }
         }
-    } else {
-        record_fragment(&env, headers);
+        Parsed::Icmp => return icmp(ctx, &headers),
+        Parsed::Other => return XDP_PASS,
     }
-    match ingress(&env, headers) {
-        Fast::Hit(flow) => forward(ctx, headers, &flow),
-        Fast::Pass => XDP_PASS,
-        Fast::Miss => slow(ctx, headers, true),
-        Fast::Slow => slow(ctx, headers, false),
-    }
-}
-
-#[inline(never)]
-fn slow<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, missed: bool) -> u32 {
-    let env = kernel(ctx);
+    let missed = match ingress(&kernel(ctx), &headers) {
+        Fast::Hit(flow) => return forward(ctx, &headers, &flow),
+        Fast::Pass => return XDP_PASS,
+        Fast::Miss => true,
+        Fast::Slow => false,
+    };
     let Some(scratch) = maps::scratch::<A>() else { return XDP_PASS };
-    scratch.ifindex = env.ifindex;
-    scratch.uplink = 1;
     scratch.missed = u32::from(missed);
-    match ingress_slow(&env, headers, scratch) {
+    match slow(ctx, &headers, scratch) {
         Verdict::Pass => XDP_PASS,
-        Verdict::Forward => forward(ctx, headers, &scratch.forward),
-        Verdict::Reject if headers.fragment != Fragment::Later => reject(ctx, headers),
+        Verdict::Forward => forward(ctx, &headers, &scratch.forward),
+        Verdict::Reject if headers.fragment != Fragment::Later => reject(ctx, &headers),
         Verdict::Reject | Verdict::Drop => XDP_DROP,
     }
+}
+
+/// Notes or completes a fragment's ports. False: they are not known.
+#[inline(never)]
+fn fragment<A: FamilyMaps + RouteLookup>(ctx: *mut xdp_md, headers: &mut Headers<A>) -> bool {
+    let env = kernel(ctx);
+    if headers.fragment == Fragment::Later {
+        return later_fragment(&env, headers);
+    }
+    record_fragment(&env, headers);
+    true
+}
+
+#[inline(never)]
+fn slow<A: FamilyMaps + RouteLookup>(ctx: *mut xdp_md, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
+    let env = kernel(ctx);
+    scratch.ifindex = env.ifindex;
+    scratch.uplink = 1;
+    ingress_slow(&env, headers, scratch)
 }
 
 #[inline(always)]
@@ -161,7 +158,7 @@ fn send(ctx: *mut xdp_md, hop: &NextHop) -> u32 {
 }
 
 /// Packets whose source became the node's own, and replies to them.
-#[inline(always)]
+#[inline(never)]
 fn by_route<A: FamilyMaps + RouteLookup + IpVersion>(
     ctx: *mut xdp_md,
     headers: &Headers<A>,

@@ -12,14 +12,16 @@ pub(crate) struct XdpPacket(pub(crate) *mut xdp_md);
 impl XdpPacket {
     #[inline(always)]
     fn start(&self) -> usize {
-        // SAFETY: the context is valid for the whole program.
-        unsafe { (*self.0).data as usize }
+        // SAFETY: the context is valid for the whole program. Volatile: each access has to be checked where the verifier
+        // sees it, and must not be derived from another one's check.
+        unsafe { (&raw const (*self.0).data).read_volatile() as usize }
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
-        // SAFETY: the context is valid for the whole program.
-        unsafe { (*self.0).data_end as usize }
+        // SAFETY: the context is valid for the whole program. Volatile: each access has to be checked where the verifier
+        // sees it, and must not be derived from another one's check.
+        unsafe { (&raw const (*self.0).data_end).read_volatile() as usize }
     }
 
     #[inline(always)]

@@ -37,7 +37,7 @@ pub(super) fn turn_around_v4<P: Store>(pkt: &mut P, l3: usize, headers: &Headers
 
 #[inline(always)]
 pub(super) fn turn_around_v6<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<V6>, length: usize) -> Option<()> {
-    let &[next] = pkt.bytes::<1>(l3 + 6)?;
+    let &[next, _] = pkt.bytes::<2>(l3 + 6)?;
     let [n0, n1] = u16::try_from(length.checked_sub(40)?).ok()?.to_be_bytes();
     pkt.store(l3 + 4, [n0, n1, next, HOPS])?;
     pkt.store(l3 + 8, headers.key.dst.octets())?;

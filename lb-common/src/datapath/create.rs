@@ -11,7 +11,7 @@ use crate::abi::{
 };
 
 /// Source ports tried before giving up.
-const PROBES: u32 = 16;
+const PROBES: u32 = 8;
 
 /// The key of a forward or direct entry's twin.
 #[inline(always)]

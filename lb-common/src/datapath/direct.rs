@@ -9,7 +9,7 @@ use super::verdict::Verdict;
 use crate::abi::{Address, Counter, FlowValue, flow_action, flow_kind, flow_state, proto};
 
 /// Whether an established reverse entry's connection is over: closed from either side.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn ended<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, protocol: u8) -> bool {
     if protocol != proto::TCP {
         return false;
@@ -53,7 +53,7 @@ pub(super) fn collision<A: Address, E: Env<A>>(
     remap(env, headers, flow.ifindex, scratch)
 }
 
-#[inline(never)]
+#[inline(always)]
 fn remap<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, ifindex: u32, scratch: &mut Scratch<A>) -> Verdict {
     let key = &headers.key;
     scratch.forward = FlowValue {

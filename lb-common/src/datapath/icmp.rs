@@ -53,7 +53,7 @@ struct Quoted<A> {
 #[inline(always)]
 fn quoted<A: IpVersion, P: Packet>(pkt: &P, headers: &Headers<A>) -> Option<Quoted<A>> {
     let icmp = usize::from(headers.l4);
-    let &[kind] = pkt.bytes::<1>(icmp)?;
+    let &[kind, ..] = pkt.bytes::<8>(icmp)?;
     let error = if A::IS_V6 { (1..=4).contains(&kind) } else { kind == 3 || kind == 11 || kind == 12 };
     if !error {
         return None;

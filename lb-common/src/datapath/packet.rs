@@ -2,7 +2,8 @@
 
 /// Reads from a packet. Offsets count from the first byte (the Ethernet header where there is one).
 pub trait Packet {
-    /// `N` bytes from `offset`, or `None` where the packet is shorter.
+    /// `N` bytes from `offset`, or `None` where the packet is shorter. `N` is at least 2: the kernel's verifier does not
+    /// take a comparison for the proof of a single byte.
     fn bytes<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
 }
 

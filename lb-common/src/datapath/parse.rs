@@ -48,11 +48,11 @@ pub struct Headers<A> {
 
 /// What a packet turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parsed<A> {
+pub enum Parsed {
     /// TCP or UDP (ports known, unless it is a later fragment).
-    Flow(Headers<A>),
+    Flow,
     /// ICMP or ICMPv6, not fragmented.
-    Icmp(Headers<A>),
+    Icmp,
     /// Nothing that Sluice translates, or too short to tell: left alone.
     Other,
 }
@@ -68,8 +68,8 @@ pub trait IpVersion: Address {
     /// Offset of the TTL or hop limit.
     const TTL: usize;
 
-    /// Parses the header at `l3`.
-    fn parse<P: Packet>(pkt: &P, l3: usize) -> Parsed<Self>;
+    /// Parses the header at `l3` into `out`.
+    fn parse<P: Packet>(pkt: &P, l3: usize, out: &mut Headers<Self>) -> Parsed;
 
     /// Writes both addresses and, for IPv4, the header checksum.
     fn write_addresses<P: PacketMut>(pkt: &mut P, l3: usize, src: Self, dst: Self, delta: u16) -> Option<()>;
@@ -107,22 +107,24 @@ impl IpVersion for V4 {
     const TTL: usize = 8;
 
     #[inline(always)]
-    fn parse<P: Packet>(pkt: &P, l3: usize) -> Parsed<Self> {
+    fn parse<P: Packet>(pkt: &P, l3: usize, out: &mut Headers<Self>) -> Parsed {
         let Some(ip) = pkt.bytes::<20>(l3) else { return Parsed::Other };
         let ihl = usize::from(ip[0] & 0x0f) * 4;
         if ip[0] >> 4 != 4 || ihl < 20 {
             return Parsed::Other;
         }
         let l4 = l3 + ihl;
-        let src = V4(u32::from_ne_bytes([ip[12], ip[13], ip[14], ip[15]]));
-        let dst = V4(u32::from_ne_bytes([ip[16], ip[17], ip[18], ip[19]]));
+        out.key.src = V4(u32::from_ne_bytes([ip[12], ip[13], ip[14], ip[15]]));
+        out.key.dst = V4(u32::from_ne_bytes([ip[16], ip[17], ip[18], ip[19]]));
+        out.ttl = ip[8];
+        out.fragment_id = u32::from(word(ip[4], ip[5]));
         let frag = u16::from_be(word(ip[6], ip[7]));
-        let fragment = match (frag & 0x2000 != 0, frag & 0x1fff) {
+        out.fragment = match (frag & 0x2000 != 0, frag & 0x1fff) {
             (false, 0) => Fragment::None,
             (true, 0) => Fragment::First,
             _ => Fragment::Later,
         };
-        transport(pkt, src, dst, ip[9], l4, ip[8], fragment, u32::from(word(ip[4], ip[5])))
+        transport(pkt, ip[9], l4, out)
     }
 
     #[inline(always)]
@@ -204,7 +206,7 @@ impl IpVersion for V6 {
     const TTL: usize = 7;
 
     #[inline(always)]
-    fn parse<P: Packet>(pkt: &P, l3: usize) -> Parsed<Self> {
+    fn parse<P: Packet>(pkt: &P, l3: usize, out: &mut Headers<Self>) -> Parsed {
         let Some(ip) = pkt.bytes::<40>(l3) else { return Parsed::Other };
         if ip[0] >> 4 != 6 {
             return Parsed::Other;
@@ -215,13 +217,13 @@ impl IpVersion for V6 {
                 _ => 0,
             }
         };
-        let src = V6([w(8), w(12), w(16), w(20)]);
-        let dst = V6([w(24), w(28), w(32), w(36)]);
+        out.key.src = V6([w(8), w(12), w(16), w(20)]);
+        out.key.dst = V6([w(24), w(28), w(32), w(36)]);
+        out.ttl = ip[7];
+        out.fragment = Fragment::None;
+        out.fragment_id = 0;
         let mut next = ip[6];
-        let hop_limit = ip[7];
         let mut l4 = l3 + 40;
-        let mut fragment = Fragment::None;
-        let mut fragment_id = 0;
         if next != proto::TCP && next != proto::UDP && next != proto::ICMPV6 {
             for _ in 0..MAX_EXTENSIONS {
                 match next {
@@ -234,15 +236,15 @@ impl IpVersion for V6 {
                     44 => {
                         let Some(ext) = pkt.bytes::<8>(l4) else { return Parsed::Other };
                         let offset = u16::from_be(word(ext[2], ext[3]));
-                        fragment = match (offset & 1 != 0, offset & 0xfff8) {
+                        out.fragment = match (offset & 1 != 0, offset & 0xfff8) {
                             (false, 0) => Fragment::None,
                             (true, 0) => Fragment::First,
                             _ => Fragment::Later,
                         };
-                        fragment_id = u32::from_ne_bytes([ext[4], ext[5], ext[6], ext[7]]);
+                        out.fragment_id = u32::from_ne_bytes([ext[4], ext[5], ext[6], ext[7]]);
                         next = ext[0];
                         l4 += 8;
-                        if fragment == Fragment::Later {
+                        if out.fragment == Fragment::Later {
                             break;
                         }
                     }
@@ -250,7 +252,7 @@ impl IpVersion for V6 {
                 }
             }
         }
-        transport(pkt, src, dst, next, l4, hop_limit, fragment, fragment_id)
+        transport(pkt, next, l4, out)
     }
 
     #[inline(always)]
@@ -319,52 +321,55 @@ impl IpVersion for V6 {
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "always inlined: the parts of one header, not an interface")]
-fn transport<A: Address, P: Packet>(
-    pkt: &P,
-    src: A,
-    dst: A,
-    protocol: u8,
-    l4: usize,
-    ttl: u8,
-    fragment: Fragment,
-    fragment_id: u32,
-) -> Parsed<A> {
+fn transport<A: Address, P: Packet>(pkt: &P, protocol: u8, l4: usize, out: &mut Headers<A>) -> Parsed {
     let Ok(l4_offset) = u16::try_from(l4) else { return Parsed::Other };
-    let mut headers = Headers {
-        key: FlowKey { src, dst, sport: Be16(0), dport: Be16(0), proto: protocol, pad: [0; 3] },
-        fragment_id,
-        l4: l4_offset,
-        ttl,
-        tcp_flags: 0,
-        fragment,
-    };
+    out.l4 = l4_offset;
+    out.tcp_flags = 0;
+    out.key.sport = Be16(0);
+    out.key.dport = Be16(0);
+    out.key.proto = protocol;
+    out.key.pad = [0; 3];
     if protocol == proto::TCP {
-        if fragment != Fragment::Later {
+        if out.fragment != Fragment::Later {
             let Some(tcp) = pkt.bytes::<20>(l4) else { return Parsed::Other };
-            headers.key.sport = Be16(word(tcp[0], tcp[1]));
-            headers.key.dport = Be16(word(tcp[2], tcp[3]));
-            headers.tcp_flags = tcp[13];
+            out.key.sport = Be16(word(tcp[0], tcp[1]));
+            out.key.dport = Be16(word(tcp[2], tcp[3]));
+            out.tcp_flags = tcp[13];
         }
-        Parsed::Flow(headers)
+        Parsed::Flow
     } else if protocol == proto::UDP {
-        if fragment != Fragment::Later {
+        if out.fragment != Fragment::Later {
             let Some(udp) = pkt.bytes::<8>(l4) else { return Parsed::Other };
-            headers.key.sport = Be16(word(udp[0], udp[1]));
-            headers.key.dport = Be16(word(udp[2], udp[3]));
+            out.key.sport = Be16(word(udp[0], udp[1]));
+            out.key.dport = Be16(word(udp[2], udp[3]));
         }
-        Parsed::Flow(headers)
+        Parsed::Flow
     } else if (protocol == proto::ICMP && !A::IS_V6) || (protocol == proto::ICMPV6 && A::IS_V6) {
-        if fragment == Fragment::None { Parsed::Icmp(headers) } else { Parsed::Other }
+        if out.fragment == Fragment::None { Parsed::Icmp } else { Parsed::Other }
     } else {
         Parsed::Other
     }
 }
 
-/// Parses the packet whose network header begins at `l3`.
+/// Parses the packet whose network header begins at `l3` into `out`.
 #[inline(always)]
-pub fn parse<A: IpVersion, P: Packet>(pkt: &P, l3: usize) -> Parsed<A> {
-    A::parse(pkt, l3)
+pub fn parse<A: IpVersion, P: Packet>(pkt: &P, l3: usize, out: &mut Headers<A>) -> Parsed {
+    A::parse(pkt, l3, out)
+}
+
+impl<A: Address> Headers<A> {
+    /// Headers of nothing, to parse into.
+    #[inline(always)]
+    pub fn empty() -> Self {
+        Self {
+            key: FlowKey { src: A::ZERO, dst: A::ZERO, sport: Be16(0), dport: Be16(0), proto: 0, pad: [0; 3] },
+            fragment_id: 0,
+            l4: 0,
+            ttl: 0,
+            tcp_flags: 0,
+            fragment: Fragment::None,
+        }
+    }
 }
 
 #[inline(always)]
