@@ -40,12 +40,8 @@ pub(crate) struct NextHop {
     pub(crate) ifindex: u32,
     /// Whether the neighbour's address is known, and so the two addresses below.
     pub(crate) resolved: bool,
-    /// Whether the packet is larger than the path's MTU.
-    pub(crate) too_big: bool,
-    /// Ethernet destination.
-    pub(crate) dmac: [u8; 6],
-    /// Ethernet source.
-    pub(crate) smac: [u8; 6],
+    /// Ethernet destination and source, as they lie in a frame.
+    pub(crate) ethernet: [u32; 3],
 }
 
 /// Asks the kernel's routing table for the way to `dst`, as for a packet that came in by `ifindex`.
@@ -63,11 +59,14 @@ pub(crate) fn lookup_route<A: RouteLookup>(ctx: *mut c_void, ifindex: u32, dst: 
     if !known {
         return None;
     }
+    let (d, s) = (params.dmac, params.smac);
     Some(NextHop {
         ifindex: params.ifindex,
         resolved: ret == i64::from(BPF_FIB_LKUP_RET_SUCCESS),
-        too_big: ret == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED),
-        dmac: params.dmac,
-        smac: params.smac,
+        ethernet: [
+            u32::from_ne_bytes([d[0], d[1], d[2], d[3]]),
+            u32::from_ne_bytes([d[4], d[5], s[0], s[1]]),
+            u32::from_ne_bytes([s[2], s[3], s[4], s[5]]),
+        ],
     })
 }

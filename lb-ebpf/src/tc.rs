@@ -4,8 +4,8 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail};
 use lb_common::abi::{Counter, FlowValue, V4, V6, flow_action, flow_kind, proto};
 use lb_common::datapath::{
-    Fast, Fragment, Headers, IpVersion, Packet, Parsed, Scratch, Store, Verdict, egress, egress_slow, icmp_egress,
-    icmp_ingress, ingress, ingress_slow, later_fragment, parse, record_fragment, refused, rst, rst_length, unreachable,
+    Fast, Fragment, Headers, IpVersion, Parsed, Scratch, Verdict, egress, egress_slow, icmp_egress, icmp_ingress,
+    ingress, ingress_slow, later_fragment, parse, record_fragment, refused, rst, rst_length, swap_macs, unreachable,
     unreachable_length, unreachable_room,
 };
 
@@ -145,7 +145,7 @@ fn dropped(counter: Counter) -> i32 {
     TC_ACT_SHOT
 }
 
-#[inline(always)]
+#[inline(never)]
 fn forward<A: FamilyMaps + RouteLookup + IpVersion>(
     ctx: *mut __sk_buff,
     hook: Hook,
@@ -155,7 +155,7 @@ fn forward<A: FamilyMaps + RouteLookup + IpVersion>(
     if hook.is_ingress() && value.action != flow_action::STACK {
         return leave(ctx, headers, value);
     }
-    if SkbPacket(ctx).rewrite(L3, headers, value, false).is_none() {
+    if SkbPacket(ctx).rewrite(L3, headers, value, 0).is_none() {
         return dropped(Counter::DropRewrite);
     }
     if hook == Hook::UplinkEgress && value.ifindex != kernel(ctx).ifindex {
@@ -184,7 +184,7 @@ fn leave<A: FamilyMaps + RouteLookup + IpVersion>(
     let Some(target) = target(ctx, value.action, value.kind, value.ifindex, value.dst) else {
         return dropped(Counter::DropNoRoute);
     };
-    if SkbPacket(ctx).rewrite(L3, headers, value, true).is_none() {
+    if SkbPacket(ctx).rewrite(L3, headers, value, 1).is_none() {
         return dropped(Counter::DropRewrite);
     }
     depart(ctx, value.action, target)
@@ -208,11 +208,7 @@ fn depart(ctx: *mut __sk_buff, action: u8, ifindex: u32) -> i32 {
     if action != flow_action::HAIRPIN {
         return back(ifindex);
     }
-    let mut pkt = SkbPacket(ctx);
-    let Some(&[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]) = pkt.bytes::<12>(0) else {
-        return dropped(Counter::DropRewrite);
-    };
-    if pkt.store(0, [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5]).is_none() {
+    if swap_macs(&mut SkbPacket(ctx)).is_none() {
         return dropped(Counter::DropRewrite);
     }
     // SAFETY: a helper without pointers.
@@ -234,7 +230,10 @@ fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook
     } else {
         0
     };
-    if change.write(&mut pkt, L3).is_none() {
+    if out != 0 && headers.ttl <= 1 {
+        return dropped(Counter::DropTtl);
+    }
+    if change.write(&mut pkt, L3, u8::from(out != 0)).is_none() {
         return dropped(Counter::DropRewrite);
     }
     if out == 0 { TC_ACT_UNSPEC } else { depart(ctx, change.action, out) }

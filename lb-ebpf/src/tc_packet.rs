@@ -1,9 +1,9 @@
 //! An skb's bytes, and the rewrite by helpers that know about unfinished checksums.
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes};
+use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes};
 use lb_common::abi::{Address, FlowValue, proto};
-use lb_common::datapath::{Fragment, Headers, IpVersion, Packet, Store, checksum};
+use lb_common::datapath::{Fragment, Headers, IpVersion, Packet, Store};
 
 /// Highest offset at which headers are looked for.
 const REACH: usize = 0x3ff;
@@ -56,20 +56,24 @@ impl SkbPacket {
         ok(flags)
     }
 
+    /// Where `length` bytes at `offset` are readable.
     #[inline(always)]
-    fn l3_delta(&self, offset: usize, delta: u16) -> bool {
-        // SAFETY: the context is the program's own; the helper checks the offset.
-        unsafe { bpf_l3_csum_replace(self.0, offset as u32, 0, u64::from(delta), 0) == 0 }
+    fn at(&self, offset: usize, length: usize) -> Option<usize> {
+        if offset > REACH {
+            return None;
+        }
+        let at = self.start() + (offset & REACH);
+        if at + length > self.end() { None } else { Some(at) }
     }
 
-    /// Rewrites as a flow says; with `hop`, takes one off the hop limit.
+    /// Rewrites as a flow says, and takes `hops` off the hop limit.
     #[inline(always)]
     pub(crate) fn rewrite<A: IpVersion>(
         &mut self,
         l3: usize,
         headers: &Headers<A>,
         value: &FlowValue<A>,
-        hop: bool,
+        hops: u8,
     ) -> Option<()> {
         let l4 = usize::from(headers.l4);
         if headers.fragment != Fragment::Later {
@@ -81,23 +85,10 @@ impl SkbPacket {
             if value.port_delta != UNCHANGED && !self.l4_delta::<V4Ports>(field, value.port_delta, flags) {
                 return None;
             }
-            let [s0, s1] = value.sport.0.to_ne_bytes();
-            let [d0, d1] = value.dport.0.to_ne_bytes();
-            self.store(l4, [s0, s1, d0, d1])?;
+            self.store(l4, [u32::from(value.sport.0) | u32::from(value.dport.0) << 16])?;
         }
-        let mut header_delta = value.addr_delta;
-        if hop {
-            let next = *self.bytes::<2>(l3 + A::TTL)?;
-            let old = u16::from_ne_bytes(next);
-            let new = [next[0].wrapping_sub(1), next[1]];
-            header_delta =
-                checksum::add(header_delta, checksum::delta(u64::from(old), u64::from(u16::from_ne_bytes(new))));
-            self.store(l3 + A::TTL, [new[0]])?;
-        }
-        if !A::IS_V6 && !self.l3_delta(l3 + 10, header_delta) {
-            return None;
-        }
-        A::store_pair(self, l3, value.src, value.dst)
+        // The IP header's own checksum is always complete, and makes up for the header's change in a device's sum.
+        A::rewrite(self, l3, value.src, value.dst, value.addr_delta, hops)
     }
 }
 
@@ -106,24 +97,33 @@ type V4Ports = lb_common::abi::V4;
 
 impl Packet for SkbPacket {
     #[inline(always)]
-    fn bytes<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
-        if offset > REACH {
-            return None;
-        }
-        let at = self.start() + (offset & REACH);
-        if at + N > self.end() {
-            return None;
-        }
-        // SAFETY: `N` bytes from `at` are inside the linear part; byte arrays need no alignment.
-        Some(unsafe { &*(at as *const [u8; N]) })
+    fn words<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
+        let at = self.at(offset, 4 * W)? as *const [u32; W];
+        // SAFETY: `at` found the words inside the packet. They may be unaligned: BPF loads have no alignment of their
+        // own, and the verifier refuses the program on machines where that matters.
+        Some(unsafe { *at })
+    }
+
+    #[inline(always)]
+    fn half(&self, offset: usize) -> Option<u16> {
+        let at = self.at(offset, 2)? as *const u16;
+        // SAFETY: as in `words`.
+        Some(unsafe { *at })
     }
 }
 
 impl Store for SkbPacket {
     #[inline(always)]
-    fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        // SAFETY: the context is the program's own, the source is `N` bytes on the stack; the helper checks the offset.
-        let ret = unsafe { bpf_skb_store_bytes(self.0, offset as u32, bytes.as_ptr().cast(), N as u32, 0) };
+    fn store<const W: usize>(&mut self, offset: usize, words: [u32; W]) -> Option<()> {
+        // SAFETY: the context is the program's own, the source is `W` words on the stack; the helper checks the offset.
+        let ret = unsafe { bpf_skb_store_bytes(self.0, offset as u32, words.as_ptr().cast(), 4 * W as u32, 0) };
+        if ret == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn store_half(&mut self, offset: usize, half: u16) -> Option<()> {
+        // SAFETY: the context is the program's own, the source is two bytes on the stack; the helper checks the offset.
+        let ret = unsafe { bpf_skb_store_bytes(self.0, offset as u32, (&raw const half).cast(), 2, 0) };
         if ret == 0 { Some(()) } else { None }
     }
 

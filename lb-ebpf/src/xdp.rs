@@ -6,9 +6,9 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
 use lb_common::abi::{Counter, FlowValue, V4, V6, device_flag, flow_action, flow_kind, proto};
 use lb_common::datapath::{
-    Fast, Fragment, Headers, IpVersion, Packet, PacketMut, Parsed, Scratch, Store, Verdict, decrement_ttl,
-    icmp_ingress, ingress, ingress_slow, later_fragment, parse, record_fragment, refused, rewrite, rst, rst_length,
-    unreachable, unreachable_length, unreachable_room,
+    Fast, Fragment, Headers, IpVersion, Packet, Parsed, Scratch, Store, Verdict, icmp_ingress, ingress, ingress_slow,
+    later_fragment, parse, record_fragment, refused, rewrite, rst, rst_length, unreachable, unreachable_length,
+    unreachable_room,
 };
 
 use crate::env::Kernel;
@@ -26,8 +26,8 @@ pub(crate) const TRANSLATED: u32 = 0x534c_5543;
 #[inline(always)]
 pub(crate) fn run(ctx: *mut xdp_md) -> u32 {
     let pkt = XdpPacket(ctx);
-    let Some(&[a, b]) = pkt.bytes::<2>(12) else { return XDP_PASS };
-    match u16::from_ne_bytes([a, b]) {
+    let Some(ethertype) = pkt.half(12) else { return XDP_PASS };
+    match ethertype {
         V4::ETHERTYPE => family::<V4>(ctx),
         V6::ETHERTYPE => family::<V6>(ctx),
         _ => XDP_PASS,
@@ -118,7 +118,7 @@ fn to_stack<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, value: &FlowVa
     if !mark(ctx) {
         return XDP_PASS;
     }
-    match rewrite(&mut XdpPacket(ctx), L3, headers, value) {
+    match rewrite(&mut XdpPacket(ctx), L3, headers, value, 0) {
         Some(()) => XDP_PASS,
         None => dropped(Counter::DropRewrite),
     }
@@ -145,9 +145,7 @@ fn next_hop<A: RouteLookup>(ctx: *mut xdp_md, dst: A, only: u32) -> Option<NextH
 
 #[inline(always)]
 fn send(ctx: *mut xdp_md, hop: &NextHop) -> u32 {
-    let (d, s) = (hop.dmac, hop.smac);
-    let macs = [d[0], d[1], d[2], d[3], d[4], d[5], s[0], s[1], s[2], s[3], s[4], s[5]];
-    if XdpPacket(ctx).store(0, macs).is_none() {
+    if XdpPacket(ctx).store(0, hop.ethernet).is_none() {
         return dropped(Counter::DropRewrite);
     }
     if hop.ifindex == kernel(ctx).ifindex {
@@ -166,11 +164,10 @@ fn by_route<A: FamilyMaps + RouteLookup + IpVersion>(
 ) -> u32 {
     let only = if value.kind == flow_kind::REVERSE_SNAT { value.ifindex } else { 0 };
     let Some(hop) = next_hop(ctx, value.dst, only) else { return XDP_PASS };
-    let mut pkt = XdpPacket(ctx);
-    if !decrement_ttl::<A, _>(&mut pkt, L3) {
+    if headers.ttl <= 1 {
         return dropped(Counter::DropTtl);
     }
-    if rewrite(&mut pkt, L3, headers, value).is_none() {
+    if rewrite(&mut XdpPacket(ctx), L3, headers, value, 1).is_none() {
         return dropped(Counter::DropRewrite);
     }
     send(ctx, &hop)
@@ -185,16 +182,16 @@ fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Hea
         if !mark(ctx) {
             return XDP_PASS;
         }
-        return match change.write(&mut pkt, L3) {
+        return match change.write(&mut pkt, L3, 0) {
             Some(()) => XDP_PASS,
             None => dropped(Counter::DropRewrite),
         };
     }
     let Some(hop) = next_hop(ctx, change.dst, 0) else { return XDP_PASS };
-    if !decrement_ttl::<A, _>(&mut pkt, L3) {
+    if headers.ttl <= 1 {
         return dropped(Counter::DropTtl);
     }
-    match change.write(&mut pkt, L3) {
+    match change.write(&mut pkt, L3, 1) {
         Some(()) => send(ctx, &hop),
         None => dropped(Counter::DropRewrite),
     }
@@ -226,11 +223,13 @@ fn answer<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> Option<()> {
     }
     let room = unreachable_room(L3, headers)?;
     cut(ctx, unreachable_length(headers))?;
-    let ethernet = *pkt.bytes::<14>(0)?;
+    let addresses = pkt.words::<3>(0)?;
+    let ethertype = pkt.half(12)?;
     // SAFETY: the context is the program's own; packet pointers are read afresh after this.
     if unsafe { bpf_xdp_adjust_head(ctx, -(room as i32)) } != 0 {
         return None;
     }
-    *pkt.bytes_mut::<14>(0)? = ethernet;
+    pkt.store(0, addresses)?;
+    pkt.store_half(12, ethertype)?;
     unreachable(&mut pkt, L3, headers)
 }

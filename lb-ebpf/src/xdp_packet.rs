@@ -1,7 +1,7 @@
 //! An XDP frame's bytes.
 
 use aya_ebpf::bindings::xdp_md;
-use lb_common::datapath::{Packet, PacketMut, Store};
+use lb_common::datapath::{Packet, Store};
 
 /// Highest offset at which headers are looked for: lets the verifier bound what is added to the packet pointer.
 const REACH: usize = 0x3ff;
@@ -36,26 +36,35 @@ impl XdpPacket {
 
 impl Packet for XdpPacket {
     #[inline(always)]
-    fn bytes<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
-        let at = self.at(offset, N)? as *const [u8; N];
-        // SAFETY: `at` found `N` bytes inside the frame; byte arrays need no alignment.
-        Some(unsafe { &*at })
+    fn words<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
+        let at = self.at(offset, 4 * W)? as *const [u32; W];
+        // SAFETY: `at` found the words inside the packet. They may be unaligned: BPF loads have no alignment of their
+        // own, and the verifier refuses the program on machines where that matters.
+        Some(unsafe { *at })
     }
-}
 
-impl PacketMut for XdpPacket {
     #[inline(always)]
-    fn bytes_mut<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        let at = self.at(offset, N)? as *mut [u8; N];
-        // SAFETY: as in `bytes`; XDP frames are writable and `self` is borrowed mutably.
-        Some(unsafe { &mut *at })
+    fn half(&self, offset: usize) -> Option<u16> {
+        let at = self.at(offset, 2)? as *const u16;
+        // SAFETY: as in `words`.
+        Some(unsafe { *at })
     }
 }
 
 impl Store for XdpPacket {
     #[inline(always)]
-    fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        *self.bytes_mut::<N>(offset)? = bytes;
+    fn store<const W: usize>(&mut self, offset: usize, words: [u32; W]) -> Option<()> {
+        let at = self.at(offset, 4 * W)? as *mut [u32; W];
+        // SAFETY: as in `words`; XDP frames are writable and `self` is borrowed mutably.
+        unsafe { *at = words };
+        Some(())
+    }
+
+    #[inline(always)]
+    fn store_half(&mut self, offset: usize, half: u16) -> Option<()> {
+        let at = self.at(offset, 2)? as *mut u16;
+        // SAFETY: as in `store`.
+        unsafe { *at = half };
         Some(())
     }
 }

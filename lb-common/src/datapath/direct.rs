@@ -21,16 +21,15 @@ pub(super) fn ended<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, prot
     env.flow(&forward_key(reverse, protocol)).is_none_or(|forward| forward.state & closed != 0)
 }
 
-/// A packet that goes straight to a Pod and has the tuple of a translated flow: its replies would be taken for that
+/// A packet that goes to no frontend. If it goes straight to a Pod and has the tuple of a translated flow, its replies would be taken for that
 /// flow's. The direct connection gets another source port; if the translated flow is over, that is forgotten instead.
 #[inline(never)]
-pub(super) fn collision<A: Address, E: Env<A>>(
-    env: &E,
-    headers: &Headers<A>,
-    flow: E::Flow,
-    scratch: &mut Scratch<A>,
-) -> Verdict {
+pub(super) fn collision<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
     let key = &headers.key;
+    let flow = match env.flow(key) {
+        Some(flow) if flow.kind == flow_kind::REVERSE => flow,
+        _ => return Verdict::Pass,
+    };
     if let Some(direct) = env.embryo(key)
         && direct.kind == flow_kind::DIRECT
     {

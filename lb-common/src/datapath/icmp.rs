@@ -4,8 +4,9 @@
 use super::checksum;
 use super::egress::flip;
 use super::env::Env;
-use super::packet::{Packet, Store, word};
-use super::parse::{Headers, IpVersion};
+use super::ip::{IpVersion, QuotedIp};
+use super::packet::{Packet, Store, first, join, second};
+use super::parse::Headers;
 use crate::abi::{Address, Be16, Counter, FlowKey, FlowValue, flow_action, flow_kind, proto};
 
 /// A decided translation of an ICMP error.
@@ -30,11 +31,11 @@ pub struct IcmpRewrite<A> {
     /// What the quoted ports' change adds to a checksum.
     pub port_delta: u16,
     /// Offset of the ICMP header.
-    pub l4: u16,
+    pub l4: u8,
     /// Offset of the quoted network header.
-    pub inner_l3: u16,
+    pub inner_l3: u8,
     /// Offset of the quoted transport header.
-    pub inner_l4: u16,
+    pub inner_l4: u8,
     /// Quoted protocol.
     pub inner_proto: u8,
     /// One of `flow_action`.
@@ -46,36 +47,29 @@ pub struct IcmpRewrite<A> {
 /// The packet quoted in an ICMP error.
 struct Quoted<A> {
     key: FlowKey<A>,
-    l3: u16,
-    l4: u16,
+    l3: u8,
+    l4: u8,
 }
 
 #[inline(always)]
 fn quoted<A: IpVersion, P: Packet>(pkt: &P, headers: &Headers<A>) -> Option<Quoted<A>> {
     let icmp = usize::from(headers.l4);
-    let &[kind, ..] = pkt.bytes::<8>(icmp)?;
+    let [kind, _] = pkt.half(icmp)?.to_ne_bytes();
     let error = if A::IS_V6 { (1..=4).contains(&kind) } else { kind == 3 || kind == 11 || kind == 12 };
     if !error {
         return None;
     }
     let l3 = icmp + 8;
-    let (src, dst, protocol, length) = A::quoted(pkt, l3)?;
+    let QuotedIp { src, dst, protocol, length } = A::quoted(pkt, l3)?;
     let l4 = l3 + length;
     if protocol != proto::TCP && protocol != proto::UDP {
         return None;
     }
-    let ports = pkt.bytes::<8>(l4)?;
+    let [ports, _] = pkt.words::<2>(l4)?;
     Some(Quoted {
-        key: FlowKey {
-            src,
-            dst,
-            sport: Be16(word(ports[0], ports[1])),
-            dport: Be16(word(ports[2], ports[3])),
-            proto: protocol,
-            pad: [0; 3],
-        },
-        l3: u16::try_from(l3).ok()?,
-        l4: u16::try_from(l4).ok()?,
+        key: FlowKey { src, dst, sport: Be16(first(ports)), dport: Be16(second(ports)), proto: protocol, pad: [0; 3] },
+        l3: u8::try_from(l3).ok()?,
+        l4: u8::try_from(l4).ok()?,
     })
 }
 
@@ -149,42 +143,32 @@ pub fn icmp_egress<A: IpVersion, E: Env<A>, P: Packet>(
 }
 
 impl<A: IpVersion> IcmpRewrite<A> {
-    /// Writes the translation. `None`: a part of the packet was not there.
+    /// Writes the translation and takes `hops` off the hop limit. `None`: a part of the packet was not there.
     #[inline(always)]
-    pub fn write<P: Store>(&self, pkt: &mut P, l3: usize) -> Option<()> {
+    pub fn write<P: Store>(&self, pkt: &mut P, l3: usize, hops: u8) -> Option<()> {
         let l4 = usize::from(self.l4);
         let inner_l3 = usize::from(self.inner_l3);
         let inner_l4 = usize::from(self.inner_l4);
         // Sum of all changes inside the ICMP message.
         let mut message = checksum::add(self.inner_delta, self.port_delta);
         let both = message;
-        let transport_sum = match self.inner_proto {
-            proto::UDP => Some(inner_l4 + 6),
-            // Present only where more than the obligatory eight bytes are quoted.
-            _ => Some(inner_l4 + 16),
-        };
-        if let Some(at) = transport_sum
-            && let Some(&[a, b]) = pkt.bytes::<2>(at)
-            && word(a, b) != 0
+        // A TCP checksum is there only where more than the obligatory eight bytes are quoted.
+        let transport_sum = if self.inner_proto == proto::UDP { inner_l4 + 6 } else { inner_l4 + 16 };
+        if let Some(old) = pkt.half(transport_sum)
+            && old != 0
         {
-            let old = word(a, b);
             let new = checksum::update(old, both);
             message = checksum::add(message, checksum::delta(u64::from(old), u64::from(new)));
-            pkt.store(at, new.to_ne_bytes())?;
+            pkt.store_half(transport_sum, new)?;
         }
-        let [s0, s1] = self.inner_sport.0.to_ne_bytes();
-        let [d0, d1] = self.inner_dport.0.to_ne_bytes();
-        pkt.store(inner_l4, [s0, s1, d0, d1])?;
-        message = checksum::add(
-            message,
-            A::store_addresses(pkt, inner_l3, self.inner_src, self.inner_dst, self.inner_delta)?,
-        );
+        pkt.store(inner_l4, [join(self.inner_sport.0, self.inner_dport.0)])?;
+        let header = A::rewrite_quoted(pkt, inner_l3, self.inner_src, self.inner_dst, self.inner_delta)?;
+        message = checksum::add(message, header);
         if A::IS_V6 {
             message = checksum::add(message, self.outer_delta);
         }
-        let &[a, b] = pkt.bytes::<2>(l4 + 2)?;
-        pkt.store(l4 + 2, checksum::update(word(a, b), message).to_ne_bytes())?;
-        A::store_addresses(pkt, l3, self.src, self.dst, self.outer_delta)?;
-        Some(())
+        let old = pkt.half(l4 + 2)?;
+        pkt.store_half(l4 + 2, checksum::update(old, message))?;
+        A::rewrite(pkt, l3, self.src, self.dst, self.outer_delta, hops)
     }
 }

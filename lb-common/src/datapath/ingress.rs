@@ -51,7 +51,12 @@ pub fn ingress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratc
     let key = &headers.key;
     let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
     let Some(frontend) = env.frontend(&frontend_key) else {
-        return not_a_frontend(env, headers, scratch);
+        return match not_a_frontend(env, headers, scratch) {
+            // A SYN has not looked in the flow table yet; of other packets only those that hit an entry of another kind
+            // come here with one.
+            Verdict::Pass if scratch.missed == 0 => collision(env, headers, scratch),
+            verdict => verdict,
+        };
     };
     if frontend.flags & frontend_flag::SOURCE_RANGES != 0
         && !env.in_source_range(&SourceRangeKey { service: frontend.service, addr: key.src })
@@ -186,14 +191,6 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
     if contains(&config.services, key.dst) {
         env.count(Counter::DropUnallocatedVip);
         return Verdict::Drop;
-    }
-    // A direct connection to a Pod with the tuple of a translated flow. A SYN has not looked in the flow table yet; of
-    // other packets only those that hit such an entry come here with one.
-    if scratch.missed == 0
-        && let Some(flow) = env.flow(key)
-        && flow.kind == flow_kind::REVERSE
-    {
-        return collision(env, headers, flow, scratch);
     }
     Verdict::Pass
 }

@@ -8,7 +8,6 @@
 //! Everything is generic over the address family and over [`Env`], the tables and the node around the packet. The
 //! kernel programs and the host's tests bring an `Env` and a packet; they decide nothing themselves.
 
-mod answer;
 pub mod checksum;
 mod create;
 mod direct;
@@ -16,6 +15,7 @@ mod egress;
 mod env;
 mod icmp;
 mod ingress;
+mod ip;
 mod packet;
 mod parse;
 mod reject;
@@ -28,9 +28,10 @@ pub use egress::{egress, egress_slow};
 pub use env::{Env, Route};
 pub use icmp::{IcmpRewrite, icmp_egress, icmp_ingress};
 pub use ingress::{ingress, ingress_slow};
-pub use packet::{Packet, PacketMut, Store};
-pub use parse::{Fragment, Headers, IpVersion, Parsed, later_fragment, parse, record_fragment, tcp_flag};
-pub use reject::{Refused, refused, rst, rst_length, unreachable, unreachable_length, unreachable_room};
-pub use rewrite::{decrement_ttl, rewrite};
+pub use ip::IpVersion;
+pub use packet::{Packet, Store};
+pub use parse::{Fragment, Headers, Parsed, later_fragment, parse, record_fragment, tcp_flag};
+pub use reject::{Refused, refused, rst, rst_length, swap_macs, unreachable, unreachable_length, unreachable_room};
+pub use rewrite::rewrite;
 pub use scratch::Scratch;
 pub use verdict::{Fast, Verdict};

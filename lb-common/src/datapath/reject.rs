@@ -3,8 +3,9 @@
 //! it back to where it came from.
 
 use super::checksum;
-use super::packet::Store;
-use super::parse::{Headers, IpVersion, tcp_flag};
+use super::ip::IpVersion;
+use super::packet::{Store, first, half, join, second, word};
+use super::parse::{Headers, tcp_flag};
 use crate::abi::proto;
 
 /// Length of a TCP header without options.
@@ -36,10 +37,10 @@ pub fn unreachable_room<A: IpVersion>(l3: usize, headers: &Headers<A>) -> Option
 /// What has to be known of a TCP segment before it is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Sequence number of the answer.
-    pub seq: [u8; 4],
-    /// Acknowledgement number of the answer.
-    pub ack: [u8; 4],
+    /// Sequence number of the answer, as it lies in the packet.
+    pub seq: u32,
+    /// Acknowledgement number of the answer, as it lies in the packet.
+    pub ack: u32,
     /// Flags of the answer.
     pub flags: u8,
 }
@@ -47,24 +48,25 @@ pub struct Refused {
 /// Reads what a RST has to answer.
 #[inline(always)]
 pub fn refused<A: IpVersion, P: Store>(pkt: &P, l3: usize, headers: &Headers<A>) -> Option<Refused> {
-    let l4 = usize::from(headers.l4);
-    let tcp = pkt.bytes::<20>(l4)?;
+    let [_, seq, ack, offset, _] = pkt.words::<5>(usize::from(headers.l4))?;
     if headers.tcp_flags & tcp_flag::ACK != 0 {
-        return Some(Refused { seq: [tcp[8], tcp[9], tcp[10], tcp[11]], ack: [0; 4], flags: tcp_flag::RST });
+        return Some(Refused { seq: ack, ack: 0, flags: tcp_flag::RST });
     }
-    let seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-    let header = u32::from(tcp[12] >> 4) * 4;
+    let [offset, ..] = offset.to_ne_bytes();
+    let header = u32::from(offset >> 4) * 4;
     let payload = A::datagram_length(pkt, l3)?.saturating_sub(u32::from(headers.l4)).saturating_sub(header);
     let syn = u32::from(headers.tcp_flags & tcp_flag::SYN != 0);
     let fin = u32::from(headers.tcp_flags & tcp_flag::FIN != 0);
-    let next = seq.wrapping_add(payload).wrapping_add(syn).wrapping_add(fin);
-    Some(Refused { seq: [0; 4], ack: next.to_be_bytes(), flags: tcp_flag::RST | tcp_flag::ACK })
+    let next = u32::from_be(seq).wrapping_add(payload).wrapping_add(syn).wrapping_add(fin);
+    Some(Refused { seq: 0, ack: next.to_be(), flags: tcp_flag::RST | tcp_flag::ACK })
 }
 
+/// Swaps the Ethernet addresses.
 #[inline(always)]
-fn swap_macs<P: Store>(pkt: &mut P) -> Option<()> {
-    let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = pkt.bytes::<12>(0)?;
-    pkt.store(0, [s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5])
+pub fn swap_macs<P: Store>(pkt: &mut P) -> Option<()> {
+    let [d01, d2s0, s12] = pkt.words::<3>(0)?;
+    // Six bytes each: destination is d01 and half of the middle word.
+    pkt.store(0, [join(second(d2s0), first(s12)), join(second(s12), first(d01)), join(second(d01), first(d2s0))])
 }
 
 /// Turns a segment, already cut to [`rst_length`], into the RST that answers it.
@@ -72,20 +74,15 @@ fn swap_macs<P: Store>(pkt: &mut P) -> Option<()> {
 pub fn rst<A: IpVersion, P: Store>(pkt: &mut P, l3: usize, headers: &Headers<A>, refused: Refused) -> Option<()> {
     let l4 = usize::from(headers.l4);
     let Refused { seq, ack, flags } = refused;
-    let [s0, s1] = headers.key.dport.0.to_ne_bytes();
-    let [d0, d1] = headers.key.sport.0.to_ne_bytes();
-    let header = [
-        s0, s1, d0, d1, seq[0], seq[1], seq[2], seq[3], ack[0], ack[1], ack[2], ack[3], 0x50, flags, 0, 0, 0xff, 0xff,
-        0, 0,
-    ];
-    let word = |b: [u8; 4]| u64::from(u32::from_ne_bytes(b));
-    let own = word([s0, s1, d0, d1]) + word(seq) + word(ack) + word([0x50, flags, 0, 0]);
-    let pseudo = headers.key.src.sum() + headers.key.dst.sum() + word([0, proto::TCP, 0, 20]);
+    let ports = join(headers.key.dport.0, headers.key.sport.0);
+    let own = u64::from(ports) + u64::from(seq) + u64::from(ack) + u64::from(half(0x50, flags));
+    let pseudo =
+        headers.key.src.sum() + headers.key.dst.sum() + u64::from(half(0, proto::TCP)) + u64::from(half(0, 20));
     if l3 != 0 {
         swap_macs(pkt)?;
     }
     A::turn_around(pkt, l3, headers, l4 - l3 + TCP)?;
-    pkt.store(l4, header)?;
+    pkt.store(l4, [ports, seq, ack, word(0x50, flags, 0, 0), word(0xff, 0xff, 0, 0)])?;
     pkt.complete_checksum(l4 + 16, checksum::fold(pseudo), checksum::fold(own))
 }
 
