@@ -1,0 +1,348 @@
+//! The task that keeps programs on the right devices while devices, addresses and routes change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use lb_common::abi::{DeviceValue, device_flag};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::devices::{self, Decision, Role, is_tap};
+use super::inventory::{Device, Inventory};
+use super::links::{Hook, TcMethod};
+use super::loader::{POD_PROGRAMS, UPLINK_PROGRAMS, XDP_PROGRAM};
+use super::netlink::{Change, Netlink};
+use super::report::{AttachReport, DeviceReport, HookReport, NodeNetwork};
+use super::{AttachError, Datapath, XdpMode, probe};
+
+/// Other routes than default ones change often and matter little: they are listed again at most this often.
+const ROUTES_DELAY: Duration = Duration::from_millis(500);
+/// What failed is tried again after this.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+
+/// What is known of one device besides its facts.
+#[derive(Clone, Debug, Default)]
+struct Outcome {
+    errors: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Datapath {
+    /// Attaches to the devices of the current network namespace and follows them. Returns only when netlink cannot be
+    /// used at all; what is attached stays attached, also when this future is dropped.
+    pub async fn run(
+        mut self,
+        network: watch::Sender<NodeNetwork>,
+        report: watch::Sender<AttachReport>,
+    ) -> Result<(), AttachError> {
+        let mut netlink = Netlink::open()?;
+        let mut inventory = netlink.list().await?;
+        self.forget_unknown_devices(&inventory);
+        let mut state = Follow::default();
+        loop {
+            state.converge(&mut self, &inventory);
+            state.publish(&self, &inventory, &network, &report);
+            let change = tokio::select! {
+                change = netlink.next(&mut inventory) => change,
+                change = state.due() => Some(change),
+            };
+            let Some(change) = change else {
+                tracing::warn!("netlink socket is gone, opening another one");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                netlink = Netlink::open()?;
+                state.relist(&netlink, &mut inventory).await;
+                continue;
+            };
+            state.refresh(change, &netlink, &mut inventory).await;
+        }
+    }
+
+    /// Entries that a former agent left for devices that are gone.
+    fn forget_unknown_devices(&mut self, inventory: &Inventory) {
+        let stale: Vec<u32> =
+            self.devices.keys().filter_map(Result::ok).filter(|i| !inventory.devices.contains_key(i)).collect();
+        for index in stale {
+            self.forget_device_value(index);
+        }
+    }
+
+    fn forget_device_value(&mut self, index: u32) {
+        if let Err(error) = self.devices.remove(&index) {
+            tracing::debug!(index, %error, "device had no entry");
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Follow {
+    roles: BTreeMap<u32, Decision>,
+    outcomes: BTreeMap<u32, Outcome>,
+    written: BTreeMap<u32, DeviceValue>,
+    /// Devices on which native XDP was tried in vain, with the reason.
+    without_xdp: BTreeMap<u32, String>,
+    routes_due: Option<Instant>,
+    retry_due: Option<Instant>,
+    relist_due: Option<Instant>,
+    warnings: BTreeSet<String>,
+    published: bool,
+}
+
+impl Follow {
+    /// Waits until something that was put off is due.
+    async fn due(&mut self) -> Change {
+        let next = [self.routes_due, self.retry_due, self.relist_due].into_iter().flatten().min();
+        match next {
+            Some(instant) => tokio::time::sleep_until(instant).await,
+            None => std::future::pending().await,
+        }
+        let now = Instant::now();
+        let passed = |due: &mut Option<Instant>| due.take_if(|instant| *instant <= now).is_some();
+        let routes = passed(&mut self.routes_due);
+        let retry = passed(&mut self.retry_due);
+        let relist = passed(&mut self.relist_due);
+        Change { devices: retry, default_routes: routes, routes: false, relist }
+    }
+
+    async fn refresh(&mut self, change: Change, netlink: &Netlink, inventory: &mut Inventory) {
+        if change.relist {
+            self.relist(netlink, inventory).await;
+        } else if change.default_routes {
+            match netlink.routing().await {
+                Ok(routing) => inventory.routing = routing,
+                Err(error) => self.relist_later(&error),
+            }
+            self.routes_due = None;
+        } else if change.routes && self.routes_due.is_none() {
+            self.routes_due = Some(Instant::now() + ROUTES_DELAY);
+        }
+    }
+
+    async fn relist(&mut self, netlink: &Netlink, inventory: &mut Inventory) {
+        match netlink.list().await {
+            Ok(fresh) => *inventory = fresh,
+            Err(error) => self.relist_later(&error),
+        }
+    }
+
+    fn relist_later(&mut self, error: &AttachError) {
+        tracing::warn!(%error, source = error_source(error), "devices are listed again later");
+        self.relist_due = Some(Instant::now() + RETRY_DELAY);
+    }
+
+    /// Brings hooks and `DEVICES` in line with the roles.
+    fn converge(&mut self, datapath: &mut Datapath, inventory: &Inventory) {
+        self.roles = devices::decide(inventory, &datapath.rules);
+        datapath.links.retain(|index| inventory.devices.contains_key(&index));
+        self.without_xdp.retain(|index, _| inventory.devices.contains_key(index));
+        self.outcomes.clear();
+        for device in inventory.devices.values() {
+            let role = self.role(device.index);
+            let outcome = match role {
+                Role::Ignored => {
+                    for hook in [Hook::Ingress, Hook::Egress, Hook::Xdp] {
+                        datapath.links.remove(device.index, hook);
+                    }
+                    Outcome::default()
+                }
+                Role::Pod | Role::Uplink => self.attach(datapath, inventory, device, role),
+            };
+            if !outcome.errors.is_empty() && self.retry_due.is_none() {
+                self.retry_due = Some(Instant::now() + RETRY_DELAY);
+            }
+            self.outcomes.insert(device.index, outcome);
+        }
+        let gone: Vec<u32> = self.written.keys().copied().filter(|index| self.role(*index) == Role::Ignored).collect();
+        for index in gone {
+            self.written.remove(&index);
+            datapath.forget_device_value(index);
+        }
+    }
+
+    fn role(&self, index: u32) -> Role {
+        self.roles.get(&index).map_or(Role::Ignored, |decision| decision.role)
+    }
+
+    fn attach(&mut self, datapath: &mut Datapath, inventory: &Inventory, device: &Device, role: Role) -> Outcome {
+        let mut outcome = Outcome::default();
+        let [ingress, egress] = if role == Role::Pod { POD_PROGRAMS } else { UPLINK_PROGRAMS };
+        if role == Role::Uplink {
+            self.attach_xdp(datapath, device, &mut outcome);
+        } else {
+            datapath.links.remove(device.index, Hook::Xdp);
+        }
+        // The programs look the device up: its entry comes first.
+        self.write_entry(datapath, inventory, device, role, &mut outcome);
+        for (hook, program) in [(Hook::Ingress, ingress), (Hook::Egress, egress)] {
+            let before = datapath.links.running(device.index, hook);
+            match datapath.links.ensure(&mut datapath.object, device, hook, program) {
+                Ok(()) if before != Some(program) => {
+                    tracing::info!(device = device.name, hook = hook.name(), program, "attached");
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(device = device.name, %error, "not attached");
+                    outcome.errors.push(error.to_string());
+                }
+            }
+        }
+        outcome
+    }
+
+    fn attach_xdp(&mut self, datapath: &mut Datapath, device: &Device, outcome: &mut Outcome) {
+        if let Err(why) = xdp_wanted(datapath.xdp, device) {
+            outcome.notes.push(why);
+            datapath.links.remove(device.index, Hook::Xdp);
+            return;
+        }
+        if let Some(why) = self.without_xdp.get(&device.index) {
+            outcome.notes.push(why.clone());
+            return;
+        }
+        let before = datapath.links.running(device.index, Hook::Xdp);
+        match datapath.links.ensure(&mut datapath.object, device, Hook::Xdp, XDP_PROGRAM) {
+            Ok(()) if before.is_none() => {
+                tracing::info!(device = device.name, hook = "xdp", program = XDP_PROGRAM, "attached");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let why = format!("native XDP is not used, TC does its work: {error}");
+                tracing::info!(device = device.name, "{why}");
+                if datapath.xdp == XdpMode::Native {
+                    outcome.errors.push(why);
+                } else {
+                    self.without_xdp.insert(device.index, why.clone());
+                    outcome.notes.push(why);
+                }
+            }
+        }
+    }
+
+    fn write_entry(
+        &mut self,
+        datapath: &mut Datapath,
+        inventory: &Inventory,
+        device: &Device,
+        role: Role,
+        outcome: &mut Outcome,
+    ) {
+        let mut value = inventory.device_value(device.index);
+        value.flags |= if role == Role::Pod { device_flag::POD } else { device_flag::UPLINK };
+        if datapath.links.running(device.index, Hook::Xdp).is_some() {
+            value.flags |= device_flag::XDP_TARGET;
+        }
+        if !device.ethernet {
+            value.flags |= device_flag::NO_LINK_HEADER;
+            outcome.notes.push("packets have no Ethernet header".into());
+        }
+        if self.written.get(&device.index) == Some(&value) {
+            return;
+        }
+        match datapath.devices.insert(device.index, value, 0) {
+            Ok(()) => {
+                self.written.insert(device.index, value);
+            }
+            Err(error) => {
+                let message = format!("no entry in DEVICES: {error}");
+                tracing::warn!(device = device.name, "{message}");
+                outcome.errors.push(message);
+            }
+        }
+    }
+
+    fn publish(
+        &mut self,
+        datapath: &Datapath,
+        inventory: &Inventory,
+        network: &watch::Sender<NodeNetwork>,
+        report: &watch::Sender<AttachReport>,
+    ) {
+        let node = inventory.node_network(|index| self.role(index));
+        let mut warnings = missing_uplinks(datapath, inventory, &self.roles);
+        warnings.extend(probe::sysctl_warnings());
+        for warning in &warnings {
+            if self.warnings.insert(warning.clone()) {
+                tracing::warn!("{warning}");
+            }
+        }
+        self.warnings.retain(|warning| warnings.contains(warning));
+        let fresh = AttachReport {
+            devices: inventory.devices.values().map(|device| self.device_report(datapath, device)).collect(),
+            features: datapath.features.clone(),
+            map_sizes: datapath.map_sizes.clone(),
+            not_served: vec!["processes of the node itself: there are no socket hooks yet".into()],
+            warnings,
+        };
+        replace(report, fresh, !self.published);
+        replace(network, node, !self.published);
+        self.published = true;
+    }
+
+    fn device_report(&self, datapath: &Datapath, device: &Device) -> DeviceReport {
+        let tc = match datapath.links.method() {
+            TcMethod::Tcx => "tcx",
+            TcMethod::Clsact => "clsact",
+        };
+        let hooks = [(Hook::Ingress, tc), (Hook::Egress, tc), (Hook::Xdp, "native")];
+        let hooks = hooks
+            .into_iter()
+            .filter_map(|(hook, how)| {
+                let program = datapath.links.running(device.index, hook)?;
+                Some(HookReport { hook: hook.name(), program, how })
+            })
+            .collect();
+        let outcome = self.outcomes.get(&device.index).cloned().unwrap_or_default();
+        DeviceReport {
+            index: device.index,
+            name: device.name.clone(),
+            kind: device.kind_name().to_owned(),
+            role: self.role(device.index),
+            why: self.roles.get(&device.index).map_or_else(String::new, |decision| decision.why.clone()),
+            hooks,
+            notes: outcome.notes,
+            errors: outcome.errors,
+        }
+    }
+}
+
+/// Sends a value when it differs from the last, and the very first one always.
+fn replace<T: PartialEq>(sender: &watch::Sender<T>, fresh: T, first: bool) {
+    sender.send_if_modified(|value| {
+        let differs = *value != fresh;
+        *value = fresh;
+        differs || first
+    });
+}
+
+/// Whether native XDP is to be tried on an uplink, else why not.
+fn xdp_wanted(mode: XdpMode, device: &Device) -> Result<(), String> {
+    match mode {
+        XdpMode::Off => Err("XDP is switched off".into()),
+        XdpMode::Native => Ok(()),
+        XdpMode::Auto if device.is(&["veth"]) || is_tap(device) => Err(format!(
+            "no XDP: packets from a {} may carry partial checksums; --xdp native forces it",
+            device.kind_name()
+        )),
+        XdpMode::Auto if device.kind.is_some() && !device.is(&["bond"]) => {
+            Err(format!("no XDP: a {} device has no driver of its own", device.kind_name()))
+        }
+        XdpMode::Auto => Ok(()),
+    }
+}
+
+fn missing_uplinks(datapath: &Datapath, inventory: &Inventory, roles: &BTreeMap<u32, Decision>) -> Vec<String> {
+    let mut warnings: Vec<String> = datapath
+        .rules
+        .uplinks
+        .iter()
+        .filter(|pattern| !inventory.devices.values().any(|device| pattern.matches(&device.name)))
+        .map(|pattern| format!("--uplink {pattern}: no such device yet"))
+        .collect();
+    if datapath.rules.uplinks.is_empty() && !roles.values().any(|decision| decision.role == Role::Uplink) {
+        warnings.push("no uplink found: clients outside of the node are not served; name one with --uplink".into());
+    }
+    warnings
+}
+
+fn error_source(error: &AttachError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
+}
