@@ -52,7 +52,7 @@ impl Datapath {
         features.push(bpffs_feature(&directories));
         let xdp = load_programs(&mut object, settings.xdp, &mut features)?;
         let devices = open_map(&directories.maps.join(map_name::DEVICES))?;
-        let links = Links::adopt(&directories.links, found.tc)
+        let links = Links::adopt(&directories.links, settings.tc.unwrap_or(found.tc))
             .map_err(|source| AttachError::Read { path: directories.links.clone(), source })?;
         let ticks_per_second = ticks::per_second(&mut object);
         let rules = RoleRules {

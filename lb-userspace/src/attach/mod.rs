@@ -55,7 +55,7 @@ impl std::str::FromStr for XdpMode {
 }
 
 /// Settings of this part, from the command line.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AttachSettings {
     /// Directory of the pins; `maps` and `links` are made below it.
     pub pin_path: PathBuf,
@@ -67,6 +67,8 @@ pub struct AttachSettings {
     pub ignored: Vec<Pattern>,
     /// Where to use XDP.
     pub xdp: XdpMode,
+    /// How to attach TC programs; `None`: tcx where the kernel has it.
+    pub tc: Option<links::TcMethod>,
     /// Capacity of the maps, for those that are not pinned yet.
     pub sizes: MapSizes,
 }
