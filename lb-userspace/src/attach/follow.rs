@@ -37,8 +37,7 @@ impl Datapath {
     ) -> Result<(), AttachError> {
         let mut netlink = Netlink::open()?;
         let mut inventory = netlink.list().await?;
-        self.forget_unknown_devices(&inventory);
-        let mut state = Follow::default();
+        let mut state = Follow { written: self.take_over_entries(&inventory), ..Follow::default() };
         loop {
             state.converge(&mut self, &inventory);
             state.publish(&self, &inventory, &network, &report);
@@ -57,13 +56,19 @@ impl Datapath {
         }
     }
 
-    /// Entries that a former agent left for devices that are gone.
-    fn forget_unknown_devices(&mut self, inventory: &Inventory) {
-        let stale: Vec<u32> =
-            self.devices.keys().filter_map(Result::ok).filter(|i| !inventory.devices.contains_key(i)).collect();
-        for index in stale {
-            self.forget_device_value(index);
+    /// The entries of a former agent: those of vanished devices are removed, the others say where filters may be.
+    fn take_over_entries(&mut self, inventory: &Inventory) -> BTreeMap<u32, DeviceValue> {
+        let found: Vec<(u32, DeviceValue)> = self.devices.iter().filter_map(Result::ok).collect();
+        let mut kept = BTreeMap::new();
+        for (index, value) in found {
+            if let Some(device) = inventory.devices.get(&index) {
+                self.links.adopt_filters(device);
+                kept.insert(index, value);
+            } else {
+                self.forget_device_value(index);
+            }
         }
+        kept
     }
 
     fn forget_device_value(&mut self, index: u32) {

@@ -140,6 +140,16 @@ impl Links {
         Ok(Self { directory: directory.to_owned(), method, attached })
     }
 
+    /// Notes that a former agent served this device: without links, its filters are only known by this.
+    pub fn adopt_filters(&mut self, device: &Device) {
+        if self.method == TcMethod::Clsact {
+            for hook in [Hook::Ingress, Hook::Egress] {
+                let found = Attached { program: None, pin: None, device: device.name.clone() };
+                self.attached.entry((device.index, hook)).or_insert(found);
+            }
+        }
+    }
+
     /// How TC programs are attached.
     pub fn method(&self) -> TcMethod {
         self.method

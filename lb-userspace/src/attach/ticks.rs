@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 
 /// Values that `CONFIG_HZ` can have on the machines that matter.
-const KNOWN: &[u32] = &[100, 128, 200, 250, 256, 300, 500, 512, 1000, 1024];
+const KNOWN: &[u32] = &[100, 200, 250, 300, 500, 1000];
 const MEASURE: Duration = Duration::from_millis(60);
 
 /// Ticks per second, by the program `ticks` if the object has it, else from the kernel's configuration.
