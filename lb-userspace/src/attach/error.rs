@@ -104,6 +104,12 @@ pub enum AttachError {
         /// Cause.
         source: Box<aya::EbpfError>,
     },
+    /// The object lacks a map.
+    #[error("the BPF object has no map {name}")]
+    MissingMap {
+        /// The map.
+        name: &'static str,
+    },
     /// The object lacks a program.
     #[error("the BPF object has no program {name} of the right type")]
     MissingProgram {

@@ -25,6 +25,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 struct Outcome {
     errors: Vec<String>,
     notes: Vec<String>,
+    /// Trying again may help.
+    retry: bool,
 }
 
 impl Datapath {
@@ -139,7 +141,7 @@ impl Follow {
         self.roles = devices::decide(inventory, &datapath.rules);
         datapath.links.retain(|index| inventory.devices.contains_key(&index));
         self.without_xdp.retain(|index, _| inventory.devices.contains_key(index));
-        self.outcomes.clear();
+        self.outcomes.retain(|index, _| inventory.devices.contains_key(index));
         for device in inventory.devices.values() {
             let role = self.role(device.index);
             let outcome = match role {
@@ -151,7 +153,7 @@ impl Follow {
                 }
                 Role::Pod | Role::Uplink => self.attach(datapath, inventory, device, role),
             };
-            if !outcome.errors.is_empty() && self.retry_due.is_none() {
+            if outcome.retry && self.retry_due.is_none() {
                 self.retry_due = Some(Instant::now() + RETRY_DELAY);
             }
             self.outcomes.insert(device.index, outcome);
@@ -185,8 +187,12 @@ impl Follow {
                 }
                 Ok(()) => {}
                 Err(error) => {
-                    tracing::warn!(device = device.name, %error, "not attached");
-                    outcome.errors.push(error.to_string());
+                    let error = error.to_string();
+                    if !self.outcomes.get(&device.index).is_some_and(|last| last.errors.contains(&error)) {
+                        tracing::warn!(device = device.name, error, "not attached");
+                    }
+                    outcome.retry = true;
+                    outcome.errors.push(error);
                 }
             }
         }
@@ -199,8 +205,9 @@ impl Follow {
             datapath.links.remove(device.index, Hook::Xdp);
             return;
         }
+        let forced = datapath.xdp == XdpMode::Native;
         if let Some(why) = self.without_xdp.get(&device.index) {
-            outcome.notes.push(why.clone());
+            if forced { &mut outcome.errors } else { &mut outcome.notes }.push(why.clone());
             return;
         }
         let before = datapath.links.running(device.index, Hook::Xdp);
@@ -212,12 +219,8 @@ impl Follow {
             Err(error) => {
                 let why = format!("native XDP is not used, TC does its work: {error}");
                 tracing::info!(device = device.name, "{why}");
-                if datapath.xdp == XdpMode::Native {
-                    outcome.errors.push(why);
-                } else {
-                    self.without_xdp.insert(device.index, why.clone());
-                    outcome.notes.push(why);
-                }
+                self.without_xdp.insert(device.index, why.clone());
+                if forced { &mut outcome.errors } else { &mut outcome.notes }.push(why);
             }
         }
     }
@@ -249,6 +252,7 @@ impl Follow {
             Err(error) => {
                 let message = format!("no entry in DEVICES: {error}");
                 tracing::warn!(device = device.name, "{message}");
+                outcome.retry = true;
                 outcome.errors.push(message);
             }
         }
@@ -272,6 +276,7 @@ impl Follow {
         self.warnings.retain(|warning| warnings.contains(warning));
         let fresh = AttachReport {
             devices: inventory.devices.values().map(|device| self.device_report(datapath, device)).collect(),
+            devices_left_out: 0,
             features: datapath.features.clone(),
             map_sizes: datapath.map_sizes.clone(),
             not_served: vec!["processes of the node itself: there are no socket hooks yet".into()],
@@ -322,7 +327,6 @@ fn replace<T: PartialEq>(sender: &watch::Sender<T>, fresh: T, first: bool) {
 fn xdp_wanted(mode: XdpMode, device: &Device) -> Result<(), String> {
     match mode {
         XdpMode::Off => Err("XDP is switched off".into()),
-        XdpMode::Native => Ok(()),
         XdpMode::Auto if device.is(&["veth"]) || is_tap(device) => Err(format!(
             "no XDP: packets from a {} may carry partial checksums; --xdp native forces it",
             device.kind_name()
@@ -330,7 +334,7 @@ fn xdp_wanted(mode: XdpMode, device: &Device) -> Result<(), String> {
         XdpMode::Auto if device.kind.is_some() && !device.is(&["bond"]) => {
             Err(format!("no XDP: a {} device has no driver of its own", device.kind_name()))
         }
-        XdpMode::Auto => Ok(()),
+        XdpMode::Native | XdpMode::Auto => Ok(()),
     }
 }
 

@@ -164,12 +164,11 @@ impl Links {
         program: &'static str,
     ) -> Result<(), HookFailure> {
         let key = (device.index, hook);
-        let known = self.attached.get(&key);
-        if known.is_some_and(|a| a.program == Some(program)) {
+        if self.running(device.index, hook) == Some(program) {
             self.follow_name(key, device);
             return Ok(());
         }
-        if let Some(pin) = known.and_then(|a| a.pin.clone()) {
+        if let Some(pin) = self.known_pin(device, hook) {
             match update(object, hook, program, &pin) {
                 Ok(()) => {
                     let device = device.name.clone();
@@ -178,7 +177,8 @@ impl Links {
                 }
                 Err(error) => {
                     tracing::warn!(device = device.name, hook = hook.name(), %error, "link is replaced by a new one");
-                    self.remove(device.index, hook);
+                    self.attached.remove(&key);
+                    remove_pin(Some(&pin));
                 }
             }
         }
@@ -235,6 +235,16 @@ impl Links {
         if !new.exists() && std::fs::rename(old, &new).is_ok() {
             attached.pin = Some(new);
         }
+    }
+
+    /// The pin of the link at this hook: our own, or that of another agent that overlaps with this one for a moment.
+    fn known_pin(&self, device: &Device, hook: Hook) -> Option<PathBuf> {
+        if let Some(attached) = self.attached.get(&(device.index, hook)) {
+            return attached.pin.clone();
+        }
+        let path = self.directory.join(pin_name(&device.name, hook));
+        let target = link_info::target(&path).ok().flatten()?;
+        (target == link_info::LinkTarget { ifindex: device.index, hook }).then_some(path)
     }
 
     fn free_pin(&self, device: &Device, hook: Hook) -> PathBuf {
@@ -326,16 +336,15 @@ fn attach_clsact(object: &mut Ebpf, device: &Device, hook: Hook, name: &'static 
     let program = classifier(object, name)?;
     let former = SchedClassifierLink::attached(&device.name, hook.tc(), CLSACT_PRIORITY, CLSACT_HANDLE, None)
         .map_err(io_refused)?;
-    let id = match program.attach_to_link(former) {
-        Ok(id) => id,
+    let id = if let Ok(id) = program.attach_to_link(former) {
+        id
+    } else {
         // Nothing to replace: the qdisc or the filter is not there yet.
-        Err(_) => {
-            if let Err(error) = qdisc_add_clsact(&device.name) {
-                tracing::debug!(device = device.name, %error, "clsact is there already");
-            }
-            let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE, classid: None };
-            program.attach_with_options(&device.name, hook.tc(), TcAttachOptions::Netlink(options)).map_err(refused)?
+        if let Err(error) = qdisc_add_clsact(&device.name) {
+            tracing::debug!(device = device.name, %error, "clsact is there already");
         }
+        let options = NlOptions { priority: CLSACT_PRIORITY, handle: CLSACT_HANDLE, classid: None };
+        program.attach_with_options(&device.name, hook.tc(), TcAttachOptions::Netlink(options)).map_err(refused)?
     };
     // Dropping this kind of link detaches the filter, which has to outlive the agent.
     let _stays = ManuallyDrop::new(program.take_link(id).map_err(refused)?);

@@ -47,6 +47,9 @@ impl Datapath {
         let map_sizes = check_pinned_maps(&directories, settings)?;
         let mut object = load_object(&directories, settings, &map_sizes, object)?;
         create_agent_maps(&directories, settings)?;
+        if let Some(layout) = layouts::all().iter().find(|layout| !directories.maps.join(layout.name).exists()) {
+            return Err(AttachError::MissingMap { name: layout.name });
+        }
         claim_abi(&directories)?;
         let mut features = found.features;
         features.push(bpffs_feature(&directories));

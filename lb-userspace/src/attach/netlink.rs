@@ -22,6 +22,7 @@ use super::inventory::{DefaultRoute, Device, DeviceAddress, Inventory, Routing};
 const EVENT_BUFFER: libc::c_int = 8 << 20;
 
 /// What a batch of events asks for, besides what it already changed in the inventory.
+#[allow(clippy::struct_excessive_bools, reason = "independent consequences of a batch of events")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Devices or addresses changed.
@@ -180,11 +181,11 @@ fn apply(inventory: &mut Inventory, change: &mut Change, message: NetlinkMessage
                 change.devices = true;
             }
         }
-        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-            if route.header.kind == RouteType::Unicast {
-                change.default_routes |= route.header.destination_prefix_length == 0;
-                change.routes = true;
-            }
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route)
+            if route.header.kind == RouteType::Unicast =>
+        {
+            change.default_routes |= route.header.destination_prefix_length == 0;
+            change.routes = true;
         }
         _ => {}
     }
