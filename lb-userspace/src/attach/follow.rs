@@ -41,8 +41,9 @@ impl Datapath {
         let mut inventory = netlink.list().await?;
         let mut state = Follow { written: self.take_over_entries(&inventory), ..Follow::default() };
         loop {
-            state.converge(&mut self, &inventory);
-            state.publish(&self, &inventory, &network, &report);
+            state.decide(&self, &inventory, &network);
+            state.converge(&mut self, &inventory).await;
+            state.report(&self, &inventory, &report);
             let change = tokio::select! {
                 change = netlink.next(&mut inventory) => change,
                 change = state.due() => Some(change),
@@ -136,9 +137,14 @@ impl Follow {
         self.relist_due = Some(Instant::now() + RETRY_DELAY);
     }
 
-    /// Brings hooks and `DEVICES` in line with the roles.
-    fn converge(&mut self, datapath: &mut Datapath, inventory: &Inventory) {
+    /// Gives each device its role. The node's addresses follow from that, before anything is attached.
+    fn decide(&mut self, datapath: &Datapath, inventory: &Inventory, network: &watch::Sender<NodeNetwork>) {
         self.roles = devices::decide(inventory, &datapath.rules);
+        replace(network, inventory.node_network(|index| self.role(index)), !self.published);
+    }
+
+    /// Brings hooks and `DEVICES` in line with the roles.
+    async fn converge(&mut self, datapath: &mut Datapath, inventory: &Inventory) {
         datapath.links.retain(|index| inventory.devices.contains_key(&index));
         self.without_xdp.retain(|index, _| inventory.devices.contains_key(index));
         self.outcomes.retain(|index, _| inventory.devices.contains_key(index));
@@ -146,7 +152,7 @@ impl Follow {
             let role = self.role(device.index);
             let outcome = match role {
                 Role::Ignored => {
-                    for hook in [Hook::Ingress, Hook::Egress, Hook::Xdp] {
+                    for hook in [Hook::Xdp, Hook::Ingress, Hook::Egress] {
                         datapath.links.remove(device.index, hook);
                     }
                     Outcome::default()
@@ -157,6 +163,8 @@ impl Follow {
                 self.retry_due = Some(Instant::now() + RETRY_DELAY);
             }
             self.outcomes.insert(device.index, outcome);
+            // The kernel waits for a grace period in each new attachment, some 10 ms: let other tasks run.
+            tokio::task::yield_now().await;
         }
         let gone: Vec<u32> = self.written.keys().copied().filter(|index| self.role(*index) == Role::Ignored).collect();
         for index in gone {
@@ -172,14 +180,10 @@ impl Follow {
     fn attach(&mut self, datapath: &mut Datapath, inventory: &Inventory, device: &Device, role: Role) -> Outcome {
         let mut outcome = Outcome::default();
         let [ingress, egress] = if role == Role::Pod { POD_PROGRAMS } else { UPLINK_PROGRAMS };
-        if role == Role::Uplink {
-            self.attach_xdp(datapath, device, &mut outcome);
-        } else {
-            datapath.links.remove(device.index, Hook::Xdp);
-        }
-        // The programs look the device up: its entry comes first.
+        // The programs look the device up: its entry comes first. Egress comes before ingress: a request is not
+        // translated while its reply would not be.
         self.write_entry(datapath, inventory, device, role, &mut outcome);
-        for (hook, program) in [(Hook::Ingress, ingress), (Hook::Egress, egress)] {
+        for (hook, program) in [(Hook::Egress, egress), (Hook::Ingress, ingress)] {
             let before = datapath.links.running(device.index, hook);
             match datapath.links.ensure(&mut datapath.object, device, hook, program) {
                 Ok(()) if before != Some(program) => {
@@ -195,6 +199,16 @@ impl Follow {
                     outcome.errors.push(error);
                 }
             }
+        }
+        if role == Role::Uplink {
+            self.attach_xdp(datapath, device, &mut outcome);
+            // Now it is known whether XDP may redirect into the device.
+            self.write_entry(datapath, inventory, device, role, &mut outcome);
+        } else {
+            datapath.links.remove(device.index, Hook::Xdp);
+        }
+        if !device.ethernet {
+            outcome.notes.push("packets have no Ethernet header".into());
         }
         outcome
     }
@@ -240,7 +254,6 @@ impl Follow {
         }
         if !device.ethernet {
             value.flags |= device_flag::NO_LINK_HEADER;
-            outcome.notes.push("packets have no Ethernet header".into());
         }
         if self.written.get(&device.index) == Some(&value) {
             return;
@@ -258,14 +271,7 @@ impl Follow {
         }
     }
 
-    fn publish(
-        &mut self,
-        datapath: &Datapath,
-        inventory: &Inventory,
-        network: &watch::Sender<NodeNetwork>,
-        report: &watch::Sender<AttachReport>,
-    ) {
-        let node = inventory.node_network(|index| self.role(index));
+    fn report(&mut self, datapath: &Datapath, inventory: &Inventory, report: &watch::Sender<AttachReport>) {
         let mut warnings = missing_uplinks(datapath, inventory, &self.roles);
         warnings.extend(probe::sysctl_warnings());
         for warning in &warnings {
@@ -283,7 +289,6 @@ impl Follow {
             warnings,
         };
         replace(report, fresh, !self.published);
-        replace(network, node, !self.published);
         self.published = true;
     }
 

@@ -312,3 +312,7 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "netlink_tests.rs"]
+mod tests;
