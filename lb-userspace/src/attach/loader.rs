@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_common::abi::{ABI_VERSION, DeviceValue, NameValue, ReportValue, StatusValue, map_name};
 
 use super::bpffs::{self, PinDirectories};
@@ -162,6 +162,12 @@ fn load_object(
     object: &[u8],
 ) -> Result<Ebpf, AttachError> {
     let mut loader = EbpfLoader::new();
+    // A trace of every instruction makes a refusal take minutes: only for those who look for it.
+    loader.verifier_log_level(if tracing::enabled!(tracing::Level::DEBUG) {
+        VerifierLogLevel::DEBUG | VerifierLogLevel::STATS
+    } else {
+        VerifierLogLevel::STATS
+    });
     for layout in layouts::all() {
         loader.map_pin_path(layout.name, directories.maps.join(layout.name));
         let actual = notes.iter().find(|note| note.map == layout.name).map(|note| note.actual);
