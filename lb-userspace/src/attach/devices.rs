@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use glob::Pattern;
 use serde::Serialize;
 
+use super::XdpMode;
 use super::inventory::{Device, Inventory};
 
 /// What is behind a device.
@@ -213,6 +214,21 @@ impl Judge<'_> {
 /// A tap (Ethernet) device, made for a virtual machine; a tun device has no Ethernet header.
 pub fn is_tap(device: &Device) -> bool {
     device.is(&["tun"]) && device.ethernet
+}
+
+/// Whether native XDP is to be tried on an uplink, else why not.
+pub fn xdp_wanted(mode: XdpMode, device: &Device) -> Result<(), String> {
+    match mode {
+        XdpMode::Off => Err("XDP is switched off".into()),
+        XdpMode::Auto if device.is(&["veth"]) || is_tap(device) => Err(format!(
+            "no XDP: packets from a {} may carry partial checksums; --xdp native forces it",
+            device.kind_name()
+        )),
+        XdpMode::Auto if device.kind.is_some() && !device.is(&["bond"]) => {
+            Err(format!("no XDP: a {} device has no driver of its own", device.kind_name()))
+        }
+        XdpMode::Native | XdpMode::Auto => Ok(()),
+    }
 }
 
 #[cfg(test)]

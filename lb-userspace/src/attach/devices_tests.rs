@@ -149,3 +149,12 @@ fn a_decision_names_its_reason() {
     assert_eq!(why(&rules(&[], &[], &[]), 4), "port of bridge br0");
     assert_eq!(why(&rules(&[], &["x*"], &[]), 4), "port of bridge br0, but --pod-device names others");
 }
+
+#[test]
+fn xdp_is_tried_on_devices_with_a_driver_and_whole_checksums_unless_forced() {
+    let node = namespace(&["eth0 -", "bond0 bond", "eth1 veth", "vx vxlan", "tap0 tun"]);
+    let wanted = |mode| node.devices.values().map(|d| xdp_wanted(mode, d).is_ok()).collect::<Vec<_>>();
+    assert_eq!(wanted(XdpMode::Auto), [true, true, false, false, false]);
+    assert_eq!(wanted(XdpMode::Native), [true; 5]);
+    assert_eq!(wanted(XdpMode::Off), [false; 5]);
+}

@@ -7,7 +7,7 @@ use lb_common::abi::{DeviceValue, device_flag};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::devices::{self, Decision, Role, is_tap};
+use super::devices::{self, Decision, Role};
 use super::inventory::{Device, Inventory};
 use super::links::{Hook, TcMethod};
 use super::loader::{POD_PROGRAMS, UPLINK_PROGRAMS, XDP_PROGRAM};
@@ -214,7 +214,7 @@ impl Follow {
     }
 
     fn attach_xdp(&mut self, datapath: &mut Datapath, device: &Device, outcome: &mut Outcome) {
-        if let Err(why) = xdp_wanted(datapath.xdp, device) {
+        if let Err(why) = devices::xdp_wanted(datapath.xdp, device) {
             outcome.notes.push(why);
             datapath.links.remove(device.index, Hook::Xdp);
             return;
@@ -326,21 +326,6 @@ fn replace<T: PartialEq>(sender: &watch::Sender<T>, fresh: T, first: bool) {
         *value = fresh;
         differs || first
     });
-}
-
-/// Whether native XDP is to be tried on an uplink, else why not.
-fn xdp_wanted(mode: XdpMode, device: &Device) -> Result<(), String> {
-    match mode {
-        XdpMode::Off => Err("XDP is switched off".into()),
-        XdpMode::Auto if device.is(&["veth"]) || is_tap(device) => Err(format!(
-            "no XDP: packets from a {} may carry partial checksums; --xdp native forces it",
-            device.kind_name()
-        )),
-        XdpMode::Auto if device.kind.is_some() && !device.is(&["bond"]) => {
-            Err(format!("no XDP: a {} device has no driver of its own", device.kind_name()))
-        }
-        XdpMode::Native | XdpMode::Auto => Ok(()),
-    }
 }
 
 fn missing_uplinks(datapath: &Datapath, inventory: &Inventory, roles: &BTreeMap<u32, Decision>) -> Vec<String> {

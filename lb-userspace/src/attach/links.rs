@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::inventory::Device;
 use super::link_info;
+use super::pin_names::{device_of_pin, pin_name, remove_pin};
 
 /// A place on a device where a program sees packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -261,25 +262,6 @@ impl Links {
     }
 }
 
-/// `DEVICE:HOOK`. A BPF file system refuses dots in names; a device's name has no colon, so colons stand for its dots.
-fn pin_name(device: &str, hook: Hook) -> String {
-    format!("{}:{}", device.replace('.', ":"), hook.name())
-}
-
-fn device_of_pin(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.rsplit_once(':').map_or_else(|| name.to_string(), |(device, _)| device.replace(':', "."))
-}
-
-fn remove_pin(path: Option<&Path>) {
-    if let Some(path) = path
-        && let Err(error) = std::fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(pin = %path.display(), %error, "pin cannot be removed");
-    }
-}
-
 fn classifier<'o>(object: &'o mut Ebpf, name: &'static str) -> Result<&'o mut SchedClassifier, HookFailure> {
     object.program_mut(name).and_then(|p| p.try_into().ok()).ok_or(HookFailure::NoProgram(name))
 }
@@ -349,16 +331,4 @@ fn attach_clsact(object: &mut Ebpf, device: &Device, hook: Hook, name: &'static 
     // Dropping this kind of link detaches the filter, which has to outlive the agent.
     let _stays = ManuallyDrop::new(program.take_link(id).map_err(refused)?);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pin_names_have_no_dots_and_lead_back_to_the_device() {
-        let name = pin_name("eth0.100", Hook::Egress);
-        assert_eq!(name, "eth0:100:egress");
-        assert_eq!(device_of_pin(Path::new("/pins").join(name).as_path()), "eth0.100");
-    }
 }

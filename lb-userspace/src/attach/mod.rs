@@ -15,6 +15,7 @@ mod link_info;
 pub mod links;
 pub mod loader;
 pub mod netlink;
+mod pin_names;
 pub mod probe;
 pub mod report;
 pub mod sizes;
