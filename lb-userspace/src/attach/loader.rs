@@ -238,6 +238,8 @@ fn load_programs(object: &mut Ebpf, xdp: XdpMode, features: &mut Vec<Feature>) -
 
 /// Lines of the verifier's log that are worth a look: the refusal is at the end.
 const LOG_LINES: usize = 24;
+/// How the verifier's statistics begin.
+const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
 
 fn refused(name: &'static str, error: &ProgramError) -> AttachError {
     let reason = match error {
@@ -247,8 +249,10 @@ fn refused(name: &'static str, error: &ProgramError) -> AttachError {
             for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES)) {
                 tracing::error!(program = name, "verifier: {line}");
             }
-            // The last line counts instructions, the one before it says what is wrong.
-            let verdict = lines.iter().rev().find(|l| !l.starts_with("processed ") && !l.trim().is_empty());
+            // The last lines are statistics, the one before them says what is wrong.
+            let verdict = lines.iter().rev().find(|line| {
+                !line.trim().is_empty() && !STATISTICS.iter().any(|statistic| line.starts_with(statistic))
+            });
             format!("{io_error}: {}", verdict.unwrap_or(&"no verifier log"))
         }
         other => other.to_string(),
