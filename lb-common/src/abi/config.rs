@@ -67,6 +67,8 @@ pub mod device_flag {
     pub const UPLINK: u32 = 2;
     /// XDP may redirect into it.
     pub const XDP_TARGET: u32 = 4;
+    /// Its packets begin with the IP header (`WireGuard`, IPIP and the like).
+    pub const NO_LINK_HEADER: u32 = 8;
 }
 
 /// The agent's state, for `sluice status` also while the agent is down.

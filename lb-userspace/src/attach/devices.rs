@@ -1,0 +1,236 @@
+//! Which device plays which role, and why: a pure function of the facts and the user's rules.
+
+use std::collections::BTreeMap;
+
+use glob::Pattern;
+use serde::Serialize;
+
+use super::XdpMode;
+use super::inventory::{Device, Inventory};
+
+/// What is behind a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Pods.
+    Pod,
+    /// The outside, or other nodes.
+    Uplink,
+    /// Nothing of ours; no program is attached.
+    Ignored,
+}
+
+/// A role and its reason, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The role.
+    pub role: Role,
+    /// Why.
+    pub why: String,
+}
+
+/// What the user said about devices.
+#[derive(Clone, Debug, Default)]
+pub struct RoleRules {
+    /// Uplinks. Not empty: ordinary devices are uplinks only when they match; tunnels are still found by kind.
+    pub uplinks: Vec<Pattern>,
+    /// Pod devices. Not empty: only matching devices are.
+    pub pods: Vec<Pattern>,
+    /// Devices to leave alone.
+    pub ignored: Vec<Pattern>,
+}
+
+/// Pairs of devices of which one end can be in a Pod.
+const PAIRS: &[&str] = &["veth", "netkit"];
+/// Devices that carry Pod traffic to other nodes inside of other packets.
+const TUNNELS: &[&str] = &[
+    "vxlan",
+    "geneve",
+    "ipip",
+    "sit",
+    "gre",
+    "gretap",
+    "ip6tnl",
+    "ip6gre",
+    "ip6gretap",
+    "wireguard",
+    "xfrm",
+    "bareudp",
+];
+/// Devices that join others and speak for them.
+const BUNDLES: &[&str] = &["bond", "team"];
+/// Devices that can hold the node's address towards the outside, besides physical ones.
+const OUTWARD: &[&str] = &["bond", "team", "vlan", "macvlan", "ipvlan", "ipoib", "hsr", "dsa"];
+
+/// Gives each device its role.
+pub fn decide(inventory: &Inventory, rules: &RoleRules) -> BTreeMap<u32, Decision> {
+    let judge = Judge { inventory, rules };
+    inventory
+        .devices
+        .values()
+        .map(|device| {
+            let (role, why) = judge.role(device);
+            (device.index, Decision { role, why })
+        })
+        .collect()
+}
+
+struct Judge<'a> {
+    inventory: &'a Inventory,
+    rules: &'a RoleRules,
+}
+
+impl Judge<'_> {
+    fn role(&self, device: &Device) -> (Role, String) {
+        if device.loopback {
+            return (Role::Ignored, "loopback".into());
+        }
+        let named = self.named(device);
+        if let Some(decision) = named {
+            return decision;
+        }
+        let guess_uplinks = self.rules.uplinks.is_empty();
+        let default_route = self.inventory.has_default_route(device.index);
+        if default_route && guess_uplinks {
+            return (Role::Uplink, "default route".into());
+        }
+        if let Some(master) = device.master.and_then(|index| self.inventory.devices.get(&index))
+            && master.kind.as_deref() != Some("vrf")
+        {
+            return self.enslaved(device, master);
+        }
+        if device.is(PAIRS) {
+            return self.pair_end(device, default_route);
+        }
+        if is_tap(device) {
+            return self.pod_candidate(format!("{} of a virtual machine", device.kind_name()));
+        }
+        if device.is(TUNNELS) {
+            return self.tunnel(device);
+        }
+        if device.is(&["bridge"]) {
+            return self.bridge(device);
+        }
+        self.ordinary(device)
+    }
+
+    fn named(&self, device: &Device) -> Option<(Role, String)> {
+        let find = |patterns: &[Pattern]| patterns.iter().find(|p| p.matches(&device.name)).cloned();
+        if let Some(pattern) = find(&self.rules.ignored) {
+            return Some((Role::Ignored, format!("matches the ignored devices' {pattern}")));
+        }
+        if let Some(pattern) = find(&self.rules.uplinks) {
+            return Some((Role::Uplink, format!("matches --uplink {pattern}")));
+        }
+        find(&self.rules.pods).map(|pattern| (Role::Pod, format!("matches --pod-device {pattern}")))
+    }
+
+    fn pod_candidate(&self, why: String) -> (Role, String) {
+        if self.rules.pods.is_empty() {
+            (Role::Pod, why)
+        } else {
+            (Role::Ignored, format!("{why}, but --pod-device names others"))
+        }
+    }
+
+    fn uplink_candidate(&self, why: String) -> (Role, String) {
+        if self.rules.uplinks.is_empty() {
+            (Role::Uplink, why)
+        } else {
+            (Role::Ignored, format!("{why}, but --uplink names others"))
+        }
+    }
+
+    fn enslaved(&self, device: &Device, master: &Device) -> (Role, String) {
+        let port = format!("port of {} {}", master.kind_name(), master.name);
+        if master.is(BUNDLES) {
+            return (Role::Ignored, port);
+        }
+        if device.is(PAIRS) || is_tap(device) {
+            return self.pod_candidate(port);
+        }
+        if device.is(TUNNELS) {
+            return (Role::Uplink, format!("{} tunnel as {port}", device.kind_name()));
+        }
+        let (master_role, _) = self.role(master);
+        if master_role == Role::Uplink {
+            return (Role::Ignored, format!("{port}, which is the uplink"));
+        }
+        self.uplink_candidate(format!("{} {port}: leads out of the node", device.kind_name()))
+    }
+
+    fn pair_end(&self, device: &Device, default_route: bool) -> (Role, String) {
+        if default_route {
+            return self.uplink_candidate("default route".into());
+        }
+        if !device.peer_elsewhere {
+            return (Role::Ignored, format!("{} with its other end in this network namespace", device.kind_name()));
+        }
+        if self.rules.uplinks.is_empty() && self.inventory.routing.gatewayed.contains(&device.index) {
+            return (Role::Uplink, "routes to networks behind a gateway".into());
+        }
+        self.pod_candidate(format!("{} with its other end in another network namespace", device.kind_name()))
+    }
+
+    fn tunnel(&self, device: &Device) -> (Role, String) {
+        let kind = device.kind_name();
+        let index = device.index;
+        if !device.up {
+            return (Role::Ignored, format!("{kind} tunnel that is down"));
+        }
+        if self.inventory.has_global_address(index) || self.inventory.routing.routed.contains(&index) {
+            return (Role::Uplink, format!("{kind} tunnel to other nodes"));
+        }
+        (Role::Ignored, format!("{kind} tunnel without address and routes"))
+    }
+
+    fn bridge(&self, device: &Device) -> (Role, String) {
+        let outward_port = self
+            .inventory
+            .devices
+            .values()
+            .any(|port| port.master == Some(device.index) && (port.kind.is_none() || port.is(OUTWARD)));
+        if outward_port && self.inventory.has_global_address(device.index) {
+            return self.uplink_candidate("bridge with the node's address over a port that leads out".into());
+        }
+        (Role::Ignored, "bridge: its ports are looked at instead".into())
+    }
+
+    fn ordinary(&self, device: &Device) -> (Role, String) {
+        let kind = device.kind_name();
+        if device.kind.is_some() && !device.is(OUTWARD) {
+            return (Role::Ignored, format!("{kind} without default route"));
+        }
+        if !self.inventory.has_global_address(device.index) {
+            return (Role::Ignored, format!("{kind} without address"));
+        }
+        if !device.up {
+            return (Role::Ignored, format!("{kind} that is down"));
+        }
+        self.uplink_candidate(format!("{kind} device with a global address"))
+    }
+}
+
+/// A tap (Ethernet) device, made for a virtual machine; a tun device has no Ethernet header.
+pub fn is_tap(device: &Device) -> bool {
+    device.is(&["tun"]) && device.ethernet
+}
+
+/// Whether native XDP is to be tried on an uplink, else why not.
+pub fn xdp_wanted(mode: XdpMode, device: &Device) -> Result<(), String> {
+    match mode {
+        XdpMode::Off => Err("XDP is switched off".into()),
+        XdpMode::Auto if device.is(&["veth"]) || is_tap(device) => Err(format!(
+            "no XDP: packets from a {} may carry partial checksums; --xdp native forces it",
+            device.kind_name()
+        )),
+        XdpMode::Auto if device.kind.is_some() && !device.is(&["bond"]) => {
+            Err(format!("no XDP: a {} device has no driver of its own", device.kind_name()))
+        }
+        XdpMode::Native | XdpMode::Auto => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "devices_tests.rs"]
+mod tests;

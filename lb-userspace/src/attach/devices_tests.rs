@@ -1,0 +1,160 @@
+//! Role decision by tables: a namespace described in lines, and the role expected of each device.
+
+use super::*;
+use crate::attach::inventory::{DefaultRoute, DeviceAddress};
+
+/// `NAME KIND [flag...]`; flags: `default`, `addr`, `gw`, `route`, `in=MASTER`, `elsewhere`, `down`, `raw`.
+fn namespace(lines: &[&str]) -> Inventory {
+    let mut inventory = Inventory::default();
+    let names: Vec<&str> = lines.iter().map(|l| l.split(' ').next().unwrap()).collect();
+    for (at, line) in lines.iter().enumerate() {
+        let index = u32::try_from(at + 1).unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        let has = |flag: &str| words.contains(&flag);
+        let master = words
+            .iter()
+            .find_map(|w| w.strip_prefix("in="))
+            .map(|name| u32::try_from(names.iter().position(|n| *n == name).unwrap() + 1).unwrap());
+        inventory.devices.insert(
+            index,
+            Device {
+                index,
+                name: words[0].into(),
+                kind: (words[1] != "-" && words[1] != "lo").then(|| words[1].into()),
+                ethernet: !has("raw"),
+                loopback: words[1] == "lo",
+                up: !has("down"),
+                master,
+                peer: None,
+                peer_elsewhere: has("elsewhere"),
+            },
+        );
+        if has("addr") {
+            let ip = "192.0.2.1".parse().unwrap();
+            inventory.upsert_address(index, DeviceAddress { ip, prefix: 24, global: true, preferred: true });
+        }
+        if has("default") {
+            inventory.routing.defaults.push(DefaultRoute { metric: 0, device: index, v6: false, source: None });
+        }
+        if has("gw") {
+            inventory.routing.gatewayed.insert(index);
+        }
+        if has("route") || has("gw") || has("default") {
+            inventory.routing.routed.insert(index);
+        }
+    }
+    inventory
+}
+
+fn rules(uplinks: &[&str], pods: &[&str], ignored: &[&str]) -> RoleRules {
+    let patterns = |list: &[&str]| list.iter().map(|p| Pattern::new(p).unwrap()).collect();
+    RoleRules { uplinks: patterns(uplinks), pods: patterns(pods), ignored: patterns(ignored) }
+}
+
+/// Expected roles as one letter per device: `U`plink, `P`od, `-` ignored.
+fn roles(inventory: &Inventory, rules: &RoleRules) -> String {
+    decide(inventory, rules)
+        .values()
+        .map(|decision| match decision.role {
+            Role::Uplink => 'U',
+            Role::Pod => 'P',
+            Role::Ignored => '-',
+        })
+        .collect()
+}
+
+#[test]
+fn devices_get_their_role_by_what_they_are() {
+    let none = rules(&[], &[], &[]);
+    let cases: &[(&str, &[&str], &str)] = &[
+        ("one physical uplink", &["lo lo addr", "eth0 - addr default"], "-U"),
+        ("a second network without default route", &["eth0 - addr default", "eth1 - addr"], "UU"),
+        ("a spare physical device", &["eth0 - addr default", "eth1 -"], "U-"),
+        ("a device that is down", &["eth0 - addr default", "eth1 - addr down"], "U-"),
+        ("routed Pods", &["eth0 - addr default", "cali1 veth elsewhere route"], "UP"),
+        (
+            "bridged Pods",
+            &["eth0 - addr default", "cni0 bridge addr", "veth1 veth elsewhere in=cni0", "vnet0 tun in=cni0"],
+            "U-PP",
+        ),
+        (
+            "a bridge that is the uplink",
+            &["br0 bridge addr default", "eth0 - in=br0", "veth1 veth elsewhere in=br0"],
+            "U-P",
+        ),
+        (
+            "a bridge with the node's second address",
+            &["eth0 - addr default", "br0 bridge addr", "eth1 - in=br0"],
+            "UU-",
+        ),
+        (
+            "Pods bridged to the LAN",
+            &["eth0 - addr default", "br0 bridge", "eth1 - in=br0", "v veth elsewhere in=br0"],
+            "U-UP",
+        ),
+        ("a bond", &["bond0 bond addr default", "eth0 - in=bond0", "eth1 - in=bond0"], "U--"),
+        ("a VLAN on an unnumbered device", &["eth0 -", "eth0.5 vlan addr default"], "-U"),
+        ("a VRF keeps its ports' roles", &["vrf0 vrf", "eth0 - addr in=vrf0"], "-U"),
+        ("overlays", &["eth0 - addr default", "flannel.1 vxlan addr", "wg0 wireguard route raw"], "UUU"),
+        ("an overlay as a bridge's port", &["eth0 - addr default", "br0 bridge addr", "vx vxlan in=br0"], "U-U"),
+        ("the fallback tunnel devices of the kernel", &["tunl0 ipip down raw", "sit0 sit raw"], "--"),
+        ("a node that is itself a namespace", &["eth0 veth elsewhere addr default", "p1 veth elsewhere"], "UP"),
+        (
+            "a namespaced node with a second uplink",
+            &["eth0 veth elsewhere addr default", "eth1 veth elsewhere addr gw"],
+            "UU",
+        ),
+        ("both ends here", &["a veth", "b veth"], "--"),
+        ("a dummy with Service addresses", &["kube-ipvs0 dummy addr"], "-"),
+        ("a virtual machine's tap", &["eth0 - addr default", "tap0 tun addr"], "UP"),
+        ("a VPN", &["eth0 - addr default", "tun0 tun addr raw"], "U-"),
+        ("a VPN that is the way out", &["eth0 - addr", "tun0 tun addr raw default"], "UU"),
+        ("macvlan beside its parent", &["eth0 - addr default", "mac0 macvlan addr"], "UU"),
+        ("netkit Pods", &["eth0 - addr default", "nk0 netkit elsewhere"], "UP"),
+    ];
+    for (what, lines, expected) in cases {
+        assert_eq!(roles(&namespace(lines), &none), *expected, "{what}");
+    }
+}
+
+#[test]
+fn the_user_has_the_last_word() {
+    let node = namespace(&[
+        "eth0 veth elsewhere addr default",
+        "eth1 veth elsewhere addr",
+        "pod1 veth elsewhere",
+        "other1 veth elsewhere",
+        "flannel.1 vxlan addr",
+    ]);
+    let cases: &[(&str, RoleRules, &str)] = &[
+        ("nothing said", rules(&[], &[], &[]), "UPPPU"),
+        ("one uplink named", rules(&["eth1"], &[], &[]), "-UPPU"),
+        ("uplinks by pattern", rules(&["eth*"], &[], &[]), "UUPPU"),
+        ("Pod devices named", rules(&["eth*"], &["pod*"], &[]), "UUP-U"),
+        ("a physical name as Pod device", rules(&["eth0"], &["eth1"], &[]), "UP--U"),
+        ("ignored wins", rules(&["eth*"], &[], &["other*", "flannel*", "eth1"]), "U-P--"),
+    ];
+    for (what, rules, expected) in cases {
+        assert_eq!(roles(&node, rules), *expected, "{what}");
+    }
+}
+
+#[test]
+fn a_decision_names_its_reason() {
+    let node = namespace(&["eth0 - addr default", "eth1 - addr", "br0 bridge", "v veth elsewhere in=br0"]);
+    let why = |rules: &RoleRules, index: u32| decide(&node, rules)[&index].why.clone();
+    assert_eq!(why(&rules(&[], &[], &[]), 1), "default route");
+    assert_eq!(why(&rules(&["eth0"], &[], &[]), 1), "matches --uplink eth0");
+    assert_eq!(why(&rules(&["eth0"], &[], &[]), 2), "physical device with a global address, but --uplink names others");
+    assert_eq!(why(&rules(&[], &[], &[]), 4), "port of bridge br0");
+    assert_eq!(why(&rules(&[], &["x*"], &[]), 4), "port of bridge br0, but --pod-device names others");
+}
+
+#[test]
+fn xdp_is_tried_on_devices_with_a_driver_and_whole_checksums_unless_forced() {
+    let node = namespace(&["eth0 -", "bond0 bond", "eth1 veth", "vx vxlan", "tap0 tun"]);
+    let wanted = |mode| node.devices.values().map(|d| xdp_wanted(mode, d).is_ok()).collect::<Vec<_>>();
+    assert_eq!(wanted(XdpMode::Auto), [true, true, false, false, false]);
+    assert_eq!(wanted(XdpMode::Native), [true; 5]);
+    assert_eq!(wanted(XdpMode::Off), [false; 5]);
+}

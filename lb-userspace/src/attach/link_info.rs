@@ -1,0 +1,89 @@
+//! What the kernel says about a pinned link: the two fields that aya does not hand out, device and attach type.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_TYPE_XDP: u32 = 6;
+const BPF_LINK_TYPE_TCX: u32 = 11;
+const BPF_TCX_INGRESS: u32 = 46;
+const BPF_TCX_EGRESS: u32 = 47;
+
+/// Where a link is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkTarget {
+    /// Device; 0: the device is gone.
+    pub(super) ifindex: u32,
+    /// The hook.
+    pub(super) hook: super::links::Hook,
+}
+
+/// `union bpf_attr`, the part for `BPF_OBJ_GET`.
+#[repr(C)]
+struct ObjGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// `union bpf_attr`, the part for `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct InfoByFd {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info`: the first fields of its union are the same for `xdp` and `tcx`.
+#[repr(C)]
+#[derive(Default)]
+struct BpfLinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    pad: u32,
+    ifindex: u32,
+    attach_type: u32,
+    rest: [u64; 5],
+}
+
+fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+    let len = size_of::<T>();
+    // SAFETY: the attribute is a live, initialised `repr(C)` value of the size given; the pointers in it are to
+    // buffers that their owners keep for the duration of the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjGet { pathname: name.as_ptr().addr() as u64, bpf_fd: 0, file_flags: 0 };
+    let fd = bpf(BPF_OBJ_GET, &mut attr)?;
+    let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel just returned this descriptor to us; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Reads a pinned link's target. `None`: it is a link of a kind that Sluice does not make.
+pub(super) fn target(path: &Path) -> io::Result<Option<LinkTarget>> {
+    let fd = open(path)?;
+    let mut info = BpfLinkInfo::default();
+    let mut attr = InfoByFd {
+        bpf_fd: fd.as_raw_fd().cast_unsigned(),
+        info_len: u32::try_from(size_of::<BpfLinkInfo>()).map_err(io::Error::other)?,
+        info: std::ptr::from_mut(&mut info).expose_provenance() as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    let hook = match (info.kind, info.attach_type) {
+        // The `xdp` part of the union ends with the device.
+        (BPF_LINK_TYPE_XDP, _) => super::links::Hook::Xdp,
+        (BPF_LINK_TYPE_TCX, BPF_TCX_INGRESS) => super::links::Hook::Ingress,
+        (BPF_LINK_TYPE_TCX, BPF_TCX_EGRESS) => super::links::Hook::Egress,
+        _ => return Ok(None),
+    };
+    Ok(Some(LinkTarget { ifindex: info.ifindex, hook }))
+}

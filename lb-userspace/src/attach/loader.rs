@@ -1,0 +1,261 @@
+//! Loads the BPF object: pinned maps are reused or created, the ABI is checked, programs are handed to the verifier.
+
+use std::path::Path;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use lb_common::abi::{ABI_VERSION, DeviceValue, NameValue, ReportValue, StatusValue, map_name};
+
+use super::bpffs::{self, PinDirectories};
+use super::devices::RoleRules;
+use super::layouts::{self, Layout};
+use super::links::Links;
+use super::report::{Feature, MapSizeNote};
+use super::{AttachError, AttachSettings, XdpMode, probe, ticks};
+
+/// Programs for devices with Pods behind them: ingress, egress.
+pub const POD_PROGRAMS: [&str; 2] = ["pod_ingress", "pod_egress"];
+/// Programs for uplinks: ingress, egress.
+pub const UPLINK_PROGRAMS: [&str; 2] = ["uplink_ingress", "uplink_egress"];
+/// The XDP program for uplinks.
+pub const XDP_PROGRAM: &str = "uplink_xdp";
+/// `BPF_F_NO_PREALLOC`.
+const NO_PREALLOC: u32 = 1;
+
+/// The loaded programs and maps; [`Datapath::run`] attaches them.
+#[derive(Debug)]
+pub struct Datapath {
+    pub(super) object: Ebpf,
+    pub(super) devices: HashMap<MapData, u32, DeviceValue>,
+    pub(super) links: Links,
+    pub(super) rules: RoleRules,
+    pub(super) xdp: XdpMode,
+    pub(super) features: Vec<Feature>,
+    pub(super) map_sizes: Vec<MapSizeNote>,
+    directories: PinDirectories,
+    ticks_per_second: Option<u32>,
+}
+
+impl Datapath {
+    /// Loads everything, attaches nothing. `object` is the ELF file's content, aligned to 4 bytes.
+    pub fn load(settings: &AttachSettings, object: &[u8]) -> Result<Self, AttachError> {
+        let found = probe::probe()?;
+        lift_memory_limit();
+        let directories = bpffs::ensure(&settings.pin_path)?;
+        check_abi(&directories)?;
+        let map_sizes = check_pinned_maps(&directories, settings)?;
+        let mut object = load_object(&directories, settings, &map_sizes, object)?;
+        create_agent_maps(&directories, settings)?;
+        if let Some(layout) = layouts::all().iter().find(|layout| !directories.maps.join(layout.name).exists()) {
+            return Err(AttachError::MissingMap { name: layout.name });
+        }
+        claim_abi(&directories)?;
+        let mut features = found.features;
+        features.push(bpffs_feature(&directories));
+        let xdp = load_programs(&mut object, settings.xdp, &mut features)?;
+        let devices = open_map(&directories.maps.join(map_name::DEVICES))?;
+        let links = Links::adopt(&directories.links, settings.tc.unwrap_or(found.tc))
+            .map_err(|source| AttachError::Read { path: directories.links.clone(), source })?;
+        let ticks_per_second = ticks::per_second(&mut object);
+        let rules = RoleRules {
+            uplinks: settings.uplinks.clone(),
+            pods: settings.pod_devices.clone(),
+            ignored: settings.ignored.clone(),
+        };
+        Ok(Self { object, devices, links, rules, xdp, features, map_sizes, directories, ticks_per_second })
+    }
+
+    /// Where maps and links are pinned.
+    pub fn directories(&self) -> &PinDirectories {
+        &self.directories
+    }
+
+    /// Ticks per second of the kernel's jiffies, where they could be found out.
+    pub fn ticks_per_second(&self) -> Option<u32> {
+        self.ticks_per_second
+    }
+}
+
+/// Needed before kernel 5.11 only, and may be refused.
+fn lift_memory_limit() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        tracing::debug!(%error, "memlock limit stays as it is");
+    }
+}
+
+fn map_error(name: &str) -> impl FnOnce(aya::maps::MapError) -> AttachError {
+    let name = name.to_owned();
+    move |source| AttachError::Map { name, source }
+}
+
+fn open_map<T>(path: &Path) -> Result<T, AttachError>
+where
+    T: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    let name = path.display().to_string();
+    MapData::from_pin(path).and_then(Map::from_map_data).and_then(T::try_from).map_err(map_error(&name))
+}
+
+fn open_status(directories: &PinDirectories) -> Result<Array<MapData, StatusValue>, AttachError> {
+    open_map(&directories.maps.join(map_name::STATUS))
+}
+
+/// Pins of another ABI version are not touched. All maps count as foreign when some are there but `STATUS` is not.
+fn check_abi(directories: &PinDirectories) -> Result<(), AttachError> {
+    let pinned = layouts::all().iter().any(|layout| directories.maps.join(layout.name).exists());
+    if !pinned {
+        return Ok(());
+    }
+    let foreign = |found| AttachError::ForeignAbi { path: directories.root.clone(), found, ours: ABI_VERSION };
+    if !directories.maps.join(map_name::STATUS).exists() {
+        return Err(foreign(0));
+    }
+    let info = MapInfo::from_pin(directories.maps.join(map_name::STATUS)).map_err(map_error(map_name::STATUS))?;
+    if usize::try_from(info.value_size()).ok() != Some(size_of::<StatusValue>()) {
+        return Err(foreign(0));
+    }
+    let status = open_status(directories)?.get(&0, 0).map_err(map_error(map_name::STATUS))?;
+    // Zero: an agent made the maps and ended before it wrote anything.
+    if status.abi == 0 || status.abi == ABI_VERSION { Ok(()) } else { Err(foreign(status.abi)) }
+}
+
+fn claim_abi(directories: &PinDirectories) -> Result<(), AttachError> {
+    let mut map = open_status(directories)?;
+    let mut status = map.get(&0, 0).map_err(map_error(map_name::STATUS))?;
+    if status.abi == 0 {
+        status.abi = ABI_VERSION;
+        map.set(0, status, 0).map_err(map_error(map_name::STATUS))?;
+    }
+    Ok(())
+}
+
+/// Pinned maps must have our layout; their capacity stays, and is noted where another one was asked for.
+fn check_pinned_maps(directories: &PinDirectories, settings: &AttachSettings) -> Result<Vec<MapSizeNote>, AttachError> {
+    let mut notes = Vec::new();
+    for layout in layouts::all() {
+        let path = directories.maps.join(layout.name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapInfo::from_pin(&path).map_err(map_error(layout.name))?;
+        let found = Layout { name: layout.name, key: info.key_size(), value: info.value_size() };
+        if found != layout {
+            return Err(AttachError::ForeignMap { path, found: found.to_string(), needed: layout.to_string() });
+        }
+        if let Some(wanted) = settings.sizes.of(layout.name)
+            && wanted != info.max_entries()
+        {
+            let (map, actual) = (layout.name.to_owned(), info.max_entries());
+            tracing::warn!(map, wanted, actual, "pinned map keeps its size; remove the pins to change it");
+            notes.push(MapSizeNote { map, wanted, actual });
+        }
+    }
+    Ok(notes)
+}
+
+fn load_object(
+    directories: &PinDirectories,
+    settings: &AttachSettings,
+    notes: &[MapSizeNote],
+    object: &[u8],
+) -> Result<Ebpf, AttachError> {
+    let mut loader = EbpfLoader::new();
+    // A trace of every instruction makes a refusal take minutes: only for those who look for it.
+    loader.verifier_log_level(if tracing::enabled!(tracing::Level::DEBUG) {
+        VerifierLogLevel::DEBUG | VerifierLogLevel::STATS
+    } else {
+        VerifierLogLevel::STATS
+    });
+    for layout in layouts::all() {
+        loader.map_pin_path(layout.name, directories.maps.join(layout.name));
+        let actual = notes.iter().find(|note| note.map == layout.name).map(|note| note.actual);
+        if let Some(size) = actual.or_else(|| settings.sizes.of(layout.name)) {
+            loader.map_max_entries(layout.name, size);
+        }
+    }
+    loader.load(object).map_err(|error| AttachError::Object { source: Box::new(error) })
+}
+
+/// Maps that the data path never reads need not be in the object.
+fn create_agent_maps(directories: &PinDirectories, settings: &AttachSettings) -> Result<(), AttachError> {
+    let pin_error = |name: &str| {
+        let name = name.to_owned();
+        move |source| AttachError::PinMap { name, source }
+    };
+    let path = directories.maps.join(map_name::NAMES);
+    if !path.exists() {
+        let map = HashMap::<MapData, u32, NameValue>::create(settings.sizes.names, NO_PREALLOC)
+            .map_err(map_error(map_name::NAMES))?;
+        map.pin(&path).map_err(pin_error(map_name::NAMES))?;
+    }
+    let path = directories.maps.join(map_name::REPORT);
+    if !path.exists() {
+        let map = Array::<MapData, ReportValue>::create(1, 0).map_err(map_error(map_name::REPORT))?;
+        map.pin(&path).map_err(pin_error(map_name::REPORT))?;
+    }
+    let path = directories.maps.join(map_name::STATUS);
+    if !path.exists() {
+        let map = Array::<MapData, StatusValue>::create(1, 0).map_err(map_error(map_name::STATUS))?;
+        map.pin(&path).map_err(pin_error(map_name::STATUS))?;
+    }
+    Ok(())
+}
+
+fn bpffs_feature(directories: &PinDirectories) -> Feature {
+    let used = match &directories.mounted {
+        Some(path) => format!("mounted at {} by this agent", path.display()),
+        None => directories.root.display().to_string(),
+    };
+    Feature { name: "bpffs", found: directories.mounted.is_none(), used }
+}
+
+/// Loads all programs. XDP that the kernel refuses is done without, unless it was asked for.
+fn load_programs(object: &mut Ebpf, xdp: XdpMode, features: &mut Vec<Feature>) -> Result<XdpMode, AttachError> {
+    for name in POD_PROGRAMS.into_iter().chain(UPLINK_PROGRAMS) {
+        let program: &mut SchedClassifier =
+            object.program_mut(name).and_then(|p| p.try_into().ok()).ok_or(AttachError::MissingProgram { name })?;
+        program.load().map_err(|error| refused(name, &error))?;
+    }
+    if xdp == XdpMode::Off {
+        return Ok(xdp);
+    }
+    let name = XDP_PROGRAM;
+    let program: &mut Xdp =
+        object.program_mut(name).and_then(|p| p.try_into().ok()).ok_or(AttachError::MissingProgram { name })?;
+    match program.load() {
+        Ok(()) => Ok(xdp),
+        Err(error) if xdp == XdpMode::Auto => {
+            let error = refused(name, &error);
+            tracing::warn!(%error, "XDP is not used");
+            features.push(Feature { name: "uplink_xdp", found: false, used: format!("TC on uplinks: {error}") });
+            Ok(XdpMode::Off)
+        }
+        Err(error) => Err(refused(name, &error)),
+    }
+}
+
+/// Lines of the verifier's log that are worth a look: the refusal is at the end.
+const LOG_LINES: usize = 24;
+/// How the verifier's statistics begin.
+const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+
+fn refused(name: &'static str, error: &ProgramError) -> AttachError {
+    let reason = match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<&str> = log.lines().collect();
+            for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES)) {
+                tracing::error!(program = name, "verifier: {line}");
+            }
+            // The last lines are statistics, the one before them says what is wrong.
+            let verdict = lines.iter().rev().find(|line| {
+                !line.trim().is_empty() && !STATISTICS.iter().any(|statistic| line.starts_with(statistic))
+            });
+            format!("{io_error}: {}", verdict.unwrap_or(&"no verifier log"))
+        }
+        other => other.to_string(),
+    };
+    AttachError::Refused { name, reason }
+}

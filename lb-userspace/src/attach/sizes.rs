@@ -1,0 +1,115 @@
+//! Capacities of the maps, from the node's memory.
+
+use lb_common::abi::map_name;
+use serde::Serialize;
+
+/// Entries per map; per family where a map exists per family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MapSizes {
+    /// Established flows; a flow takes two entries.
+    pub flows: u32,
+    /// Flows without a reply yet; a flow takes two entries.
+    pub embryos: u32,
+    /// Frontends.
+    pub frontends: u32,
+    /// Slots of backend sets.
+    pub slots: u32,
+    /// Backends.
+    pub backends: u32,
+    /// Clients with session affinity.
+    pub affinity: u32,
+    /// Fragmented datagrams in flight.
+    pub fragments: u32,
+    /// Source ranges.
+    pub ranges: u32,
+    /// Network devices.
+    pub devices: u32,
+    /// Names of service ports.
+    pub names: u32,
+}
+
+/// The kernel allocates LRU tables in full when it creates them, so they follow the memory: one flow entry per this
+/// many bytes of memory costs about 0.9 % of it for both families.
+const BYTES_PER_FLOW_ENTRY: u64 = 32 * 1024;
+
+impl MapSizes {
+    /// Defaults for a node with this much memory.
+    pub fn for_memory(bytes: u64) -> Self {
+        let scaled = |share: u64, low: u32, high: u32| {
+            let wanted = (bytes / BYTES_PER_FLOW_ENTRY / share).clamp(u64::from(low), u64::from(high));
+            // Round down to a power of two: the kernel rounds a hash table's buckets up to one anyway.
+            1u32 << wanted.ilog2()
+        };
+        let large = bytes >= 4 << 30;
+        Self {
+            flows: scaled(1, 1 << 14, 1 << 21),
+            embryos: scaled(4, 1 << 13, 1 << 19),
+            frontends: if large { 1 << 17 } else { 1 << 15 },
+            slots: if large { 1 << 20 } else { 1 << 18 },
+            backends: if large { 1 << 18 } else { 1 << 16 },
+            affinity: scaled(2, 1 << 13, 1 << 20),
+            fragments: 1 << 13,
+            ranges: 1 << 15,
+            devices: 1 << 13,
+            names: if large { 1 << 17 } else { 1 << 15 },
+        }
+    }
+
+    /// Defaults for this node.
+    pub fn for_this_node() -> Self {
+        let memory = nix::sys::sysinfo::sysinfo().map_or(1 << 30, |info| info.ram_total());
+        Self::for_memory(memory)
+    }
+
+    /// Capacity of a map by its name; `None` for maps whose size is part of their meaning.
+    pub fn of(&self, name: &str) -> Option<u32> {
+        let per_family = [
+            (map_name::FLOWS, self.flows),
+            (map_name::EMBRYOS, self.embryos),
+            (map_name::FRONTENDS, self.frontends),
+            (map_name::SLOTS, self.slots),
+            (map_name::BACKENDS, self.backends),
+            (map_name::AFFINITY, self.affinity),
+            (map_name::FRAGMENTS, self.fragments),
+            (map_name::RANGES, self.ranges),
+        ];
+        let single = [(map_name::DEVICES, self.devices), (map_name::NAMES, self.names)];
+        per_family
+            .iter()
+            .find(|(names, _)| names.contains(&name))
+            .map(|(_, size)| *size)
+            .or_else(|| single.iter().find(|(n, _)| *n == name).map(|(_, size)| *size))
+    }
+}
+
+impl Default for MapSizes {
+    fn default() -> Self {
+        Self::for_this_node()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flow_tables_follow_memory_between_bounds() {
+        assert_eq!(MapSizes::for_memory(0).flows, 1 << 14);
+        assert_eq!(MapSizes::for_memory(16 << 30).flows, 1 << 19);
+        assert_eq!(MapSizes::for_memory(1 << 50).flows, 1 << 21);
+    }
+
+    #[test]
+    fn a_small_node_still_holds_a_thousand_endpoints_of_each_of_fifty_services() {
+        let sizes = MapSizes::for_memory(512 << 20);
+        assert!(sizes.backends >= 50_000 && sizes.slots >= 2 * sizes.backends);
+    }
+
+    #[test]
+    fn maps_of_fixed_meaning_have_no_size() {
+        let sizes = MapSizes::for_memory(1 << 30);
+        assert_eq!(sizes.of(map_name::COUNTERS), None);
+        assert_eq!(sizes.of("FLOWS6"), Some(sizes.flows));
+        assert_eq!(sizes.of("DEVICES"), Some(sizes.devices));
+    }
+}
