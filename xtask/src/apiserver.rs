@@ -180,7 +180,7 @@ impl Cluster {
             ("secure-port", self.address.port().to_string()),
             ("service-cluster-ip-range", "10.96.0.0/16,fd00:96::/112".into()),
             ("service-account-issuer", "https://kubernetes.default.svc".into()),
-            ("service-account-key-file", file("service-account.pem")),
+            ("service-account-key-file", file("service-account.pub")),
             ("service-account-signing-key-file", file("service-account.pem")),
             ("token-auth-file", file("tokens.csv")),
             ("authorization-mode", "RBAC".into()),
@@ -250,6 +250,7 @@ fn write_credentials(dir: &Path, server: &str) -> Result<()> {
         fs::write(dir.join(name), content).with_context(|| format!("writing {} in {}", name, dir.display()))
     };
     write("service-account.pem", key.serialize_pem())?;
+    write("service-account.pub", key.public_key_pem())?;
     write("tokens.csv", format!("{token},admin,admin,\"system:masters\"\n"))?;
     write("kubeconfig", kubeconfig)
 }
