@@ -1,5 +1,9 @@
 //! `cargo xtask VERB`: reads the command line and hands over to the verb's module.
 
+#![allow(clippy::print_stderr, reason = "a command line tool says on its standard error what went wrong")]
+
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Sluice's developer commands.
@@ -22,11 +26,19 @@ enum Verb {
     Test(xtask::test::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().verb {
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
         Verb::Setup => xtask::setup::run(),
         Verb::Build(args) => xtask::build::run(&args),
         Verb::Lint => xtask::lint::run(),
         Verb::Test(args) => xtask::test::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line with the causes, also where the environment asks for backtraces.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
