@@ -98,6 +98,17 @@ impl BpfToolchain {
         command
     }
 
+    /// Whether this way's compiler comes with a clippy of its own.
+    pub fn has_clippy(self) -> bool {
+        match self {
+            Self::Nightly => {
+                let mut rustup = clean("rustup");
+                output(rustup.args(["run", "nightly", "cargo", "clippy", "--version"])).is_ok()
+            }
+            Self::Debian => false,
+        }
+    }
+
     /// The major version of the LLVM whose bitcode this way's compiler writes; the linker's must not be older.
     fn llvm(self) -> Result<u32> {
         let version = output(&mut self.rustc(&["-vV"]))?;
