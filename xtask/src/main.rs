@@ -1,2 +1,44 @@
-//! x
-fn main() {}
+//! `cargo xtask VERB`: reads the command line and hands over to the verb's module.
+
+#![allow(clippy::print_stderr, reason = "a command line tool says on its standard error what went wrong")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sluice's developer commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find or install what building and testing need.
+    Setup,
+    /// Build the kernel programs, then the agent that carries them.
+    Build(xtask::build::Args),
+    /// Formatting, clippy for the host and for the BPF target, and the documentation.
+    Lint,
+    /// Run the tests, layer by layer.
+    Test(xtask::test::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Setup => xtask::setup::run(),
+        Verb::Build(args) => xtask::build::run(&args),
+        Verb::Lint => xtask::lint::run(),
+        Verb::Test(args) => xtask::test::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line with the causes, also where the environment asks for backtraces.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `cargo xtask build`: the kernel programs first, then the agent that carries them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use object::{Object, ObjectSymbol};
+
+use crate::command::{cargo, run as run_command, workspace_root};
+use crate::setup::{self, BpfToolchain, BpfTools};
+
+/// How the agent is built. The kernel programs are always optimised: the verifier sees what users run.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct Args {
+    /// Build the agent with optimisations.
+    #[arg(long)]
+    pub release: bool,
+}
+
+/// Builds the BPF object and the agent.
+pub fn run(args: &Args) -> Result<()> {
+    let object = bpf_object()?;
+    println!("kernel programs  {}", object.display());
+    println!("agent            {}", agent(args.release)?.display());
+    Ok(())
+}
+
+/// Where the agent's build script takes the BPF object from.
+pub fn bpf_object_path() -> PathBuf {
+    workspace_root().join("target/bpf/sluice-bpf.o")
+}
+
+/// Builds the BPF object, checks it and puts it where the agent's build script finds it.
+pub fn bpf_object() -> Result<PathBuf> {
+    let tools = setup::for_build()?;
+    let mut build = bpf_cargo(&tools, "build");
+    run_command(&mut build).with_context(|| match tools.toolchain {
+        BpfToolchain::Nightly => {
+            "building the kernel programs (a linker that cannot read the bitcode is older than \
+             the nightly's LLVM: remove bpf-linker and run `cargo xtask setup`)"
+        }
+        BpfToolchain::Debian => "building the kernel programs with Debian's rustc",
+    })?;
+    let linked = bpf_target_dir().join(setup::BPF_TARGET).join("release/sluice-bpf");
+    let bytes = fs::read(&linked).with_context(|| format!("reading {}", linked.display()))?;
+    refuse_panics(&bytes, &linked)?;
+
+    let path = bpf_object_path();
+    // An object that did not change keeps its date, so that the agent is not built anew.
+    if fs::read(&path).ok().as_ref() != Some(&bytes) {
+        let fresh = path.with_extension("o.new");
+        fs::create_dir_all(path.parent().unwrap_or(workspace_root()))?;
+        fs::write(&fresh, &bytes).with_context(|| format!("writing {}", fresh.display()))?;
+        fs::rename(&fresh, &path).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(path)
+}
+
+/// Builds the agent around the BPF object that is there and returns the binary's path.
+pub fn agent(release: bool) -> Result<PathBuf> {
+    let mut build = cargo("build");
+    build.args(["--package", "lb-userspace", "--bin", "sluice"]);
+    if release {
+        build.arg("--release");
+    }
+    run_command(&mut build)?;
+    Ok(agent_path(release))
+}
+
+/// Where `agent` leaves the binary.
+pub fn agent_path(release: bool) -> PathBuf {
+    let profile = if release { "release" } else { "debug" };
+    target_dir().join(profile).join("sluice")
+}
+
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from)
+}
+
+/// The BPF crate has a target folder of its own: neither its flags nor its features touch the host's builds.
+fn bpf_target_dir() -> PathBuf {
+    target_dir().join("bpf-build")
+}
+
+/// Cargo for the BPF crate alone (another package in the same call would add its features to `lb-common`).
+pub fn bpf_cargo(tools: &BpfTools, verb: &str) -> Command {
+    let flags = [
+        format!("-Clinker={}", tools.linker.display()),
+        "-Clink-arg=--btf".into(),
+        "-Cdebuginfo=2".into(),
+        "-Cpanic=abort".into(),
+    ];
+    let mut command = tools.toolchain.cargo(verb);
+    command.args(["--package", "lb-ebpf", "--release", "--target-dir"]).arg(bpf_target_dir());
+    // Replaces whatever flags the caller's environment has for host builds.
+    command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    command
+}
+
+/// Fails if the object can reach a panic: in the kernel that is an endless loop at best, a refused program at worst.
+fn refuse_panics(bytes: &[u8], path: &Path) -> Result<()> {
+    let object = object::File::parse(bytes).with_context(|| format!("{} is no object file", path.display()))?;
+    let panics: Vec<_> =
+        object.symbols().filter_map(|symbol| symbol.name().ok()).filter(|name| is_panic(name)).collect();
+    if panics.is_empty() {
+        return Ok(());
+    }
+    bail!("{} has a way to panic (an index, a division, an unwrap): {}", path.display(), panics.join(", "));
+}
+
+/// Both of Rust's manglings write `core::panicking` with the second name's length in front.
+fn is_panic(symbol: &str) -> bool {
+    symbol.contains("9panicking") || symbol.contains("core::panicking") || symbol.contains("rust_begin_unwind")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panic_symbols_are_known_in_both_manglings() {
+        assert!(is_panic("_ZN4core9panicking18panic_bounds_check17h0123456789abcdefE"));
+        assert!(is_panic("_RNvNtCs1a2b3c_4core9panicking5panic"));
+        assert!(!is_panic("uplink_xdp"));
+        assert!(!is_panic("memcpy"));
+    }
+}

@@ -1,0 +1,9 @@
+//! Sluice's developer commands, one module a verb, and what its tests need to stand up.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "these are command line tools: printing is their job")]
+
+pub mod apiserver;
+pub mod build;
+pub mod command;
+pub mod lint;
+pub mod setup;
+pub mod test;

@@ -1,0 +1,167 @@
+//! `cargo xtask test`: runs the tests layer by layer and counts, per layer, what really ran.
+
+mod count;
+mod layer;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::build;
+use crate::command::is_root;
+use crate::setup;
+use count::Counts;
+use layer::Layer;
+
+/// Which layers run.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Args {
+    /// Leave a layer out; the summary says so. May be given several times.
+    #[arg(long, value_name = "LAYER", value_delimiter = ',')]
+    pub without: Vec<Layer>,
+    /// Run this layer alone. May be given several times.
+    #[arg(long, value_name = "LAYER", value_delimiter = ',', conflicts_with = "without")]
+    pub only: Vec<Layer>,
+}
+
+impl Args {
+    /// The flag that leaves this layer out, if one does.
+    fn left_out_by(&self, layer: Layer) -> Option<&'static str> {
+        if self.without.contains(&layer) {
+            Some("--without")
+        } else if !self.only.is_empty() && !self.only.contains(&layer) {
+            Some("--only")
+        } else {
+            None
+        }
+    }
+}
+
+/// How a layer ended.
+enum Outcome {
+    Ran { counts: Counts, trouble: Option<String>, took: Duration },
+    LeftOut(&'static str),
+    Absent(&'static str),
+}
+
+impl Outcome {
+    fn failed(&self) -> u64 {
+        match self {
+            // A layer that did not build, was killed or ran nothing failed, whatever its tests would have said.
+            Self::Ran { counts, trouble, .. } => counts.failed.max(u64::from(trouble.is_some())),
+            Self::LeftOut(_) | Self::Absent(_) => 0,
+        }
+    }
+}
+
+/// Runs the layers and prints the summary, which ends with the plain line `N passed, N failed`.
+pub fn run(args: &Args) -> Result<()> {
+    setup::for_nodes()?;
+    build::bpf_object()?;
+    build::agent(false)?;
+
+    let outcomes: Vec<_> = Layer::ALL
+        .iter()
+        .map(|&layer| {
+            let outcome = match args.left_out_by(layer) {
+                Some(flag) => Outcome::LeftOut(flag),
+                None => run_layer(layer),
+            };
+            (layer, outcome)
+        })
+        .collect();
+    summarise(&outcomes)
+}
+
+fn run_layer(layer: Layer) -> Outcome {
+    let commands = layer.commands();
+    if commands.is_empty() {
+        return Outcome::Absent(layer.target());
+    }
+    println!("== {layer}: {}", layer.shows());
+    let start = Instant::now();
+    let mut counts = Counts::default();
+    let mut trouble = None;
+    if layer.needs_root() && !is_root() {
+        trouble = Some(format!("needs root: run as root, or leave it out with `--without {layer}`"));
+    } else {
+        for mut command in commands {
+            if let Err(error) = count::stream(&mut command, &mut counts, layer.time_limit()) {
+                trouble.get_or_insert(format!("{error:#}"));
+            }
+        }
+        if counts.ran() == 0 {
+            trouble.get_or_insert_with(|| "ran no test".into());
+        }
+    }
+    Outcome::Ran { counts, trouble, took: start.elapsed() }
+}
+
+fn summarise(outcomes: &[(Layer, Outcome)]) -> Result<()> {
+    let mut total = Counts::default();
+    println!("\n{:<8} {:>6} {:>6} {:>6} {:>7} {:>8}", "layer", "ran", "passed", "failed", "ignored", "took");
+    for (layer, outcome) in outcomes {
+        match outcome {
+            Outcome::Ran { counts, trouble, took } => {
+                println!(
+                    "{:<8} {:>6} {:>6} {:>6} {:>7} {:>6.1} s{}",
+                    layer.to_string(),
+                    counts.ran(),
+                    counts.passed,
+                    counts.failed,
+                    counts.ignored,
+                    took.as_secs_f64(),
+                    trouble.as_ref().map(|why| format!("  {why}")).unwrap_or_default()
+                );
+                total.passed += counts.passed;
+                total.failed += outcome.failed();
+                total.ignored += counts.ignored;
+            }
+            Outcome::LeftOut(flag) => println!("{:<8} left out by {flag}", layer.to_string()),
+            Outcome::Absent(target) => println!("{:<8} no such tests here: {target} does not exist", layer.to_string()),
+        }
+    }
+    let ran_nothing = total.passed + total.failed == 0;
+    println!("\n{total}");
+    if ran_nothing {
+        bail!("no test ran");
+    }
+    if total.failed > 0 {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ran(passed: u64, failed: u64, trouble: Option<&str>) -> Outcome {
+        let counts = Counts { passed, failed, ignored: 0 };
+        Outcome::Ran { counts, trouble: trouble.map(Into::into), took: Duration::ZERO }
+    }
+
+    #[test]
+    fn layer_that_ran_nothing_is_a_failure() {
+        assert_eq!(ran(0, 0, Some("ran no test")).failed(), 1);
+        assert!(summarise(&[(Layer::Unit, ran(3, 0, None)), (Layer::Node, ran(0, 0, Some("ran no test")))]).is_err());
+    }
+
+    #[test]
+    fn failed_tests_are_not_counted_twice_for_their_exit_code() {
+        assert_eq!(ran(5, 2, Some("exit status: 101")).failed(), 2);
+    }
+
+    #[test]
+    fn run_without_any_layer_is_a_failure() {
+        assert!(summarise(&[(Layer::Unit, Outcome::LeftOut("--without"))]).is_err());
+        assert!(summarise(&[(Layer::Unit, ran(1, 0, None)), (Layer::Cluster, Outcome::LeftOut("--without"))]).is_ok());
+    }
+
+    #[test]
+    fn only_leaves_every_other_layer_out() {
+        let args = Args { only: vec![Layer::Kernel], ..Args::default() };
+        assert_eq!(args.left_out_by(Layer::Kernel), None);
+        assert_eq!(args.left_out_by(Layer::Unit), Some("--only"));
+    }
+}
