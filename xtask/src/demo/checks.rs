@@ -14,6 +14,9 @@ use crate::lab::{Cni, Family, Lab, SERVICE_DNS, SERVICE_HTTP, plan};
 /// A refusal must not let the client wait.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
+/// Long enough to tell silence from a refusal.
+const PATIENCE: Duration = Duration::from_millis(400);
+
 /// One expectation and what spoke against it.
 pub(super) struct Check {
     pub(super) title: &'static str,
@@ -30,7 +33,7 @@ pub(super) fn all(lab: &Lab, clients: &[Client<'_>]) -> Result<Vec<Check>> {
         },
         Check {
             title: "no endpoints, or a port the ClusterIP does not have: refused within 100 ms",
-            failures: refused(clients),
+            failures: refused(clients)?,
         },
         Check { title: "an address of the Service range that no Service has: silence", failures: silent(clients)? },
     ])
@@ -52,18 +55,14 @@ fn sticky(clients: &[Client<'_>]) -> Vec<String> {
     for client in clients {
         for (family, transport) in each_way() {
             let dst = SocketAddr::new(plan::cluster_ip(14).of(family), service_port(transport));
-            let mut pods = BTreeSet::new();
-            for answer in client.ns.ask_many(transport, dst, 50) {
-                match answer {
-                    Ok(answer) => pods.extend([answer.pod]),
-                    Err(failure) => {
-                        failures.push(format!("affinity: {} -> {dst}: {failure}", client.name));
-                        break;
+            match client.ns.ask_many(transport, dst, 50) {
+                Ok(answers) => {
+                    let pods: BTreeSet<_> = answers.into_iter().map(|answer| answer.pod).collect();
+                    if pods.len() != 1 {
+                        failures.push(format!("affinity: {} -> {dst} met {pods:?}", client.name));
                     }
                 }
-            }
-            if pods.len() > 1 {
-                failures.push(format!("affinity: {} -> {dst} met {pods:?}", client.name));
+                Err(failure) => failures.push(format!("affinity: {} -> {dst}: {failure}", client.name)),
             }
         }
     }
@@ -83,7 +82,7 @@ fn local_only(lab: &Lab, clients: &[Client<'_>]) -> Vec<String> {
     failures
 }
 
-fn refused(clients: &[Client<'_>]) -> Vec<String> {
+fn refused(clients: &[Client<'_>]) -> Result<Vec<String>> {
     let mut failures = Vec::new();
     for client in clients {
         for (family, transport) in each_way() {
@@ -91,7 +90,8 @@ fn refused(clients: &[Client<'_>]) -> Vec<String> {
             let without_port = (plan::cluster_ip(10).of(family), 4444);
             for dst in [without_endpoints, without_port].map(SocketAddr::from) {
                 let way = format!("{} -> {dst}/{}", client.name, transport.name());
-                match client.ns.ask(transport, dst) {
+                let asked = client.ns.run(|| Ok(transport.ask_once(dst, 0, PATIENCE)))?;
+                match asked {
                     Ok(answer) => failures.push(format!("{way}: {} answered", answer.pod)),
                     Err(failure) if failure.cause == Cause::Refused && failure.took <= AT_ONCE => {}
                     Err(failure) => failures.push(format!("{way}: not refused at once: {failure}")),
@@ -99,14 +99,14 @@ fn refused(clients: &[Client<'_>]) -> Vec<String> {
             }
         }
     }
-    failures
+    Ok(failures)
 }
 
 fn silent(clients: &[Client<'_>]) -> Result<Vec<String>> {
     let mut failures = Vec::new();
     for client in clients {
         let dst = SocketAddr::new(plan::cluster_ip(250).of(Family::V4), SERVICE_HTTP);
-        let result = client.ns.run(|| Ok(Transport::Tcp.ask_once(dst, 0, Duration::from_millis(300))))?;
+        let result = client.ns.run(|| Ok(Transport::Tcp.ask_once(dst, 0, PATIENCE)))?;
         match result {
             Err(failure) if failure.cause == Cause::TimedOut => {}
             other => failures.push(format!("{} -> {dst}: {other:?} instead of silence", client.name)),

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
 use crate::lab::expect::{Client, Frontend, FrontendKind, Source};
-use crate::lab::probe::{Answer, Failure, TIMEOUT, Transport};
+use crate::lab::probe::{Answer, Failure, Transport};
 use crate::lab::{Family, Lab};
 
 /// After so many failed connections a cell is given up.
 const GIVE_UP: usize = 3;
+
+/// Silence for so long is a failure: far more than any answer takes here, and less than a SYN's retransmit.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 /// One client's connections to one frontend over one transport and family.
 #[derive(Debug)]
@@ -50,7 +55,14 @@ pub(super) fn ask_everywhere(lab: &Lab, clients: &[Client<'_>], frontends: &[Fro
             for family in Family::ALL {
                 let dst = frontend.at(family, transport);
                 let all: Vec<_> = lab.pods().iter().map(|pod| pod.name.as_str()).collect();
-                cells.extend(clients.iter().map(|client| ask(lab, client, frontend.kind, dst, transport, count, &all)));
+                // The clients ask at the same time, as they would in life.
+                let all = &all;
+                let row = thread::scope(|scope| {
+                    let ask = |client| move || ask(lab, client, frontend.kind, dst, transport, count, all);
+                    let running: Vec<_> = clients.iter().map(|client| scope.spawn(ask(client))).collect();
+                    running.into_iter().flat_map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+                });
+                cells.extend(row);
             }
         }
     }
@@ -80,7 +92,7 @@ pub(super) fn ask(
         let mut results = Vec::with_capacity(count);
         let mut failed = 0;
         while results.len() < count && failed < GIVE_UP {
-            let result = transport.ask_once(dst, 0, TIMEOUT);
+            let result = transport.ask_once(dst, 0, PATIENCE);
             failed += usize::from(result.is_err());
             results.push(result);
         }

@@ -250,10 +250,9 @@ impl Netns {
         self.inside(|| transport.ask_once(dst, 0, TIMEOUT))
     }
 
-    /// `count` questions one after the other, each over a new connection or socket.
-    pub fn ask_many(&self, transport: Transport, dst: SocketAddr, count: usize) -> Vec<Result<Answer, Failure>> {
-        let asked = self.inside(|| Ok((0..count).map(|_| transport.ask_once(dst, 0, TIMEOUT)).collect()));
-        asked.unwrap_or_else(|failure| vec![Err(failure)])
+    /// `count` questions one after the other, each over a new connection or socket, up to the first failure.
+    pub fn ask_many(&self, transport: Transport, dst: SocketAddr, count: usize) -> Result<Vec<Answer>, Failure> {
+        self.inside(|| (0..count).map(|_| transport.ask_once(dst, 0, TIMEOUT)).collect())
     }
 
     fn inside<T: Send>(&self, probe: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {

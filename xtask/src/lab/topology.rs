@@ -1,5 +1,7 @@
 //! Builds the standard lab: fabric, two nodes, their Pods on two kinds of CNI, and an external client.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 
 use super::netns::Netns;
@@ -30,11 +32,14 @@ pub struct LabOptions {
     /// Whether senders leave checksums to their device, as all hardware allows. Off for XDP on veth, which sees
     /// packets before anything has filled the checksum in.
     pub tx_offload: bool,
+    /// `bridge-nf-call-iptables` and its twin for IPv6 on the nodes, where the kernel has them: netfilter looks into
+    /// bridged packets.
+    pub bridge_netfilter: bool,
 }
 
 impl Default for LabOptions {
     fn default() -> Self {
-        Self { mtu: 1500, rp_filter: RpFilter::Strict, tx_offload: true }
+        Self { mtu: 1500, rp_filter: RpFilter::Strict, tx_offload: true, bridge_netfilter: true }
     }
 }
 
@@ -274,6 +279,11 @@ impl Lab {
             ))?;
             for pods in pods_of_peer {
                 node.ip(&routes_via(*pods, peer))?;
+            }
+            if Path::new("/proc/sys/net/bridge").exists() {
+                let value = if self.options.bridge_netfilter { "1" } else { "0" };
+                let keys = ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"];
+                node.sysctl(&keys.map(|key| (key, value)))?;
             }
             self.tune_offloads(node, "eth0")?;
         }
