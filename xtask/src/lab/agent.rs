@@ -126,9 +126,9 @@ impl Agent {
             if let Some(status) = child.try_wait().context("cannot watch the agent")? {
                 bail!("the agent ended with {status}:\n{}", self.log_tail());
             }
-            // A status without a process id cannot be told from that of the agent before.
             let status = self.json(&["status"]);
-            let own = |status: &Value| status["pid"].as_u64().is_none_or(|of| of == pid);
+            // The agent before may have left its own status.
+            let own = |status: &Value| status["agent"]["pid"].as_u64() == Some(pid);
             if status.as_ref().is_ok_and(|status| status["synced"] == Value::Bool(true) && own(status)) {
                 return Ok(());
             }
