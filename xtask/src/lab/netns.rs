@@ -128,7 +128,8 @@ impl Netns {
     }
 }
 
-/// Runs `f` on a thread of its own: a namespace is a property of a thread. A panic (a test's failed expectation) goes on in the caller.
+/// Runs `f` on a thread of its own: a namespace is a property of a thread. A panic goes on in the
+/// caller.
 fn in_thread<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     match thread::scope(|scope| scope.spawn(f).join()) {
         Ok(result) => result,
