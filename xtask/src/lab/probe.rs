@@ -156,7 +156,8 @@ impl Connection {
     }
 }
 
-/// A UDP client with one destination, so that only replies from that very address and port arrive, and ICMP errors are seen.
+/// A UDP client with one destination, so that only replies from that very address and port arrive, and ICMP errors
+/// are seen.
 #[derive(Debug)]
 pub struct UdpClient {
     socket: UdpSocket,
