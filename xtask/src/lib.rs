@@ -4,6 +4,8 @@
 pub mod apiserver;
 pub mod build;
 pub mod command;
+pub mod demo;
+pub mod lab;
 pub mod lint;
 pub mod setup;
 pub mod test;

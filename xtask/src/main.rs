@@ -22,6 +22,8 @@ enum Verb {
     Build(xtask::build::Args),
     /// Formatting, clippy for the host and for the BPF target, and the documentation.
     Lint,
+    /// Serve the examples on a node in namespaces, send real traffic and show what answered.
+    Demo(xtask::demo::Args),
     /// Run the tests, layer by layer.
     Test(xtask::test::Args),
 }
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Verb::Setup => xtask::setup::run(),
         Verb::Build(args) => xtask::build::run(&args),
         Verb::Lint => xtask::lint::run(),
+        Verb::Demo(args) => xtask::demo::run(&args),
         Verb::Test(args) => xtask::test::run(&args),
     };
     match done {

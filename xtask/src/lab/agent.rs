@@ -1,0 +1,221 @@
+//! `sluice run` on a node of the lab: started, killed, restarted, asked.
+
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::netns::Netns;
+use super::plan::{CLUSTER_CIDRS, NODE1, SERVICE_CIDRS};
+use super::topology::Lab;
+
+/// How long an agent may take to its first full state, or to its end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How the agent is started.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// The `sluice` program.
+    pub binary: PathBuf,
+    /// Folder of manifests.
+    pub manifests: PathBuf,
+    /// Further arguments of `sluice run`.
+    pub args: Vec<String>,
+}
+
+impl AgentOptions {
+    /// The lab's usual settings: external IPs served, the ranges of Services and Pods known.
+    pub fn new(binary: &Path, manifests: &Path) -> Self {
+        let ranges = SERVICE_CIDRS.map(|cidr| ["--service-cidr", cidr]).into_iter();
+        let pods = CLUSTER_CIDRS.map(|cidr| ["--cluster-cidr", cidr]);
+        let args = ranges.chain(pods).flatten().chain(["--external-ips"]).map(str::to_owned).collect();
+        Self { binary: binary.to_owned(), manifests: manifests.to_owned(), args }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+}
+
+/// Where `cargo xtask build` leaves the `sluice` program: beside or above the running one, or as `SLUICE_BIN` says.
+pub fn sluice_binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("SLUICE_BIN") {
+        return Ok(path.into());
+    }
+    let own = env::current_exe().context("cannot find the running program")?;
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join("sluice"))
+        .find(|path| path.is_file())
+        .with_context(|| format!("no `sluice` near {}: run `cargo xtask build` first", own.display()))
+}
+
+/// An agent on `node1`. Ends when dropped; what it has put into the kernel stays until the lab goes.
+#[derive(Debug)]
+pub struct Agent {
+    options: AgentOptions,
+    node: Netns,
+    pin_path: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Agent {
+    /// Starts the agent and waits until its first full state is in the kernel.
+    pub fn start(lab: &Lab, options: AgentOptions) -> Result<Self> {
+        let mut agent = Self::prepare(lab, options);
+        agent.spawn()?;
+        agent.wait_synced(PATIENCE)?;
+        Ok(agent)
+    }
+
+    /// The same without starting it.
+    pub fn prepare(lab: &Lab, options: AgentOptions) -> Self {
+        Self {
+            options,
+            node: lab.node1.clone(),
+            pin_path: lab.dir.bpf().join("sluice"),
+            log: lab.dir.path().join("agent.log"),
+            child: None,
+        }
+    }
+
+    /// Starts the process; the log is appended to.
+    pub fn spawn(&mut self) -> Result<()> {
+        let log =
+            OpenOptions::new().create(true).append(true).open(&self.log).context("cannot open the agent's log")?;
+        let child = self.node.run(|| self.start_process(log))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn start_process(&self, log: File) -> Result<Child> {
+        let Self { options, pin_path, .. } = self;
+        Command::new(&options.binary)
+            .arg("run")
+            .arg("--manifests")
+            .arg(&options.manifests)
+            .args(["--node-name", NODE1])
+            .arg("--pin-path")
+            .arg(pin_path)
+            .args(&options.args)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("cannot share the agent's log")?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", options.binary.display()))
+    }
+
+    /// Waits until `sluice status` says that this process has its first full state in the kernel.
+    pub fn wait_synced(&mut self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let child = self.child.as_mut().context("the agent is not running")?;
+            let pid = u64::from(child.id());
+            if let Some(status) = child.try_wait().context("cannot watch the agent")? {
+                bail!("the agent ended with {status}:\n{}", self.log_tail());
+            }
+            let status = self.json(&["status"]);
+            // The agent before may have left its own status.
+            let own = |status: &Value| status["agent"]["pid"].as_u64() == Some(pid);
+            if status.as_ref().is_ok_and(|status| status["synced"] == Value::Bool(true) && own(status)) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("no full state after {patience:?}; status: {status:?}; log:\n{}", self.log_tail());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the agent at once, as a crash would.
+    pub fn kill9(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the agent is not running")?;
+        child.kill().context("cannot kill the agent")?;
+        child.wait().map(drop).context("cannot wait for the agent")
+    }
+
+    /// Asks the agent to end, and waits.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the agent is not running")?;
+        kill(pid_of(&child)?, Signal::SIGTERM).context("cannot stop the agent")?;
+        let deadline = Instant::now() + PATIENCE;
+        while child.try_wait().context("cannot watch the agent")?.is_none() {
+            if Instant::now() > deadline {
+                child.kill().context("cannot kill the agent")?;
+                child.wait().context("cannot wait for the agent")?;
+                bail!("the agent did not end within {PATIENCE:?}");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Starts the agent again after [`Self::kill9`] or [`Self::stop`] and waits for its full state.
+    pub fn restart(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "the agent is still running");
+        self.spawn()?;
+        self.wait_synced(PATIENCE)
+    }
+
+    /// Process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Its pins.
+    pub fn pin_path(&self) -> &Path {
+        &self.pin_path
+    }
+
+    /// Runs a sub-command of `sluice` against this agent's pins and returns what it printed.
+    pub fn cli(&self, args: &[&str]) -> Result<String> {
+        let program = self.options.binary.to_string_lossy();
+        let pin_path = self.pin_path.to_string_lossy();
+        self.node.command(&program, &[args, &["--pin-path", &pin_path]].concat())
+    }
+
+    /// The same with `-o json`.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let text = self.cli(&[args, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("`sluice {}` printed no JSON: {text}", args.join(" ")))
+    }
+
+    /// The end of its log.
+    pub fn log_tail(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ended_already = child.kill();
+            let _ended_already = child.wait();
+        }
+        if thread::panicking() {
+            #[allow(clippy::print_stderr, reason = "a failed test shows what the agent said")]
+            {
+                eprintln!("--- the agent's log\n{}\n---", self.log_tail());
+            }
+        }
+    }
+}
+
+fn pid_of(child: &Child) -> Result<Pid> {
+    i32::try_from(child.id()).map(Pid::from_raw).context("a process id out of range")
+}

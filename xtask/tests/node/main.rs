@@ -1,0 +1,11 @@
+//! Whole nodes in network namespaces, with real sockets.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
+
+mod affinity;
+mod bulk;
+mod crash;
+mod direct;
+mod endpoints;
+mod fixture;
+mod matrix;
+mod refusal;
