@@ -6,12 +6,15 @@ use crate::build;
 use crate::command::{cargo, run as run_command};
 use crate::setup;
 
+/// One check; its findings are on the output already.
+type Check = fn() -> Result<()>;
+
 /// Runs every check, also after one that failed, and names those that did.
 pub fn run() -> Result<()> {
     setup::for_lint()?;
     // The agent embeds it, so the host's checks need it.
     build::bpf_object()?;
-    let checks: [(&str, fn() -> Result<()>); 4] =
+    let checks: [(&str, Check); 4] =
         [("format", format), ("kernel programs", kernel_programs), ("host", host), ("documentation", documentation)];
     let mut failed = Vec::new();
     for (name, check) in checks {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::apiserver::Assets;
 use crate::build;
 use crate::command::is_root;
 use crate::setup;
@@ -81,10 +82,8 @@ fn run_layer(layer: Layer) -> Outcome {
     println!("== {layer}: {}", layer.shows());
     let start = Instant::now();
     let mut counts = Counts::default();
-    let mut trouble = None;
-    if layer.needs_root() && !is_root() {
-        trouble = Some(format!("needs root: run as root, or leave it out with `--without {layer}`"));
-    } else {
+    let mut trouble = prepare(layer).err().map(|error| format!("{error:#}"));
+    if trouble.is_none() {
         for mut command in commands {
             if let Err(error) = count::stream(&mut command, &mut counts, layer.time_limit()) {
                 trouble.get_or_insert(format!("{error:#}"));
@@ -95,6 +94,17 @@ fn run_layer(layer: Layer) -> Outcome {
         }
     }
     Outcome::Ran { counts, trouble, took: start.elapsed() }
+}
+
+/// What a layer needs before its tests start; without it none of them could say more than this error does.
+fn prepare(layer: Layer) -> Result<()> {
+    if layer.needs_root() && !is_root() {
+        bail!("needs root: run as root, or leave it out with `--without {layer}`");
+    }
+    if layer == Layer::Cluster {
+        Assets::find_or_build()?;
+    }
+    Ok(())
 }
 
 fn summarise(outcomes: &[(Layer, Outcome)]) -> Result<()> {
