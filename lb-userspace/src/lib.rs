@@ -1,1 +1,4 @@
-//! x
+//! Sluice's agent as a library: sources of what is wanted, the model of it, and the way into the kernel's maps.
+
+pub mod model;
+pub mod source;
