@@ -4,6 +4,17 @@
 //! Kubernetes object -> record (trimmed, parsed) -> world (store) -> resolve -> DesiredService -> Change
 //! ```
 
+pub mod address;
+mod claims;
 pub mod desired;
+pub mod endpoints;
+mod fingerprint;
+mod nodes;
 pub mod record;
+mod refusals;
+pub mod resolve;
+pub mod services;
+pub mod topology;
 pub mod world;
+
+pub use refusals::Refusals;

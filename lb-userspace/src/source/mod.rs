@@ -1,5 +1,7 @@
 //! What is wanted, from outside: a folder of manifests or the Kubernetes API, both as a stream of events.
 
+mod objects;
+
 use crate::model::desired::Refusal;
 use crate::model::record::{NodeRecord, ServiceRecord, SliceRecord};
 
