@@ -18,3 +18,6 @@ pub mod topology;
 pub mod world;
 
 pub use refusals::Refusals;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Single rules and refusals, by example.

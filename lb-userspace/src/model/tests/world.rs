@@ -1,0 +1,1 @@
+//! The world: incremental equals from scratch, and who gets a contested frontend.
