@@ -198,7 +198,9 @@ fn vips<'a>(field: &str, texts: impl Iterator<Item = &'a str>, bad: &mut Refusal
     for text in texts {
         match parse_ip(text) {
             None => {
-                bad.note("BadAddress", || format!("{field} has {text:?}, which is no IP address: correct or remove it"))
+                bad.note("BadAddress", || {
+                    format!("{field} has {text:?}, which is no IP address: correct or remove it")
+                });
             }
             Some(ip) => match unfit_as_vip(&ip) {
                 Some(why) => bad.note("UnfitAddress", || {

@@ -24,10 +24,6 @@ pub struct Endpoint<'a> {
 }
 
 impl Endpoint<'_> {
-    fn drains(&self) -> bool {
-        self.serving && self.terminating
-    }
-
     fn zone_hints(&self) -> &[Box<str>] {
         self.hints.map_or(&[], |hints| &hints.zones)
     }
@@ -95,17 +91,17 @@ pub fn categorize(endpoints: &[Endpoint<'_>], policy: Policy, node: &str, zone: 
         mode = topology_mode(endpoints, node, zone);
         let ready = select(endpoints, |e| e.ready && available(e, mode));
         // KEP-1669: better a Pod that drains than none, wherever it is.
-        if ready.is_empty() { select(endpoints, |e| e.drains()) } else { ready }
+        if ready.is_empty() { select(endpoints, drains) } else { ready }
     });
     has_any |= cluster.as_ref().is_some_and(|set| !set.is_empty());
     if !policy.uses_local() {
         return Categories { reachable: cluster.clone(), cluster, local: None, has_any };
     }
 
-    has_any |= endpoints.iter().any(|e| e.ready || e.drains());
+    has_any |= endpoints.iter().any(|e| e.ready || drains(e));
     let ready = select(endpoints, |e| e.local && e.ready);
     let (local, fell_back) = if ready.is_empty() {
-        let draining = select(endpoints, |e| e.local && e.drains());
+        let draining = select(endpoints, |e| e.local && drains(e));
         let fell_back = !draining.is_empty();
         (fell_back.then_some(draining), fell_back)
     } else {
@@ -144,6 +140,11 @@ pub fn topology_mode<'a>(endpoints: &[Endpoint<'_>], node: &'a str, zone: Option
         Some(zone) if all_zone && any_zone => Mode::SameZone(zone),
         _ => Mode::Anywhere,
     }
+}
+
+/// Terminating, but still of service.
+fn drains(endpoint: &Endpoint<'_>) -> bool {
+    endpoint.serving && endpoint.terminating
 }
 
 fn available(endpoint: &Endpoint<'_>, mode: Mode<'_>) -> bool {

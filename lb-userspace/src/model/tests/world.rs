@@ -145,7 +145,7 @@ fn service(name: &str, created: &str, ip: &str) -> SourceEvent {
     SourceEvent::Apply(service.into())
 }
 
-fn slice(name: &str, service: &str, addresses: &[&str], annotations: serde_json::Value) -> SourceEvent {
+fn slice(name: &str, service: &str, addresses: &[&str], annotations: &serde_json::Value) -> SourceEvent {
     let endpoints: Vec<_> = addresses.iter().map(|ip| json!({"addresses": [ip]})).collect();
     let slice: EndpointSlice = serde_json::from_value(json!({
         "metadata": {
@@ -220,16 +220,16 @@ fn a_slice_that_was_only_touched_is_no_change() {
     let mut world = world();
     world.apply(SourceEvent::Synced);
     world.apply(service("a", "2026-01-01T00:00:00Z", "10.0.0.1"));
-    world.apply(slice("s", "a", &["10.9.0.1"], json!({})));
+    world.apply(slice("s", "a", &["10.9.0.1"], &json!({})));
     let time = json!({"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:01.5Z"});
-    world.apply(slice("s", "a", &["10.9.0.1"], time.clone()));
+    world.apply(slice("s", "a", &["10.9.0.1"], &time));
     match &world.take_changes()[..] {
         [Change::Upsert(service)] => assert_eq!(service.ports[0].triggered_ns, Some(1_767_225_601_500_000_000)),
         other => panic!("{other:?}"),
     }
-    world.apply(slice("s", "a", &["10.9.0.1"], json!({})));
+    world.apply(slice("s", "a", &["10.9.0.1"], &json!({})));
     assert_eq!(changes(&mut world), Vec::<String>::new());
-    world.apply(slice("s", "a", &["10.9.0.2"], time));
+    world.apply(slice("s", "a", &["10.9.0.2"], &time));
     assert_eq!(changes(&mut world), ["a 10.0.0.1:80"]);
 }
 
@@ -237,7 +237,7 @@ fn a_slice_that_was_only_touched_is_no_change() {
 fn slices_that_come_first_wait_for_their_service() {
     let mut world = world();
     world.apply(SourceEvent::Synced);
-    world.apply(slice("s", "a", &["10.9.0.1"], json!({})));
+    world.apply(slice("s", "a", &["10.9.0.1"], &json!({})));
     assert_eq!(changes(&mut world), Vec::<String>::new());
     world.apply(service("a", "2026-01-01T00:00:00Z", "10.0.0.1"));
     match &world.take_changes()[..] {
@@ -252,9 +252,9 @@ fn a_slice_that_moves_to_another_service_leaves_the_first() {
     world.apply(SourceEvent::Synced);
     world.apply(service("a", "2026-01-01T00:00:00Z", "10.0.0.1"));
     world.apply(service("b", "2026-01-01T00:00:00Z", "10.0.0.2"));
-    world.apply(slice("s", "a", &["10.9.0.1"], json!({})));
+    world.apply(slice("s", "a", &["10.9.0.1"], &json!({})));
     assert_eq!(changes(&mut world).len(), 2);
-    world.apply(slice("s", "b", &["10.9.0.1"], json!({})));
+    world.apply(slice("s", "b", &["10.9.0.1"], &json!({})));
     let counts: Vec<usize> = world
         .take_changes()
         .into_iter()

@@ -43,8 +43,8 @@ impl Script {
     }
 
     fn watch(&self, plural: &str, events: &[Value]) -> &Self {
-        let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
-        self.answer(&format!("watch {plural}"), Answer::Status(200, lines))
+        let lines: Vec<String> = events.iter().map(ToString::to_string).collect();
+        self.answer(&format!("watch {plural}"), Answer::Status(200, lines.join("\n") + "\n"))
     }
 
     fn asked(&self, what: &str) -> usize {

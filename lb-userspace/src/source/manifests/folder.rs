@@ -45,7 +45,7 @@ pub(super) struct Folder {
     /// Which files hold an object, ascending: the first one counts.
     homes: HashMap<Arc<Key>, Vec<Arc<str>>>,
     contested: BTreeSet<Arc<Key>>,
-    folder_refusal: Option<Refusal>,
+    unreadable: Option<Refusal>,
     reported: Vec<Refusal>,
 }
 
@@ -59,7 +59,7 @@ impl Folder {
             files: BTreeMap::new(),
             homes: HashMap::new(),
             contested: BTreeSet::new(),
-            folder_refusal: None,
+            unreadable: None,
             reported: Vec::new(),
         }
     }
@@ -72,11 +72,11 @@ impl Folder {
     pub(super) fn scan(&mut self, unfinished: &BTreeSet<String>) -> Vec<SourceEvent> {
         let names = match list(&self.path) {
             Ok(names) => {
-                self.folder_refusal = None;
+                self.unreadable = None;
                 names
             }
             Err(error) => {
-                self.folder_refusal = Some(Refusal {
+                self.unreadable = Some(Refusal {
                     kind: "Folder",
                     object: self.path.display().to_string(),
                     reason: "FolderUnreadable",
@@ -196,7 +196,7 @@ impl Folder {
             })
         });
         let files = self.files.values().flat_map(|file| file.refusals.iter().cloned());
-        let now: Vec<Refusal> = self.folder_refusal.iter().cloned().chain(files).chain(duplicates).collect();
+        let now: Vec<Refusal> = self.unreadable.iter().cloned().chain(files).chain(duplicates).collect();
         (now != self.reported).then(|| {
             self.reported.clone_from(&now);
             SourceEvent::Refused(now)

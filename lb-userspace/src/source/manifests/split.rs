@@ -87,7 +87,7 @@ fn yaml_pieces<'a>(line: usize, document: &'a str, pieces: &mut Vec<Piece<'a>>) 
         let column = indent(text);
         let dashed =
             text.trim_start_matches(' ').strip_prefix('-').is_some_and(|rest| rest.starts_with([' ', '\n', '\r']));
-        let ends = in_items && (dash.is_none() || dash.is_some_and(|dash| column <= dash));
+        let ends = in_items && (dash.is_none_or(|dash| column <= dash));
         if ends && let Some((line, start)) = open.take() {
             found.push((line, document.get(start..here).unwrap_or_default()));
         }

@@ -46,8 +46,8 @@ pub(super) fn run(mut folder: Folder, events: &Sender<SourceEvent>) {
             None
         }
     };
-    let mut watched = None;
-    watch_again(&mut watcher, &mut watched, folder.path());
+    let mut current = None;
+    watch_again(&mut watcher, &mut current, folder.path());
     if !send(events, as_lists(folder.scan(&BTreeSet::new()))) {
         return;
     }
@@ -55,7 +55,7 @@ pub(super) fn run(mut folder: Folder, events: &Sender<SourceEvent>) {
     let mut pending = Pending::default();
     let mut next_scan = Instant::now() + RESCAN;
     loop {
-        if watched.is_none() {
+        if current.is_none() {
             next_scan = next_scan.min(Instant::now() + POLL);
         }
         let finished = pending.unfinished.values().min().map(|written| *written + QUIET);
@@ -80,7 +80,7 @@ pub(super) fn run(mut folder: Folder, events: &Sender<SourceEvent>) {
             out.append(&mut folder.refresh(std::mem::take(&mut pending.ready)));
         }
         if std::mem::take(&mut pending.rescan) {
-            watch_again(&mut watcher, &mut watched, folder.path());
+            watch_again(&mut watcher, &mut current, folder.path());
             out.append(&mut folder.scan(&pending.unfinished.keys().cloned().collect()));
             next_scan = Instant::now() + RESCAN;
         }
@@ -95,22 +95,22 @@ fn send(events: &Sender<SourceEvent>, out: Vec<SourceEvent>) -> bool {
 }
 
 /// Watches the folder that the path leads to now, when it is not the one that is watched already.
-fn watch_again(watcher: &mut Option<RecommendedWatcher>, watched: &mut Option<(u64, u64)>, path: &Path) {
+fn watch_again(watcher: &mut Option<RecommendedWatcher>, current: &mut Option<(u64, u64)>, path: &Path) {
     let Some(watcher) = watcher else { return };
     let now = std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-    if now == *watched {
+    if now == *current {
         return;
     }
-    if watched.take().is_some()
+    if current.take().is_some()
         && let Err(error) = watcher.unwatch(path)
     {
         tracing::debug!(%error, "the former folder of manifests was not watched any more");
     }
     if now.is_some() {
         match watcher.watch(path, RecursiveMode::NonRecursive) {
-            Ok(()) => *watched = now,
+            Ok(()) => *current = now,
             Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "cannot watch the folder of manifests, polling it")
+                tracing::warn!(%error, path = %path.display(), "cannot watch the folder of manifests, polling it");
             }
         }
     }
