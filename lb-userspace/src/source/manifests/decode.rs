@@ -5,6 +5,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::plain::to_json;
 use super::split::{Form, Piece, top_level};
 use crate::source::{Kind, Object};
 
@@ -96,12 +97,20 @@ fn parse<T: DeserializeOwned>(piece: &Piece<'_>) -> Result<T, Unreadable> {
     match piece.form {
         Form::Json => serde_json::from_str(piece.text)
             .map_err(|error| Unreadable { line: beyond(error.line() as u64), message: error.to_string() }),
-        Form::Yaml => yaml::<T>(piece.text, beyond),
-        Form::YamlItem => match yaml::<Vec<T>>(piece.text, beyond)?.pop() {
+        // Whatever the fast way cannot read, or reads as wrong, is for the YAML reader to judge.
+        Form::Yaml => match plain::<T>(piece.text) {
+            Some(object) => Ok(object),
+            None => yaml::<T>(piece.text, beyond),
+        },
+        Form::YamlItem => match plain::<Vec<T>>(piece.text).map_or_else(|| yaml(piece.text, beyond), Ok)?.pop() {
             Some(object) => Ok(object),
             None => Err(Unreadable { line: piece.line, message: "the list item is empty: remove it".into() }),
         },
     }
+}
+
+fn plain<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(&to_json(text)?).ok()
 }
 
 fn yaml<T: DeserializeOwned>(text: &str, beyond: impl Fn(u64) -> usize) -> Result<T, Unreadable> {

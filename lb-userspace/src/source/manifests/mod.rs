@@ -6,6 +6,7 @@
 
 mod decode;
 mod folder;
+mod plain;
 mod reading;
 mod split;
 #[cfg(test)]
