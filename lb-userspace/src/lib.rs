@@ -1,2 +1,5 @@
-//! x
+//! Sluice's agent as a library: sources of what is wanted, the model of it, and the way into the kernel's maps.
+
 pub mod attach;
+pub mod model;
+pub mod source;
