@@ -315,8 +315,8 @@ impl Planner {
         let range = &mut self.vip_range[index(family)];
         let wide = range.map_or((addr, addr), |(lo, hi)| (lo.min(addr), hi.max(addr)));
         if *range != Some(wide) {
+            txn.step(Op::SetVipRange(family, Some(wide)), Some(Op::SetVipRange(family, *range)));
             *range = Some(wide);
-            txn.step(Op::SetVipRange(family, Some(wide)), None);
         }
     }
 
@@ -368,7 +368,7 @@ impl Planner {
 
     /// A step failed and those before it were taken back: the Service stays as it was.
     pub fn abort(&mut self, txn: Transaction) {
-        // The steps that widen these may not have been carried out; to carry them out twice does no harm.
+        // The step that reserves may not have been carried out; to carry it out twice does no harm.
         self.vip_range = txn.range_before;
         self.reserved = txn.reserved_before;
         for taken in txn.taken {
