@@ -48,11 +48,9 @@ impl IdPool {
         self.resting.push(id);
     }
 
-    /// A new batch begins: whatever rested may be used again. True if anything did.
-    pub(crate) fn release(&mut self) -> bool {
-        let any = !self.resting.is_empty();
+    /// A new batch begins: whatever rested may be used again.
+    pub(crate) fn release(&mut self) {
         self.free.extend(self.resting.drain(..));
-        any
     }
 }
 
@@ -66,7 +64,7 @@ mod tests {
         assert_eq!((pool.take(), pool.take(), pool.take()), (Some(1), Some(2), None));
         pool.put(1);
         assert_eq!(pool.take(), None);
-        assert!(pool.release());
+        pool.release();
         assert_eq!((pool.take(), pool.take()), (Some(1), None));
     }
 

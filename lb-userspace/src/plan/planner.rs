@@ -104,10 +104,9 @@ impl Planner {
 
     /// A new batch begins: ids and slots that the last one freed may be used again.
     pub fn begin(&mut self) {
-        let Self { service_ids, backend_ids: [b4, b6], slots: [s4, s6], .. } = self;
-        for any in [service_ids.release(), b4.release(), b6.release(), s4.release(), s6.release()] {
-            self.freed_room |= any;
-        }
+        self.service_ids.release();
+        self.backend_ids.iter_mut().for_each(IdPool::release);
+        self.slots.iter_mut().for_each(SlotPool::release);
     }
 
     /// Whether room has appeared since the last call: the moment to try again what did not fit.
@@ -445,6 +444,7 @@ impl Planner {
         }
         self.removals.done(removal);
         self.give_back(*removal);
+        self.freed_room = true;
     }
 
     fn give_back(&mut self, removal: Removal) {

@@ -40,13 +40,11 @@ impl SlotPool {
         }
     }
 
-    /// A new batch begins: whatever rested may be used again. True if anything did.
-    pub(crate) fn release(&mut self) -> bool {
-        let resting = std::mem::take(&mut self.resting);
-        for &(base, len) in &resting {
+    /// A new batch begins: whatever rested may be used again.
+    pub(crate) fn release(&mut self) {
+        for (base, len) in std::mem::take(&mut self.resting) {
             self.merge(base, len);
         }
-        !resting.is_empty()
     }
 
     fn merge(&mut self, mut base: u32, mut len: u32) {
@@ -119,7 +117,7 @@ mod tests {
                         let (base, len) = live.swap_remove(usize::try_from(len).unwrap() % live.len());
                         pool.put(base, len);
                     },
-                    _ => { pool.release(); }
+                    _ => pool.release(),
                 }
             }
             for (base, len) in live { pool.put(base, len); }

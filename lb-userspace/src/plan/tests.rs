@@ -417,7 +417,6 @@ fn a_service_that_does_not_fit_is_left_out_and_served_when_room_appears() {
     check_whole(writer.tables(), &only);
 
     writer.write(vec![Change::Remove(service_name(1)), Change::Remove(service_name(3))]);
-    writer.write(Vec::new());
     assert!(writer.take_freed_room());
     writer.retry();
     check_whole(writer.tables(), &BTreeMap::from([(2, vec![port(2, 80, &large)])]));
