@@ -23,7 +23,8 @@ use crate::attach::{AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwor
 use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
 use crate::model::desired::ResolveSettings;
-use crate::reconcile::{Ended, Inputs, ReconcileSettings, Reconciler};
+use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler};
+use crate::source::kube::{KubeSettings, KubeSource};
 use crate::source::{self, SourceEvent};
 
 /// The kernel programs.
@@ -219,7 +220,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let mut attached = tokio::spawn(datapath.run(network, report));
 
     let tables = take_over(args).await?;
-    let reconciler = Reconciler::new(tables, args.reconcile_settings(), source)?;
+    let reconciler = Reconciler::new(tables, args.reconcile_settings(), source.origin.clone())?;
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes };
     let mut reconciled = tokio::spawn(reconciler.run(inputs));
     start_sweep(args, ticks);
@@ -258,12 +259,24 @@ async fn take_over(args: &RunArgs) -> anyhow::Result<KernelTables> {
     Ok(KernelTables::open(&args.pins.pin_path)?)
 }
 
-async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyhow::Result<String> {
+/// The running source: it ends when this is dropped, or when nobody listens any more.
+struct Running {
+    origin: Origin,
+    _kube: Option<KubeSource>,
+}
+
+async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyhow::Result<Running> {
     if let Some(folder) = &args.manifests {
         source::manifests::spawn(folder, events)?;
-        return Ok(format!("manifests in {}", folder.display()));
+        return Ok(Running { origin: Origin::Manifests(folder.clone()), _kube: None });
     }
-    bail!("--kube is not there yet")
+    let settings = KubeSettings {
+        kubeconfig: args.kubeconfig.clone(),
+        api_servers: args.api_server.clone(),
+        node_name: args.node_name.clone(),
+    };
+    let kube = source::kube::spawn(settings, events).await?;
+    Ok(Running { origin: Origin::Kube(kube.connection.clone()), _kube: Some(kube) })
 }
 
 /// Takes idle flows out, on a thread of its own.

@@ -1,7 +1,8 @@
 //! `sluice status`: is the first full state in the kernel, is the agent alive, where is what attached, what is refused.
 //!
 //! JSON: `{synced, abi, agent: {pid, alive, started_ns, synced_ns, updated_ns}, services, backends, frontends, counters:
-//! {name: value}, maps: [{map, used, capacity}], report: {version, node_name, source, attach: {devices, features,
+//! {name: value}, maps: [{map, used, capacity}], report: {version, node_name, source: {kind, from,
+//! connected, last_error}, attach: {devices, features,
 //! map_sizes, not_served, warnings}, refusals: [{kind, object, reason, message}], refusals_omitted}}`.
 
 use std::collections::BTreeMap;
@@ -106,7 +107,12 @@ fn write_text(text: &mut String, status: &Status) -> std::fmt::Result {
     let report = &status.report;
     let word = |value: &Value, field: &str| value[field].as_str().unwrap_or("-").to_owned();
     writeln!(text, "Node:      {}", word(report, "node_name"))?;
-    writeln!(text, "Source:    {}", word(report, "source"))?;
+    let source = &report["source"];
+    let connected = if source["connected"].as_bool() == Some(true) { "" } else { " (cannot be read now)" };
+    writeln!(text, "Source:    {} {}{connected}", word(source, "kind"), word(source, "from"))?;
+    if let Some(error) = source["last_error"].as_str() {
+        writeln!(text, "           last error: {error}")?;
+    }
     for line in rows(&report["attach"], "not_served").filter_map(Value::as_str) {
         writeln!(text, "Not served: {line}")?;
     }

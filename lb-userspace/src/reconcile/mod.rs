@@ -14,5 +14,6 @@ mod task;
 mod writer;
 
 pub use facts::ReconcileSettings;
+pub use report::Origin;
 pub use task::{Ended, Inputs, Reconciler};
 pub use writer::{Outcome, Writer};

@@ -1,9 +1,13 @@
 //! The agent's report: what `sluice status` shows beside the maps themselves, stored in the `REPORT` map as JSON.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::attach::AttachReport;
 use crate::model::desired::Refusal;
+use crate::source::kube::Connection;
 
 /// The report as written.
 #[derive(Debug, Serialize)]
@@ -13,13 +17,52 @@ pub struct Report<'a> {
     /// Name of the node.
     pub node_name: &'a str,
     /// Where Services come from.
-    pub source: &'a str,
+    pub source: SourceRow,
     /// Devices, hooks and features.
     pub attach: &'a AttachReport,
     /// What is not served, and why.
     pub refusals: Vec<RefusalRow>,
     /// Refusals that the report has no room for.
     pub refusals_omitted: usize,
+}
+
+/// Where Services come from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A folder of manifests.
+    Manifests(PathBuf),
+    /// The Kubernetes API, and whether it answers.
+    Kube(watch::Receiver<Connection>),
+}
+
+/// The source, for people.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct SourceRow {
+    /// `manifests` or `kube`.
+    pub kind: &'static str,
+    /// The folder, or the URL of the API server in use.
+    pub from: String,
+    /// Whether the source can be read now. While it cannot, the last known state stays in force.
+    pub connected: bool,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+impl From<&Origin> for SourceRow {
+    fn from(origin: &Origin) -> Self {
+        match origin {
+            Origin::Manifests(folder) => Self {
+                kind: "manifests",
+                from: folder.display().to_string(),
+                connected: folder.is_dir(),
+                last_error: None,
+            },
+            Origin::Kube(connection) => {
+                let Connection { connected, server, last_error } = connection.borrow().clone();
+                Self { kind: "kube", from: server, connected, last_error }
+            }
+        }
+    }
 }
 
 /// One refusal.
@@ -77,7 +120,7 @@ mod tests {
         let mut report = Report {
             version: "0",
             node_name: "n",
-            source: "manifests",
+            source: (&Origin::Manifests("/".into())).into(),
             attach: &attach,
             refusals: vec![row; 1000],
             refusals_omitted: 0,

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{self, MissedTickBehavior};
 
 use super::facts::ReconcileSettings;
-use super::report::Report;
+use super::report::{Origin, Report};
 use super::writer::{Outcome, Writer};
 use crate::attach::{AttachReport, NodeNetwork};
 use crate::maps::kernel::KernelTables;
@@ -51,7 +51,7 @@ pub struct Reconciler {
     writer: Writer<KernelTables>,
     world: World,
     settings: ReconcileSettings,
-    source: String,
+    origin: Origin,
     pid: u32,
     started: Instant,
     facts: NodeFacts,
@@ -65,7 +65,7 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// Claims the maps for this process and takes over what they hold.
-    pub fn new(mut tables: KernelTables, settings: ReconcileSettings, source: String) -> Result<Self, TableFailure> {
+    pub fn new(mut tables: KernelTables, settings: ReconcileSettings, origin: Origin) -> Result<Self, TableFailure> {
         let pid = std::process::id();
         tables.update_status(|status| {
             status.pid = pid;
@@ -79,7 +79,7 @@ impl Reconciler {
             writer,
             world: World::new(facts.clone(), settings.resolve.clone()),
             settings,
-            source,
+            origin,
             pid,
             started: Instant::now(),
             facts,
@@ -227,7 +227,7 @@ impl Reconciler {
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),
             node_name: &self.settings.node_name,
-            source: &self.source,
+            source: (&self.origin).into(),
             attach,
             refusals,
             refusals_omitted: 0,
