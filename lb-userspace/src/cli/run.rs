@@ -112,6 +112,7 @@ pub(super) struct RunArgs {
 
 /// Capacities; without them by the node's memory. They take effect for maps that are not pinned yet.
 #[derive(Clone, Debug, Args)]
+#[allow(clippy::struct_field_names, reason = "the fields are named as the flags")]
 struct SizeArgs {
     /// Service ports.
     #[arg(long, value_name = "N")]
@@ -217,22 +218,22 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let source = start_source(args, events).await?;
     let (network, network_changes) = watch::channel(NodeNetwork::default());
     let (report, report_changes) = watch::channel(AttachReport::default());
-    let mut attached = tokio::spawn(datapath.run(network, report));
+    let mut following = tokio::spawn(datapath.run(network, report));
 
     let tables = take_over(args).await?;
     let reconciler = Reconciler::new(tables, args.reconcile_settings(), source.origin.clone())?;
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes };
-    let mut reconciled = tokio::spawn(reconciler.run(inputs));
+    let mut writing = tokio::spawn(reconciler.run(inputs));
     start_sweep(args, ticks);
 
     tokio::select! {
         _ = term.recv() => tracing::info!("SIGTERM: ending; programs and maps stay in place"),
         _ = int.recv() => tracing::info!("SIGINT: ending; programs and maps stay in place"),
-        ended = &mut reconciled => match ended.context("the task that writes the maps failed")? {
+        ended = &mut writing => match ended.context("the task that writes the maps failed")? {
             Ended::TakenOver => tracing::info!("another agent has taken over, ending"),
             Ended::SourceEnded => bail!("the source of Services ended"),
         },
-        ended = &mut attached => match ended.context("the task that follows devices failed")? {
+        ended = &mut following => match ended.context("the task that follows devices failed")? {
             Ok(()) => bail!("the task that follows devices ended"),
             Err(error) => return Err(error.into()),
         },

@@ -93,9 +93,10 @@ fn gather(pin_path: &Path) -> anyhow::Result<Status> {
 
 fn text(status: &Status) -> String {
     let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = write_text(&mut text, status);
-    text
+    match write_text(&mut text, status) {
+        Ok(()) => text,
+        Err(error) => error.to_string(),
+    }
 }
 
 fn write_text(text: &mut String, status: &Status) -> std::fmt::Result {

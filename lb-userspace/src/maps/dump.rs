@@ -1,7 +1,6 @@
 //! The one text form of what the Service maps hold: stable, sorted, for golden files and for people.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use lb_common::abi::{SetRef, backend_flag, frontend_flag, frontend_kind};
 
@@ -93,12 +92,7 @@ pub fn text(existing: &Existing) -> String {
         lines.push(format!("service {name} {family:?} id={service}"));
     }
     lines.sort_unstable();
-    let mut all = String::new();
-    for line in lines {
-        // Writing to a string cannot fail.
-        let _ = writeln!(all, "{}", line.trim_end());
-    }
-    all
+    lines.iter().flat_map(|line| [line.trim_end(), "\n"]).collect()
 }
 
 fn bracketed(vip: &crate::plan::Vip) -> String {

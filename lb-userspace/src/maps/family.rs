@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::Pod;
@@ -13,6 +15,7 @@ use lb_common::abi::{
 };
 
 use super::address::{MapAddress, cidrs};
+use super::batch;
 use super::{FamilySettings, TableFailure};
 use crate::plan::{BackendEntry, Existing, Vip};
 
@@ -59,6 +62,8 @@ where
 {
     frontends: HashMap<MapData, FrontendKey<A>, FrontendValue>,
     backends: Array<MapData, BackendValue<A>>,
+    /// The same map, for reading in batches.
+    backends_raw: MapData,
     slots: Array<MapData, u32>,
     ranges: LpmTrie<MapData, SourceRangeKey<A>, u32>,
     config: Array<MapData, FamilyConfig<A>>,
@@ -87,7 +92,10 @@ where
             (wanted.vip_lo, wanted.vip_hi) = (A::MAX, A::ZERO);
         }
         wanted.abi = ABI_VERSION;
+        let path = dir.join(Self::BACKENDS);
+        let backends_raw = MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })?;
         Ok(Self {
+            backends_raw,
             frontends: open(dir, Self::FRONTENDS)?,
             backends: open(dir, Self::BACKENDS)?,
             slots: open(dir, Self::SLOTS)?,
@@ -188,7 +196,7 @@ where
 
     pub(super) fn read(&self, into: &mut Existing) -> Result<(), TableFailure> {
         let mut sets = BTreeSet::new();
-        for entry in self.frontends.iter() {
+        for entry in &self.frontends {
             let (key, value) = entry.map_err(read_failure(Self::FRONTENDS))?;
             let vip = Vip { addr: key.addr.ip(), port: key.port.get(), proto: key.proto };
             into.frontends.push((vip, value));
@@ -199,18 +207,19 @@ where
             let ids: Result<Box<[u32]>, _> = (base..end).map(|slot| self.slots.get(&slot, 0)).collect();
             into.sets.push((A::FAMILY, SetRef { base, count }, ids.map_err(read_failure(Self::SLOTS))?));
         }
-        for (id, value) in (0..).zip(self.backends.iter()) {
-            let value = value.map_err(read_failure(Self::BACKENDS))?;
-            if value.generation != 0 {
+        let walked = batch::walk::<u32, BackendValue<A>>(self.backends_raw.fd().as_fd(), 4096, |ids, values| {
+            for (id, value) in ids.iter().zip(values).filter(|(_, value)| value.generation != 0) {
                 let entry = BackendEntry {
                     addr: SocketAddr::new(value.addr.ip(), value.port.get()),
                     flags: value.flags,
                     generation: value.generation,
                     service: value.service,
                 };
-                into.backends.push((A::FAMILY, id, entry));
+                into.backends.push((A::FAMILY, *id, entry));
             }
-        }
+            ControlFlow::Continue(())
+        });
+        walked.map_err(|source| TableFailure::Batch { map: Self::BACKENDS, source })?;
         for key in self.ranges.keys() {
             let key = key.map_err(read_failure(Self::RANGES))?;
             let bits = u8::try_from(key.prefix_len().saturating_sub(u32::BITS)).unwrap_or(A::BITS);

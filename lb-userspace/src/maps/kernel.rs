@@ -61,6 +61,7 @@ impl KernelTables {
         Ok(String::from_utf8_lossy(&value.json[..len]).into_owned())
     }
 
+    #[allow(clippy::large_stack_arrays, reason = "the report is one value of the map; 64 KiB fit every stack here")]
     /// Writes the agent's report; longer than [`REPORT_LEN`] is refused as a full map.
     pub fn set_report(&mut self, json: &str) -> Result<(), TableFailure> {
         let mut value = ReportValue { len: 0, pad: 0, json: [0; REPORT_LEN] };
@@ -121,7 +122,7 @@ impl Tables for KernelTables {
 
     fn read(&self) -> Result<Existing, TableFailure> {
         let mut existing = Existing { next_generation: self.status()?.next_generation, ..Existing::default() };
-        for entry in self.names.iter() {
+        for entry in &self.names {
             let (service, value) = entry.map_err(read_failure(map_name::NAMES))?;
             let family = if value.family == 6 { Family::V6 } else { Family::V4 };
             let len = usize::try_from(value.len).unwrap_or(0).min(NAME_LEN);

@@ -179,7 +179,7 @@ impl Planner {
         for kind in [SetKind::Cluster, SetKind::Local] {
             self.stage_set(txn, old, want, &mut state, kind)?;
         }
-        state.ranges = want.source_ranges.clone();
+        state.ranges.clone_from(&want.source_ranges);
         state.ranges.sort_unstable();
         state.ranges.dedup();
         for net in state.ranges.iter().filter(|net| !old.ranges.contains(net)) {
@@ -224,7 +224,7 @@ impl Planner {
             while let Some(gone) = before.next_if(|b| b.addr < *addr) {
                 txn.freed.push(Removal::Backend(family, gone.id));
             }
-            let flags = port::backend_flags(backend);
+            let flags = port::backend_flags(*backend);
             let entry = |b: &PortBackend| {
                 let entry =
                     BackendEntry { addr: b.addr, flags: b.flags, generation: b.generation, service: old.service };

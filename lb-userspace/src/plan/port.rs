@@ -84,7 +84,7 @@ pub(crate) const fn set_index(kind: SetKind) -> usize {
 }
 
 /// Flags of a backend as the data path knows them.
-pub(crate) fn backend_flags(backend: &Backend) -> u16 {
+pub(crate) fn backend_flags(backend: Backend) -> u16 {
     [
         (backend.local, backend_flag::LOCAL),
         (backend.terminating, backend_flag::TERMINATING),
