@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `sluice` program: agent and command line in one.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sluice::cli::main()
+}

@@ -106,7 +106,7 @@ pub enum FrontendKind {
 }
 
 /// Which of a service port's two sets a client scope uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SetKind {
     /// All usable endpoints of the cluster (after topology).
     Cluster,
@@ -115,7 +115,7 @@ pub enum SetKind {
 }
 
 /// What happens to a client when the set that it would use is empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WhenEmpty {
     /// TCP RST, ICMP port unreachable: the Service has no usable endpoint at all.
     Refuse,
@@ -124,7 +124,7 @@ pub enum WhenEmpty {
 }
 
 /// A VIP and port. The protocol and family are the service port's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frontend {
     /// VIP and port, unique per protocol.
     pub addr: SocketAddr,
@@ -142,7 +142,7 @@ pub struct Frontend {
 ///
 /// An endpoint that is serving but in neither set (a terminating one beside ready ones, one that topology leaves out)
 /// stays here: UDP flows to it live on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts about one endpoint, each a bit in the kernel")]
 pub struct Backend {
     /// On this node.

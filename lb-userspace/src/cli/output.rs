@@ -1,0 +1,63 @@
+//! Prints rows as a table, JSON or YAML.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command line speaks")]
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use lb_common::abi::ABI_VERSION;
+use serde::Serialize;
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For machines.
+    Json,
+    /// For machines and people.
+    Yaml,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct FormatArgs {
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+}
+
+/// Prints `value` for machines, or `table` for people.
+pub(super) fn print<T: Serialize>(value: &T, format: Format, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    match format {
+        Format::Table => println!("{}", table(value).trim_end()),
+        Format::Json => println!("{}", serde_json::to_string_pretty(value).context("cannot write JSON")?),
+        Format::Yaml => print!("{}", serde_saphyr::to_string(value).context("cannot write YAML")?),
+    }
+    Ok(())
+}
+
+/// An empty table with these columns.
+pub(super) fn table(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(columns.iter().copied());
+    table
+}
+
+/// Prints an error and its causes.
+pub(super) fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+#[derive(Serialize)]
+struct Version {
+    /// Version of this program.
+    version: &'static str,
+    /// Version of the maps' layouts.
+    abi: u32,
+}
+
+pub(super) fn version(format: Format) -> anyhow::Result<()> {
+    let version = Version { version: env!("CARGO_PKG_VERSION"), abi: ABI_VERSION };
+    print(&version, format, |v| format!("sluice {} (map ABI {})", v.version, v.abi))
+}

@@ -1,0 +1,299 @@
+//! `sluice run`: the agent. Wires source, data path and the writer of the maps together.
+//!
+//! One agent writes the maps of a pin path. A second one takes over: it loads its programs in place of the first one's,
+//! writes its process id to `STATUS`, waits until the first has noticed and is gone, and only then reads the maps and
+//! goes on. So an upgrade may start the new agent before the old one has ended.
+//!
+//! On SIGTERM and SIGINT the agent ends; programs and maps stay and go on working.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use glob::Pattern;
+use ipnet::IpNet;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing_subscriber::EnvFilter;
+
+use super::PinArgs;
+use super::status::agent_alive;
+use crate::attach::{AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwork, XdpMode};
+use crate::maps::kernel::KernelTables;
+use crate::maps::sweep::{self, Ticks, Timeouts};
+use crate::model::desired::ResolveSettings;
+use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler};
+use crate::source::kube::{KubeSettings, KubeSource};
+use crate::source::{self, SourceEvent};
+
+/// The kernel programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SLUICE_BPF_OBJECT"));
+
+/// Events that wait for the writer.
+const EVENTS: usize = 4096;
+/// A predecessor notices within its tick of 200 ms.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(2);
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+const SWEEP_PAUSE: Duration = Duration::from_millis(1);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// An object a line.
+    Json,
+}
+
+#[derive(Clone, Debug, Args)]
+#[group(id = "source", required = true, multiple = false, args = ["manifests", "kube"])]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
+pub(super) struct RunArgs {
+    /// Serve the Services and EndpointSlices of the manifests in this folder.
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
+    /// Serve the Services of a cluster.
+    #[arg(long)]
+    kube: bool,
+    /// How to reach the cluster; without it: KUBECONFIG, or the Pod's service account.
+    #[arg(long, value_name = "FILE", requires = "kube")]
+    kubeconfig: Option<PathBuf>,
+    /// Reach the API server here rather than where the configuration says; may be given several times.
+    #[arg(long, value_name = "URL", requires = "kube")]
+    api_server: Vec<String>,
+    /// Name of this node's Node object.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node_name: String,
+    #[command(flatten)]
+    pins: PinArgs,
+    /// Device (or pattern) that leads outside; without it: found by routes and addresses.
+    #[arg(long, value_name = "IFACE")]
+    uplink: Vec<Pattern>,
+    /// Pattern of devices with Pods behind them; without it: found by their kind.
+    #[arg(long, value_name = "GLOB")]
+    pod_device: Vec<Pattern>,
+    /// Pattern of devices to leave alone.
+    #[arg(long, value_name = "GLOB")]
+    ignore_device: Vec<Pattern>,
+    /// Where uplinks use native XDP: auto, native, off.
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    xdp: XdpMode,
+    /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped.
+    #[arg(long, value_name = "CIDR")]
+    service_cidr: Vec<IpNet>,
+    /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed.
+    #[arg(long, value_name = "CIDR")]
+    cluster_cidr: Vec<IpNet>,
+    /// Serve `NodePort`s on the node's addresses inside this prefix; without it: on its primary ones.
+    #[arg(long, value_name = "CIDR")]
+    node_port_addresses: Vec<IpNet>,
+    /// Serve `spec.externalIPs`.
+    #[arg(long)]
+    external_ips: bool,
+    /// Source-NAT every connection.
+    #[arg(long)]
+    masquerade_all: bool,
+    /// Leave TCP connections that began before Sluice to the kernel's stack.
+    #[arg(long)]
+    takeover: bool,
+    /// Source ports for source NAT; keep them outside of the kernel's ephemeral range.
+    #[arg(long, value_name = "LOW-HIGH", default_value = "61000-65535", value_parser = port_range)]
+    snat_ports: (u16, u16),
+    #[command(flatten)]
+    sizes: SizeArgs,
+    /// Form of the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What to log, such as `info` or `sluice=debug`.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "SLUICE_LOG")]
+    log: String,
+}
+
+/// Capacities; without them by the node's memory. They take effect for maps that are not pinned yet.
+#[derive(Clone, Debug, Args)]
+#[allow(clippy::struct_field_names, reason = "the fields are named as the flags")]
+struct SizeArgs {
+    /// Service ports.
+    #[arg(long, value_name = "N")]
+    max_services: Option<u32>,
+    /// Frontends, per family.
+    #[arg(long, value_name = "N")]
+    max_frontends: Option<u32>,
+    /// Backends, per family.
+    #[arg(long, value_name = "N")]
+    max_backends: Option<u32>,
+    /// Members of all backend sets, per family.
+    #[arg(long, value_name = "N")]
+    max_slots: Option<u32>,
+    /// Prefixes of `loadBalancerSourceRanges`, per family.
+    #[arg(long, value_name = "N")]
+    max_source_ranges: Option<u32>,
+    /// Entries for established flows, two a flow, per family.
+    #[arg(long, value_name = "N")]
+    max_flows: Option<u32>,
+    /// Entries for flows without a reply, two a flow, per family.
+    #[arg(long, value_name = "N")]
+    max_embryonic_flows: Option<u32>,
+    /// Clients with session affinity, per family.
+    #[arg(long, value_name = "N")]
+    max_affinity: Option<u32>,
+}
+
+impl SizeArgs {
+    fn over(&self, sizes: MapSizes) -> MapSizes {
+        MapSizes {
+            names: self.max_services.unwrap_or(sizes.names),
+            frontends: self.max_frontends.unwrap_or(sizes.frontends),
+            backends: self.max_backends.unwrap_or(sizes.backends),
+            slots: self.max_slots.unwrap_or(sizes.slots),
+            ranges: self.max_source_ranges.unwrap_or(sizes.ranges),
+            flows: self.max_flows.unwrap_or(sizes.flows),
+            embryos: self.max_embryonic_flows.unwrap_or(sizes.embryos),
+            affinity: self.max_affinity.unwrap_or(sizes.affinity),
+            ..sizes
+        }
+    }
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), String> {
+    let range = text.split_once('-').and_then(|(lo, hi)| Some((lo.parse().ok()?, hi.parse().ok()?)));
+    range.filter(|(lo, hi)| 0 < *lo && lo <= hi).ok_or_else(|| format!("\"{text}\" is not a range such as 61000-65535"))
+}
+
+impl RunArgs {
+    fn attach_settings(&self) -> AttachSettings {
+        AttachSettings {
+            pin_path: self.pins.pin_path.clone(),
+            uplinks: self.uplink.clone(),
+            pod_devices: self.pod_device.clone(),
+            ignored: self.ignore_device.clone(),
+            xdp: self.xdp,
+            tc: None,
+            sizes: self.sizes.over(MapSizes::default()),
+        }
+    }
+
+    fn reconcile_settings(&self) -> ReconcileSettings {
+        ReconcileSettings {
+            node_name: self.node_name.clone(),
+            resolve: ResolveSettings { external_ips: self.external_ips },
+            node_port_addresses: self.node_port_addresses.clone(),
+            cluster_cidrs: self.cluster_cidr.clone(),
+            service_cidrs: self.service_cidr.clone(),
+            snat_ports: self.snat_ports,
+            masquerade_all: self.masquerade_all,
+            takeover: self.takeover,
+        }
+    }
+}
+
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
+    start_log(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let done = runtime.block_on(serve(args));
+    // The sweep may be in the middle of its walk.
+    runtime.shutdown_background();
+    done
+}
+
+fn start_log(args: &RunArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {}", args.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+async fn serve(args: &RunArgs) -> anyhow::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = args.node_name, "starting");
+    let datapath = Datapath::load(&args.attach_settings(), OBJECT)?;
+    let ticks = datapath.ticks_per_second();
+
+    // The source reads while the devices are being attached.
+    let (events, from_source) = mpsc::channel(EVENTS);
+    let source = start_source(args, events).await?;
+    let (network, network_changes) = watch::channel(NodeNetwork::default());
+    let (report, report_changes) = watch::channel(AttachReport::default());
+    let mut following = tokio::spawn(datapath.run(network, report));
+
+    let tables = take_over(args).await?;
+    let reconciler = Reconciler::new(tables, args.reconcile_settings(), source.origin.clone())?;
+    let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes };
+    let mut writing = tokio::spawn(reconciler.run(inputs));
+    start_sweep(args, ticks);
+
+    tokio::select! {
+        _ = term.recv() => tracing::info!("SIGTERM: ending; programs and maps stay in place"),
+        _ = int.recv() => tracing::info!("SIGINT: ending; programs and maps stay in place"),
+        ended = &mut writing => match ended.context("the task that writes the maps failed")? {
+            Ended::TakenOver => tracing::info!("another agent has taken over, ending"),
+            Ended::SourceEnded => bail!("the source of Services ended"),
+        },
+        ended = &mut following => match ended.context("the task that follows devices failed")? {
+            Ok(()) => bail!("the task that follows devices ended"),
+            Err(error) => return Err(error.into()),
+        },
+    }
+    Ok(())
+}
+
+/// Claims the maps and waits for an older agent to notice.
+async fn take_over(args: &RunArgs) -> anyhow::Result<KernelTables> {
+    let mut tables = KernelTables::open(&args.pins.pin_path)?;
+    let older = tables.status()?.pid;
+    if older == std::process::id() || !agent_alive(older) {
+        return Ok(tables);
+    }
+    tracing::info!(pid = older, "taking over from the agent that runs");
+    tables.update_status(|status| status.pid = std::process::id())?;
+    let deadline = tokio::time::Instant::now() + PREDECESSOR_PATIENCE;
+    while agent_alive(older) && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    if agent_alive(older) {
+        tracing::warn!(pid = older, "the older agent has not ended; it writes no more once it looks at the maps");
+    }
+    Ok(KernelTables::open(&args.pins.pin_path)?)
+}
+
+/// The running source: it ends when this is dropped, or when nobody listens any more.
+struct Running {
+    origin: Origin,
+    _kube: Option<KubeSource>,
+}
+
+async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyhow::Result<Running> {
+    if let Some(folder) = &args.manifests {
+        source::manifests::spawn(folder, events)?;
+        return Ok(Running { origin: Origin::Manifests(folder.clone()), _kube: None });
+    }
+    let settings = KubeSettings {
+        kubeconfig: args.kubeconfig.clone(),
+        api_servers: args.api_server.clone(),
+        node_name: args.node_name.clone(),
+    };
+    let kube = source::kube::spawn(settings, events).await?;
+    Ok(Running { origin: Origin::Kube(kube.connection.clone()), _kube: Some(kube) })
+}
+
+/// Takes idle flows out, on a thread of its own.
+fn start_sweep(args: &RunArgs, ticks: Option<u32>) {
+    let Some(per_second) = ticks else {
+        tracing::warn!("the kernel's tick rate is unknown: idle flows stay until newer ones need their room");
+        return;
+    };
+    let pin_path = args.pins.pin_path.clone();
+    tokio::task::spawn_blocking(move || {
+        loop {
+            std::thread::sleep(SWEEP_EVERY);
+            match sweep::sweep(&pin_path, Ticks { per_second }, &Timeouts::default(), SWEEP_PAUSE) {
+                Ok(swept) => tracing::debug!(removed = swept.removed, live = swept.live, "swept idle flows"),
+                Err(failure) => tracing::warn!(%failure, "cannot sweep idle flows"),
+            }
+        }
+    });
+}

@@ -1,0 +1,185 @@
+//! `sluice services`: every frontend, the Service port behind it and its backends.
+//!
+//! JSON: a list of `{service, port, protocol, family, id, affinity_secs, frontends: [{address, port, kind, internal,
+//! external, flags}], source_ranges, backends: [{address, id, generation, flags}]}`; `internal` and `external` are
+//! lists of backend ids for clients inside and outside of the cluster.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use lb_common::abi::{SetRef, frontend_kind};
+use serde::Serialize;
+
+use super::output::{self, Format};
+use crate::maps::kernel::KernelTables;
+use crate::maps::{Tables, dump};
+use crate::model::desired::Family;
+use crate::plan::Existing;
+
+/// One service port and family.
+#[derive(Debug, Default, Serialize)]
+struct ServiceRow {
+    /// `namespace/name`.
+    service: String,
+    /// Name of the port; empty: unnamed.
+    port: String,
+    /// `TCP`, `UDP` or `SCTP`.
+    protocol: String,
+    /// `IPv4` or `IPv6`.
+    family: &'static str,
+    /// Service id.
+    id: u32,
+    /// Session affinity; 0: none.
+    affinity_secs: u32,
+    frontends: Vec<FrontendRow>,
+    source_ranges: Vec<String>,
+    backends: Vec<BackendRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct FrontendRow {
+    address: String,
+    port: u16,
+    kind: &'static str,
+    /// Backend ids for clients inside the cluster.
+    internal: Vec<u32>,
+    /// Backend ids for clients outside of it.
+    external: Vec<u32>,
+    flags: Vec<&'static str>,
+}
+
+/// One backend.
+#[derive(Debug, Serialize)]
+pub(super) struct BackendRow {
+    /// `address:port`.
+    pub(super) address: String,
+    /// Backend id.
+    pub(super) id: u32,
+    /// Generation of the id.
+    pub(super) generation: u32,
+    /// Its state.
+    pub(super) flags: Vec<&'static str>,
+}
+
+pub(super) fn print(pin_path: &Path, format: Format) -> anyhow::Result<()> {
+    let existing = KernelTables::open(pin_path)?.read()?;
+    output::print(&rows(&existing), format, |rows| table(rows))
+}
+
+pub(super) const fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
+fn rows(existing: &Existing) -> Vec<ServiceRow> {
+    let mut rows: BTreeMap<u32, ServiceRow> = BTreeMap::new();
+    for (id, family, name) in &existing.names {
+        let (service, rest) = name.split_once(':').unwrap_or((name, ""));
+        let (port, protocol) = rest.rsplit_once('/').unwrap_or((rest, ""));
+        let row = ServiceRow {
+            service: service.to_owned(),
+            port: port.to_owned(),
+            protocol: protocol.to_owned(),
+            family: family_name(*family),
+            id: *id,
+            ..ServiceRow::default()
+        };
+        rows.insert(*id, row);
+    }
+    let sets: BTreeMap<(Family, u32, u32), &[u32]> =
+        existing.sets.iter().map(|(family, set, ids)| ((*family, set.base, set.count), &**ids)).collect();
+    let ids = |family: Family, set: SetRef| sets.get(&(family, set.base, set.count)).map_or(Vec::new(), |s| s.to_vec());
+    let served = existing.frontends.iter().filter(|(_, value)| value.kind != frontend_kind::KNOWN_VIP);
+    for (vip, value) in served {
+        let Some(row) = rows.get_mut(&value.service) else { continue };
+        row.affinity_secs = value.affinity_secs;
+        row.frontends.push(FrontendRow {
+            address: vip.addr.to_string(),
+            port: vip.port,
+            kind: dump::kind(value.kind),
+            internal: ids(vip.family(), value.internal),
+            external: ids(vip.family(), value.external),
+            flags: dump::frontend_flags(value.flags),
+        });
+    }
+    for (_, id, entry) in &existing.backends {
+        let Some(row) = rows.get_mut(&entry.service) else { continue };
+        row.backends.push(BackendRow {
+            address: entry.addr.to_string(),
+            id: *id,
+            generation: entry.generation,
+            flags: dump::backend_flags(entry.flags),
+        });
+    }
+    for (service, net) in &existing.ranges {
+        if let Some(row) = rows.get_mut(service) {
+            row.source_ranges.push(net.to_string());
+        }
+    }
+    let mut rows: Vec<ServiceRow> = rows.into_values().collect();
+    for row in &mut rows {
+        row.frontends.sort_by(|a, b| (a.kind, &a.address, a.port).cmp(&(b.kind, &b.address, b.port)));
+        row.backends.sort_by(|a, b| a.address.cmp(&b.address));
+        row.source_ranges.sort();
+    }
+    rows.sort_by(|a, b| {
+        let key = |r: &ServiceRow| (r.service.clone(), r.port.clone(), r.protocol.clone(), r.family);
+        key(a).cmp(&key(b))
+    });
+    rows
+}
+
+fn table(rows: &[ServiceRow]) -> String {
+    let mut table = output::table(&["SERVICE", "PORT", "KIND", "FRONTEND", "INTERNAL", "EXTERNAL", "AFFINITY"]);
+    for row in rows {
+        for frontend in &row.frontends {
+            let address = frontend.address.parse().map(|ip| SocketAddr::new(ip, frontend.port).to_string());
+            table.add_row([
+                row.service.clone(),
+                row.port.clone(),
+                frontend.kind.to_owned(),
+                format!("{}/{}", address.unwrap_or_default(), row.protocol),
+                frontend.internal.len().to_string(),
+                frontend.external.len().to_string(),
+                if row.affinity_secs == 0 { "-".to_owned() } else { format!("{}s", row.affinity_secs) },
+            ]);
+        }
+    }
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{BackendEntry, Vip};
+    use lb_common::abi::FrontendValue;
+
+    #[test]
+    fn a_frontend_lists_the_ids_of_its_two_sets() {
+        let set = SetRef { base: 4, count: 2 };
+        let existing = Existing {
+            names: vec![(7, Family::V4, "default/web:http/TCP".into())],
+            frontends: vec![(
+                Vip { addr: "10.96.0.1".parse().unwrap(), port: 80, proto: 6 },
+                FrontendValue { internal: set, service: 7, kind: frontend_kind::CLUSTER_IP, ..Default::default() },
+            )],
+            sets: vec![(Family::V4, set, Box::new([3, 9]))],
+            backends: vec![(
+                Family::V4,
+                3,
+                BackendEntry { addr: "10.1.0.1:80".parse().unwrap(), flags: 5, generation: 2, service: 7 },
+            )],
+            ..Existing::default()
+        };
+        let json = serde_json::to_value(rows(&existing)).unwrap();
+        assert_eq!(json[0]["service"], "default/web");
+        assert_eq!(json[0]["port"], "http");
+        assert_eq!(json[0]["frontends"][0]["internal"], serde_json::json!([3, 9]));
+        assert_eq!(json[0]["frontends"][0]["external"], serde_json::json!([]));
+        assert_eq!(json[0]["backends"][0]["flags"], serde_json::json!(["local", "in-cluster-set"]));
+        assert!(table(&rows(&existing)).contains("10.96.0.1:80/TCP"));
+    }
+}

@@ -1,0 +1,164 @@
+//! `sluice status`: is the first full state in the kernel, is the agent alive, where is what attached, what is refused.
+//!
+//! JSON: `{synced, abi, agent: {pid, alive, started_ns, synced_ns, updated_ns}, services, backends, frontends, counters:
+//! {name: value}, maps: [{map, used, capacity}], report: {version, node_name, source: {kind, from,
+//! connected, last_error}, attach: {devices, features,
+//! map_sizes, not_served, warnings}, refusals: [{kind, object, reason, message}], refusals_omitted}}`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::output::{self, Format};
+use crate::maps::kernel::KernelTables;
+use crate::maps::{Tables, observe};
+
+#[derive(Debug, Serialize)]
+struct Status {
+    /// The first full state of the newest agent is in the kernel.
+    synced: bool,
+    /// Version of the maps' layouts.
+    abi: u32,
+    agent: Agent,
+    /// Service ports with something written.
+    services: usize,
+    backends: usize,
+    frontends: usize,
+    /// Counters of the data path by name.
+    counters: BTreeMap<&'static str, u64>,
+    maps: Vec<MapRow>,
+    /// The agent's own report; null: there is none yet.
+    report: Value,
+}
+
+#[derive(Debug, Serialize)]
+struct Agent {
+    pid: u32,
+    /// Such a process runs and is an agent.
+    alive: bool,
+    started_ns: u64,
+    synced_ns: u64,
+    updated_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct MapRow {
+    map: &'static str,
+    used: usize,
+    capacity: u32,
+}
+
+/// Whether the process is an agent that runs.
+pub(super) fn agent_alive(pid: u32) -> bool {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let dead =
+        state.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')));
+    pid != 0 && !dead && name.is_ok_and(|name| name.trim_end() == "sluice")
+}
+
+pub(super) fn print(pin_path: &Path, format: Format) -> anyhow::Result<()> {
+    output::print(&gather(pin_path)?, format, text)
+}
+
+fn gather(pin_path: &Path) -> anyhow::Result<Status> {
+    let tables = KernelTables::open(pin_path)?;
+    let state = tables.status()?;
+    let existing = tables.read()?;
+    let known = lb_common::abi::frontend_kind::KNOWN_VIP;
+    Ok(Status {
+        synced: state.synced_ns != 0,
+        abi: state.abi,
+        agent: Agent {
+            pid: state.pid,
+            alive: agent_alive(state.pid),
+            started_ns: state.started_ns,
+            synced_ns: state.synced_ns,
+            updated_ns: state.updated_ns,
+        },
+        services: existing.names.len(),
+        backends: existing.backends.len(),
+        frontends: existing.frontends.iter().filter(|(_, value)| value.kind != known).count(),
+        counters: observe::counters(pin_path)?.into_iter().collect(),
+        maps: observe::fills(pin_path)?
+            .into_iter()
+            .map(|fill| MapRow { map: fill.map, used: fill.used, capacity: fill.capacity })
+            .collect(),
+        report: serde_json::from_str(&tables.report()?).unwrap_or(Value::Null),
+    })
+}
+
+fn text(status: &Status) -> String {
+    let mut text = String::new();
+    match write_text(&mut text, status) {
+        Ok(()) => text,
+        Err(error) => error.to_string(),
+    }
+}
+
+fn write_text(text: &mut String, status: &Status) -> std::fmt::Result {
+    let agent = if status.agent.alive { "running" } else { "not running; what is in the kernel goes on working" };
+    let synced = if status.synced { "yes" } else { "no: the first full state is not in the kernel yet" };
+    writeln!(text, "Agent:     {agent} (pid {})", status.agent.pid)?;
+    writeln!(text, "Synced:    {synced}")?;
+    let (services, frontends, backends) = (status.services, status.frontends, status.backends);
+    writeln!(text, "Serves:    {services} Service ports, {frontends} frontends, {backends} backends")?;
+    let report = &status.report;
+    let word = |value: &Value, field: &str| value[field].as_str().unwrap_or("-").to_owned();
+    writeln!(text, "Node:      {}", word(report, "node_name"))?;
+    let source = &report["source"];
+    let connected = if source["connected"].as_bool() == Some(true) { "" } else { " (cannot be read now)" };
+    writeln!(text, "Source:    {} {}{connected}", word(source, "kind"), word(source, "from"))?;
+    if let Some(error) = source["last_error"].as_str() {
+        writeln!(text, "           last error: {error}")?;
+    }
+    for line in rows(&report["attach"], "not_served").filter_map(Value::as_str) {
+        writeln!(text, "Not served: {line}")?;
+    }
+    for line in rows(&report["attach"], "warnings").filter_map(Value::as_str) {
+        writeln!(text, "Warning:   {line}")?;
+    }
+    let mut devices = output::table(&["DEVICE", "KIND", "ROLE", "HOOKS", "WHY"]);
+    for device in rows(&report["attach"], "devices") {
+        let hook = |hook: &Value| format!("{}/{}", word(hook, "hook"), word(hook, "how"));
+        let mut hooks: Vec<String> = rows(device, "hooks").map(hook).collect();
+        hooks.extend(rows(device, "errors").filter_map(Value::as_str).map(|error| format!("ERROR {error}")));
+        let [name, kind, role, why] = ["name", "kind", "role", "why"].map(|field| word(device, field));
+        devices.add_row([name, kind, role, hooks.join(" "), why]);
+    }
+    writeln!(text, "\n{devices}")?;
+    let mut features = output::table(&["FEATURE", "FOUND", "USED"]);
+    for feature in rows(&report["attach"], "features") {
+        let found = if feature["found"].as_bool() == Some(true) { "yes" } else { "no" };
+        features.add_row([word(feature, "name"), found.to_owned(), word(feature, "used")]);
+    }
+    writeln!(text, "\n{features}")?;
+    let mut maps = output::table(&["MAP", "USED", "CAPACITY"]);
+    for row in &status.maps {
+        maps.add_row([row.map.to_owned(), row.used.to_string(), row.capacity.to_string()]);
+    }
+    writeln!(text, "\n{maps}")?;
+    let mut counters = output::table(&["COUNTER", "VALUE"]);
+    for (name, value) in &status.counters {
+        counters.add_row([(*name).to_owned(), value.to_string()]);
+    }
+    writeln!(text, "\n{counters}")?;
+    let mut refusals = output::table(&["REFUSED", "OBJECT", "REASON", "MESSAGE"]);
+    for row in rows(report, "refusals") {
+        refusals.add_row(["kind", "object", "reason", "message"].map(|field| word(row, field)));
+    }
+    if !refusals.is_empty() {
+        writeln!(text, "\n{refusals}")?;
+    }
+    match report["refusals_omitted"].as_u64() {
+        None | Some(0) => Ok(()),
+        Some(more) => writeln!(text, "and {more} more"),
+    }
+}
+
+fn rows<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value[field].as_array().into_iter().flatten()
+}

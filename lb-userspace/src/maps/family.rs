@@ -1,0 +1,235 @@
+//! The pinned maps of one address family.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use aya::Pod;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use ipnet::IpNet;
+use lb_common::abi::{
+    ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, SetRef, SourceRangeKey, map_name,
+};
+
+use super::address::{MapAddress, cidrs};
+use super::batch;
+use super::{FamilySettings, TableFailure};
+use crate::plan::{BackendEntry, Existing, Vip};
+
+/// Opens a pin as a typed map.
+pub(super) fn open<T: TryFrom<Map, Error = MapError>>(dir: &Path, name: &str) -> Result<T, TableFailure> {
+    let path = dir.join(name);
+    MapData::from_pin(&path)
+        .and_then(Map::from_map_data)
+        .and_then(T::try_from)
+        .map_err(|source| TableFailure::Open { path, source })
+}
+
+/// Tells a full map from a failed write.
+pub(super) fn write_failure(map: &'static str, source: MapError) -> TableFailure {
+    let errno = match &source {
+        MapError::SyscallError(failed) => failed.io_error.raw_os_error(),
+        MapError::OutOfBounds { .. } => Some(libc::E2BIG),
+        _ => None,
+    };
+    match errno {
+        Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM) => TableFailure::Full { map },
+        _ => TableFailure::Write { map, source },
+    }
+}
+
+/// Removing what is not there is no failure.
+pub(super) fn removed(map: &'static str, result: Result<(), MapError>) -> Result<(), TableFailure> {
+    match result {
+        Err(MapError::SyscallError(failed)) if failed.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => other.map_err(|source| TableFailure::Write { map, source }),
+    }
+}
+
+pub(super) fn read_failure(map: &'static str) -> impl Fn(MapError) -> TableFailure {
+    move |source| TableFailure::Read { map, source }
+}
+
+/// Maps of one family.
+pub(super) struct FamilyTables<A>
+where
+    BackendValue<A>: Pod,
+    FamilyConfig<A>: Pod,
+{
+    frontends: HashMap<MapData, FrontendKey<A>, FrontendValue>,
+    backends: Array<MapData, BackendValue<A>>,
+    /// The same map, for reading in batches.
+    backends_raw: MapData,
+    slots: Array<MapData, u32>,
+    ranges: LpmTrie<MapData, SourceRangeKey<A>, u32>,
+    config: Array<MapData, FamilyConfig<A>>,
+    wanted: FamilyConfig<A>,
+}
+
+impl<A> FamilyTables<A>
+where
+    A: MapAddress + 'static,
+    FrontendKey<A>: Pod,
+    BackendValue<A>: Pod,
+    SourceRangeKey<A>: Pod,
+    FamilyConfig<A>: Pod,
+{
+    const AT: usize = if A::IS_V6 { 1 } else { 0 };
+    const FRONTENDS: &'static str = map_name::FRONTENDS[Self::AT];
+    const BACKENDS: &'static str = map_name::BACKENDS[Self::AT];
+    const SLOTS: &'static str = map_name::SLOTS[Self::AT];
+    const RANGES: &'static str = map_name::RANGES[Self::AT];
+    const CONFIG: &'static str = map_name::CONFIG[Self::AT];
+
+    pub(super) fn open(dir: &Path) -> Result<Self, TableFailure> {
+        let config: Array<_, FamilyConfig<A>> = open(dir, Self::CONFIG)?;
+        let mut wanted = config.get(&0, 0).map_err(read_failure(Self::CONFIG))?;
+        if wanted.abi == 0 {
+            (wanted.vip_lo, wanted.vip_hi) = (A::MAX, A::ZERO);
+        }
+        wanted.abi = ABI_VERSION;
+        let path = dir.join(Self::BACKENDS);
+        let backends_raw = MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })?;
+        Ok(Self {
+            backends_raw,
+            frontends: open(dir, Self::FRONTENDS)?,
+            backends: open(dir, Self::BACKENDS)?,
+            slots: open(dir, Self::SLOTS)?,
+            ranges: open(dir, Self::RANGES)?,
+            config,
+            wanted,
+        })
+    }
+
+    pub(super) fn backend_count(&self) -> u32 {
+        self.backends.len()
+    }
+
+    pub(super) fn slot_count(&self) -> u32 {
+        self.slots.len()
+    }
+
+    fn address(ip: IpAddr, map: &'static str) -> Result<A, TableFailure> {
+        A::from_ip(ip).ok_or(TableFailure::WrongFamily { addr: ip, map })
+    }
+
+    fn key(vip: &Vip) -> Result<FrontendKey<A>, TableFailure> {
+        Ok(FrontendKey {
+            addr: Self::address(vip.addr, Self::FRONTENDS)?,
+            port: Be16::new(vip.port),
+            proto: vip.proto,
+            pad: 0,
+        })
+    }
+
+    pub(super) fn put_frontend(&mut self, vip: &Vip, value: &FrontendValue) -> Result<(), TableFailure> {
+        let inserted = self.frontends.insert(Self::key(vip)?, value, 0);
+        inserted.map_err(|source| write_failure(Self::FRONTENDS, source))
+    }
+
+    pub(super) fn delete_frontend(&mut self, vip: &Vip) -> Result<(), TableFailure> {
+        removed(Self::FRONTENDS, self.frontends.remove(&Self::key(vip)?))
+    }
+
+    pub(super) fn put_backend(&mut self, id: u32, entry: &BackendEntry) -> Result<(), TableFailure> {
+        let value = BackendValue {
+            addr: Self::address(entry.addr.ip(), Self::BACKENDS)?,
+            port: Be16::new(entry.addr.port()),
+            flags: entry.flags,
+            generation: entry.generation,
+            service: entry.service,
+        };
+        self.backends.set(id, value, 0).map_err(|source| write_failure(Self::BACKENDS, source))
+    }
+
+    pub(super) fn delete_backend(&mut self, id: u32) -> Result<(), TableFailure> {
+        let free = BackendValue { addr: A::ZERO, port: Be16(0), flags: 0, generation: 0, service: 0 };
+        self.backends.set(id, free, 0).map_err(|source| write_failure(Self::BACKENDS, source))
+    }
+
+    pub(super) fn put_slots(&mut self, base: u32, ids: &[u32]) -> Result<(), TableFailure> {
+        for (slot, id) in (base..).zip(ids) {
+            self.slots.set(slot, id, 0).map_err(|source| write_failure(Self::SLOTS, source))?;
+        }
+        Ok(())
+    }
+
+    fn range_key(service: u32, net: &IpNet) -> Result<Key<SourceRangeKey<A>>, TableFailure> {
+        let addr = Self::address(net.network(), Self::RANGES)?;
+        Ok(Key::new(u32::BITS + u32::from(net.prefix_len()), SourceRangeKey { service, addr }))
+    }
+
+    pub(super) fn put_range(&mut self, service: u32, net: &IpNet) -> Result<(), TableFailure> {
+        let inserted = self.ranges.insert(&Self::range_key(service, net)?, 1, 0);
+        inserted.map_err(|source| write_failure(Self::RANGES, source))
+    }
+
+    pub(super) fn delete_range(&mut self, service: u32, net: &IpNet) -> Result<(), TableFailure> {
+        removed(Self::RANGES, self.ranges.remove(&Self::range_key(service, net)?))
+    }
+
+    pub(super) fn set_vip_range(&mut self, range: Option<(IpAddr, IpAddr)>) -> Result<(), TableFailure> {
+        (self.wanted.vip_lo, self.wanted.vip_hi) = match range {
+            None => (A::MAX, A::ZERO),
+            Some((lo, hi)) => (Self::address(lo, Self::CONFIG)?, Self::address(hi, Self::CONFIG)?),
+        };
+        self.write_config()
+    }
+
+    pub(super) fn configure(&mut self, settings: &FamilySettings) -> Result<(), TableFailure> {
+        self.wanted.flags = settings.flags;
+        self.wanted.node = settings.node.and_then(A::from_ip).unwrap_or(A::ZERO);
+        self.wanted.cluster = cidrs(&settings.cluster);
+        self.wanted.services = cidrs(&settings.services);
+        self.wanted.snat_lo = Be16::new(settings.snat_ports.0);
+        self.wanted.snat_hi = Be16::new(settings.snat_ports.1);
+        self.write_config()
+    }
+
+    fn write_config(&mut self) -> Result<(), TableFailure> {
+        self.config.set(0, self.wanted, 0).map_err(|source| write_failure(Self::CONFIG, source))
+    }
+
+    pub(super) fn read(&self, into: &mut Existing) -> Result<(), TableFailure> {
+        let mut sets = BTreeSet::new();
+        for entry in &self.frontends {
+            let (key, value) = entry.map_err(read_failure(Self::FRONTENDS))?;
+            let vip = Vip { addr: key.addr.ip(), port: key.port.get(), proto: key.proto };
+            into.frontends.push((vip, value));
+            sets.extend([value.internal, value.external].map(|set| (set.base, set.count)));
+        }
+        for (base, count) in sets.into_iter().filter(|(_, count)| *count > 0) {
+            let end = base.saturating_add(count).min(self.slots.len());
+            let ids: Result<Box<[u32]>, _> = (base..end).map(|slot| self.slots.get(&slot, 0)).collect();
+            into.sets.push((A::FAMILY, SetRef { base, count }, ids.map_err(read_failure(Self::SLOTS))?));
+        }
+        let walked = batch::walk::<u32, BackendValue<A>>(self.backends_raw.fd().as_fd(), 4096, |ids, values| {
+            for (id, value) in ids.iter().zip(values).filter(|(_, value)| value.generation != 0) {
+                let entry = BackendEntry {
+                    addr: SocketAddr::new(value.addr.ip(), value.port.get()),
+                    flags: value.flags,
+                    generation: value.generation,
+                    service: value.service,
+                };
+                into.backends.push((A::FAMILY, *id, entry));
+            }
+            ControlFlow::Continue(())
+        });
+        walked.map_err(|source| TableFailure::Batch { map: Self::BACKENDS, source })?;
+        for key in self.ranges.keys() {
+            let key = key.map_err(read_failure(Self::RANGES))?;
+            let bits = u8::try_from(key.prefix_len().saturating_sub(u32::BITS)).unwrap_or(A::BITS);
+            let data = key.data();
+            if let Ok(net) = IpNet::new(data.addr.ip(), bits) {
+                into.ranges.push((data.service, net));
+            }
+        }
+        let (lo, hi) = (self.wanted.vip_lo.ip(), self.wanted.vip_hi.ip());
+        into.vip_range[Self::AT] = (lo <= hi).then_some((lo, hi));
+        Ok(())
+    }
+}

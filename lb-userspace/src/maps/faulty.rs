@@ -1,0 +1,47 @@
+//! Tables that fail when told to, for tests.
+
+use super::{FamilySettings, TableFailure, Tables};
+use crate::model::desired::Family;
+use crate::plan::{Existing, Limits, Op};
+
+/// Decides which operations fail; the number is the count of operations so far.
+type Fault = Box<dyn FnMut(usize, &Op) -> bool + Send>;
+
+/// Tables in front of others.
+pub struct FaultyTables<T> {
+    /// The tables behind.
+    pub inner: T,
+    /// Asked before each operation; true: it fails as if the map were full.
+    pub fault: Fault,
+    /// Operations so far.
+    pub count: usize,
+}
+
+impl<T: Tables> FaultyTables<T> {
+    /// Tables that do not fail yet.
+    pub fn new(inner: T) -> Self {
+        Self { inner, fault: Box::new(|_, _| false), count: 0 }
+    }
+}
+
+impl<T: Tables> Tables for FaultyTables<T> {
+    fn apply(&mut self, op: &Op) -> Result<(), TableFailure> {
+        self.count += 1;
+        if (self.fault)(self.count, op) {
+            return Err(TableFailure::Full { map: "BACKENDS4" });
+        }
+        self.inner.apply(op)
+    }
+
+    fn read(&self) -> Result<Existing, TableFailure> {
+        self.inner.read()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure> {
+        self.inner.configure(family, settings)
+    }
+}

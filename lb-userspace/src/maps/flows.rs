@@ -1,0 +1,142 @@
+//! Reads the flow tables: what `sluice flows` shows, and the entries that the sweep judges.
+
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use aya::Pod;
+use aya::maps::{HashMap, MapData};
+use lb_common::abi::{FlowKey, FlowValue, V4, V6, flow_action, flow_kind, map_name};
+
+use super::TableFailure;
+use super::address::MapAddress;
+use super::batch;
+use super::family::{open, removed};
+
+/// Entries read in one system call.
+const CHUNK: usize = 512;
+
+/// One flow table.
+pub(crate) struct FlowTable<A>
+where
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    map: HashMap<MapData, FlowKey<A>, FlowValue<A>>,
+    raw: MapData,
+    name: &'static str,
+}
+
+impl<A> FlowTable<A>
+where
+    A: MapAddress + 'static,
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    pub(crate) fn open(dir: &Path, name: &'static str) -> Result<Self, TableFailure> {
+        let path = dir.join(name);
+        let raw = MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })?;
+        Ok(Self { map: open(dir, name)?, raw, name })
+    }
+
+    /// Calls `each` with chunks of entries.
+    pub(crate) fn walk(
+        &self,
+        each: impl FnMut(&[FlowKey<A>], &[FlowValue<A>]) -> ControlFlow<()>,
+    ) -> Result<(), TableFailure> {
+        let walked = batch::walk(self.raw.fd().as_fd(), CHUNK, each);
+        walked.map_err(|source| TableFailure::Batch { map: self.name, source })
+    }
+
+    pub(crate) fn get(&self, key: &FlowKey<A>) -> Option<FlowValue<A>> {
+        self.map.get(key, 0).ok()
+    }
+
+    pub(crate) fn remove(&mut self, key: &FlowKey<A>) -> Result<(), TableFailure> {
+        removed(self.name, self.map.remove(key))
+    }
+}
+
+/// Whether the entry is the one that a client's request meets.
+pub(crate) fn is_request(value_kind: u8) -> bool {
+    matches!(value_kind, flow_kind::FORWARD | flow_kind::DIRECT)
+}
+
+/// The key of an entry's twin, see [`lb_common::abi::flow_kind`].
+pub(crate) fn twin<A: MapAddress>(key: &FlowKey<A>, value: &FlowValue<A>) -> FlowKey<A> {
+    let same = is_request(value.kind) && value.action == flow_action::STACK;
+    let (src, dst, sport, dport) = if same {
+        (value.src, value.dst, value.sport, value.dport)
+    } else {
+        (value.dst, value.src, value.dport, value.sport)
+    };
+    FlowKey { src, dst, sport, dport, proto: key.proto, pad: [0; 3] }
+}
+
+/// A flow, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Whether a reply was seen.
+    pub established: bool,
+    /// Not through a Service: a direct connection whose port was changed.
+    pub direct: bool,
+    /// The client as it sees itself.
+    pub client: SocketAddr,
+    /// Where the client sends to.
+    pub frontend: SocketAddr,
+    /// The client as the backend sees it.
+    pub source: SocketAddr,
+    /// The backend.
+    pub backend: SocketAddr,
+    /// Service id.
+    pub service: u32,
+    /// Backend id.
+    pub backend_id: u32,
+    /// Bits of [`lb_common::abi::flow_state`], of the request's direction.
+    pub state: u16,
+    /// When the request's direction last saw a packet, in jiffies.
+    pub seen: u32,
+}
+
+/// Up to `limit` flows of both families, established ones first.
+pub fn list(pin_path: &Path, limit: usize) -> Result<Vec<Flow>, TableFailure> {
+    let dir = pin_path.join("maps");
+    let mut flows = Vec::new();
+    for (names, established) in [(map_name::FLOWS, true), (map_name::EMBRYOS, false)] {
+        collect(&FlowTable::<V4>::open(&dir, names[0])?, established, limit, &mut flows)?;
+        collect(&FlowTable::<V6>::open(&dir, names[1])?, established, limit, &mut flows)?;
+    }
+    Ok(flows)
+}
+
+fn collect<A>(table: &FlowTable<A>, established: bool, limit: usize, into: &mut Vec<Flow>) -> Result<(), TableFailure>
+where
+    A: MapAddress + 'static,
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    table.walk(|keys, values| {
+        for (key, value) in keys.iter().zip(values).filter(|(_, value)| is_request(value.kind)) {
+            if into.len() >= limit {
+                return ControlFlow::Break(());
+            }
+            into.push(Flow {
+                protocol: key.proto,
+                established,
+                direct: value.kind == flow_kind::DIRECT,
+                client: SocketAddr::new(key.src.ip(), key.sport.get()),
+                frontend: SocketAddr::new(key.dst.ip(), key.dport.get()),
+                source: SocketAddr::new(value.src.ip(), value.sport.get()),
+                backend: SocketAddr::new(value.dst.ip(), value.dport.get()),
+                service: value.service,
+                backend_id: value.backend,
+                state: value.state,
+                seen: value.seen,
+            });
+        }
+        ControlFlow::Continue(())
+    })
+}

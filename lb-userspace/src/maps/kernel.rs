@@ -1,0 +1,151 @@
+//! The Service maps of the kernel, opened from their pins.
+
+use std::path::Path;
+
+use aya::maps::{Array, HashMap, MapData};
+use lb_common::abi::{ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, StatusValue, V4, V6, map_name};
+
+use super::family::{FamilyTables, open, read_failure, removed, write_failure};
+use super::{FamilySettings, TableFailure, Tables};
+use crate::model::desired::Family;
+use crate::plan::{Existing, Limits, Op};
+
+/// The pinned maps below one pin path.
+#[allow(missing_debug_implementations, reason = "aya's arrays have none")]
+pub struct KernelTables {
+    v4: FamilyTables<V4>,
+    v6: FamilyTables<V6>,
+    names: HashMap<MapData, u32, NameValue>,
+    status: Array<MapData, StatusValue>,
+    report: Array<MapData, ReportValue>,
+    name_limit: u32,
+}
+
+impl KernelTables {
+    /// Opens `<pin_path>/maps/*`. Pins of another ABI version are refused.
+    pub fn open(pin_path: &Path) -> Result<Self, TableFailure> {
+        let dir = pin_path.join("maps");
+        let status: Array<_, StatusValue> = open(&dir, map_name::STATUS)?;
+        let found = status.get(&0, 0).map_err(read_failure(map_name::STATUS))?.abi;
+        if found != 0 && found != ABI_VERSION {
+            return Err(TableFailure::ForeignAbi { found, ours: ABI_VERSION });
+        }
+        Ok(Self {
+            v4: FamilyTables::open(&dir)?,
+            v6: FamilyTables::open(&dir)?,
+            names: open(&dir, map_name::NAMES)?,
+            status,
+            report: open(&dir, map_name::REPORT)?,
+            name_limit: super::observe::capacity(&dir, map_name::NAMES)?,
+        })
+    }
+
+    /// The agent's state.
+    pub fn status(&self) -> Result<StatusValue, TableFailure> {
+        self.status.get(&0, 0).map_err(read_failure(map_name::STATUS))
+    }
+
+    /// Changes the agent's state.
+    pub fn update_status(&mut self, change: impl FnOnce(&mut StatusValue)) -> Result<(), TableFailure> {
+        let mut status = self.status()?;
+        change(&mut status);
+        status.abi = ABI_VERSION;
+        let written = self.status.set(0, status, 0);
+        written.map_err(|source| write_failure(map_name::STATUS, source))
+    }
+
+    /// The agent's last report, JSON.
+    pub fn report(&self) -> Result<String, TableFailure> {
+        let value = self.report.get(&0, 0).map_err(read_failure(map_name::REPORT))?;
+        let len = usize::try_from(value.len).unwrap_or(0).min(REPORT_LEN);
+        Ok(String::from_utf8_lossy(&value.json[..len]).into_owned())
+    }
+
+    #[allow(clippy::large_stack_arrays, reason = "the report is one value of the map; 64 KiB fit every stack here")]
+    /// Writes the agent's report; longer than [`REPORT_LEN`] is refused as a full map.
+    pub fn set_report(&mut self, json: &str) -> Result<(), TableFailure> {
+        let mut value = ReportValue { len: 0, pad: 0, json: [0; REPORT_LEN] };
+        let room = value.json.get_mut(..json.len()).ok_or(TableFailure::Full { map: map_name::REPORT })?;
+        room.copy_from_slice(json.as_bytes());
+        value.len = u32::try_from(json.len()).unwrap_or(0);
+        self.report.set(0, value, 0).map_err(|source| write_failure(map_name::REPORT, source))
+    }
+
+    fn put_name(&mut self, service: u32, family: Family, name: &str) -> Result<(), TableFailure> {
+        let bytes = name.as_bytes();
+        let len = bytes.len().min(NAME_LEN);
+        let mut value = NameValue {
+            len: u32::try_from(len).unwrap_or(0),
+            family: if family == Family::V6 { 6 } else { 4 },
+            name: [0; NAME_LEN],
+        };
+        value.name[..len].copy_from_slice(&bytes[..len]);
+        self.names.insert(service, value, 0).map_err(|source| write_failure(map_name::NAMES, source))
+    }
+}
+
+impl Tables for KernelTables {
+    fn apply(&mut self, op: &Op) -> Result<(), TableFailure> {
+        /// Both families have the same methods; the type differs.
+        macro_rules! family {
+            ($family:expr, $table:ident => $call:expr) => {
+                match $family {
+                    Family::V4 => {
+                        let $table = &mut self.v4;
+                        $call
+                    }
+                    Family::V6 => {
+                        let $table = &mut self.v6;
+                        $call
+                    }
+                }
+            };
+        }
+        match op {
+            Op::ReserveGenerations(next) => self.update_status(|status| status.next_generation = *next),
+            Op::SetVipRange(family, range) => family!(family, t => t.set_vip_range(*range)),
+            Op::PutName { service, family, name } => self.put_name(*service, *family, name),
+            Op::PutBackend(family, id, entry) => family!(family, t => t.put_backend(*id, entry)),
+            Op::PutSlots { family, base, ids } => family!(family, t => t.put_slots(*base, ids)),
+            Op::PutRange(service, net) => {
+                family!(Family::of(&net.network()), t => t.put_range(*service, net))
+            }
+            Op::PutFrontend(vip, value) => family!(vip.family(), t => t.put_frontend(vip, value)),
+            Op::DeleteFrontend(vip) => family!(vip.family(), t => t.delete_frontend(vip)),
+            Op::DeleteRange(service, net) => {
+                family!(Family::of(&net.network()), t => t.delete_range(*service, net))
+            }
+            Op::DeleteBackend(family, id) => family!(family, t => t.delete_backend(*id)),
+            Op::DeleteName(service) => removed(map_name::NAMES, self.names.remove(service)),
+        }
+    }
+
+    fn read(&self) -> Result<Existing, TableFailure> {
+        let mut existing = Existing { next_generation: self.status()?.next_generation, ..Existing::default() };
+        for entry in &self.names {
+            let (service, value) = entry.map_err(read_failure(map_name::NAMES))?;
+            let family = if value.family == 6 { Family::V6 } else { Family::V4 };
+            let len = usize::try_from(value.len).unwrap_or(0).min(NAME_LEN);
+            let name = String::from_utf8_lossy(&value.name[..len]).into_owned();
+            existing.names.push((service, family, name));
+        }
+        self.v4.read(&mut existing)?;
+        self.v6.read(&mut existing)?;
+        Ok(existing)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            services: self.name_limit,
+            backends: [self.v4.backend_count(), self.v6.backend_count()],
+            slots: [self.v4.slot_count(), self.v6.slot_count()],
+        }
+    }
+
+    fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure> {
+        match family {
+            Family::V4 => self.v4.configure(settings),
+            Family::V6 => self.v6.configure(settings),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Service maps in memory, with limits like the kernel's, for tests.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use lb_common::abi::{FrontendValue, SetRef};
+
+use super::{FamilySettings, TableFailure, Tables};
+use crate::model::desired::Family;
+use crate::plan::{BackendEntry, Existing, Limits, Op, Vip};
+
+/// What the kernel would hold.
+#[derive(Clone, Debug)]
+pub struct MemoryTables {
+    /// Names.
+    pub names: BTreeMap<u32, (Family, String)>,
+    /// Backends.
+    pub backends: BTreeMap<(Family, u32), BackendEntry>,
+    /// Slots.
+    pub slots: BTreeMap<(Family, u32), u32>,
+    /// Source ranges.
+    pub ranges: BTreeMap<(u32, IpNet), ()>,
+    /// Frontends.
+    pub frontends: BTreeMap<Vip, FrontendValue>,
+    /// Existing state that has no table of its own.
+    pub rest: Existing,
+    /// Room.
+    pub limits: Limits,
+    /// Room for frontends.
+    pub frontend_limit: usize,
+    /// Operations carried out.
+    pub writes: usize,
+}
+
+impl MemoryTables {
+    /// Empty tables with this much room.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            names: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            frontends: BTreeMap::new(),
+            rest: Existing::default(),
+            limits,
+            frontend_limit: usize::MAX,
+            writes: 0,
+        }
+    }
+}
+
+impl Tables for MemoryTables {
+    fn apply(&mut self, op: &Op) -> Result<(), TableFailure> {
+        self.writes += 1;
+        match op {
+            Op::ReserveGenerations(next) => self.rest.next_generation = *next,
+            Op::SetVipRange(Family::V4, range) => self.rest.vip_range[0] = *range,
+            Op::SetVipRange(Family::V6, range) => self.rest.vip_range[1] = *range,
+            Op::PutName { service, family, name } => {
+                assert!(self.names.len() < self.limits.services as usize);
+                self.names.insert(*service, (*family, name.clone()));
+            }
+            Op::PutBackend(family, id, entry) => {
+                assert!(*id > 0 && *id < self.limits.backends[0], "backend id {id} outside of the array");
+                assert!(entry.generation > 0 && entry.generation < self.rest.next_generation);
+                self.backends.insert((*family, *id), *entry);
+            }
+            Op::PutSlots { family, base, ids } => {
+                for (slot, id) in (*base..).zip(ids) {
+                    assert!(slot < self.limits.slots[0], "slot {slot} outside of the array");
+                    self.slots.insert((*family, slot), *id);
+                }
+            }
+            Op::PutRange(service, net) => {
+                self.ranges.insert((*service, *net), ());
+            }
+            Op::PutFrontend(vip, value) => {
+                if self.frontends.len() >= self.frontend_limit && !self.frontends.contains_key(vip) {
+                    return Err(TableFailure::Full { map: "FRONTENDS4" });
+                }
+                self.frontends.insert(*vip, *value);
+            }
+            Op::DeleteFrontend(vip) => {
+                self.frontends.remove(vip);
+            }
+            Op::DeleteRange(service, net) => {
+                self.ranges.remove(&(*service, *net));
+            }
+            Op::DeleteBackend(family, id) => {
+                self.backends.remove(&(*family, *id));
+            }
+            Op::DeleteName(service) => {
+                self.names.remove(service);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self) -> Result<Existing, TableFailure> {
+        let mut existing = self.rest.clone();
+        existing.names = self.names.iter().map(|(id, (family, name))| (*id, *family, name.clone())).collect();
+        existing.backends = self.backends.iter().map(|((family, id), entry)| (*family, *id, *entry)).collect();
+        existing.frontends = self.frontends.iter().map(|(vip, value)| (*vip, *value)).collect();
+        existing.ranges = self.ranges.keys().copied().collect();
+        for (vip, value) in &self.frontends {
+            for set in [value.internal, value.external] {
+                let known = existing.sets.iter().any(|(family, s, _)| (*family, *s) == (vip.family(), set));
+                if set.count > 0 && !known {
+                    existing.sets.push((vip.family(), set, self.ids(vip.family(), set)));
+                }
+            }
+        }
+        Ok(existing)
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn configure(&mut self, _family: Family, _settings: &FamilySettings) -> Result<(), TableFailure> {
+        Ok(())
+    }
+}
+
+impl MemoryTables {
+    /// Backend ids of a set.
+    pub fn ids(&self, family: Family, set: SetRef) -> Box<[u32]> {
+        (set.base..set.base + set.count).map(|slot| self.slots.get(&(family, slot)).copied().unwrap_or(0)).collect()
+    }
+}

@@ -1,0 +1,76 @@
+//! Facts about the pinned maps that are not Services: capacity, fill, counters.
+
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use aya::Pod;
+use aya::maps::{MapData, MapInfo, PerCpuArray};
+use lb_common::abi::{
+    AffinityKey, AffinityValue, Counter, FlowKey, FlowValue, FrontendKey, FrontendValue, NameValue, V4, V6, map_name,
+};
+
+use super::TableFailure;
+use super::batch;
+use super::family::{open, read_failure};
+
+/// Capacity of a pinned map.
+pub fn capacity(dir: &Path, name: &str) -> Result<u32, TableFailure> {
+    Ok(info(dir, name)?.max_entries())
+}
+
+fn info(dir: &Path, name: &str) -> Result<MapInfo, TableFailure> {
+    let path = dir.join(name);
+    MapInfo::from_pin(&path).map_err(|source| TableFailure::Open { path, source })
+}
+
+/// Every counter, summed over the processors.
+pub fn counters(pin_path: &Path) -> Result<Vec<(&'static str, u64)>, TableFailure> {
+    let map: PerCpuArray<MapData, u64> = open(&pin_path.join("maps"), map_name::COUNTERS)?;
+    let sum = |counter: &Counter| {
+        let values = map.get(&counter.index(), 0).map_err(read_failure(map_name::COUNTERS))?;
+        Ok((counter.name(), values.iter().sum()))
+    };
+    Counter::ALL.iter().filter(|counter| counter.index() < map.len()).map(sum).collect()
+}
+
+/// How full a map is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// The map.
+    pub map: &'static str,
+    /// Entries in use.
+    pub used: usize,
+    /// Entries it can hold.
+    pub capacity: u32,
+}
+
+/// Fill of every hash map that can run full.
+pub fn fills(pin_path: &Path) -> Result<Vec<Fill>, TableFailure> {
+    let dir = pin_path.join("maps");
+    let names = map_name::FRONTENDS;
+    let mut fills = vec![
+        fill::<FrontendKey<V4>, FrontendValue>(&dir, names[0])?,
+        fill::<FrontendKey<V6>, FrontendValue>(&dir, names[1])?,
+        fill::<u32, NameValue>(&dir, map_name::NAMES)?,
+    ];
+    for names in [map_name::FLOWS, map_name::EMBRYOS] {
+        fills.push(fill::<FlowKey<V4>, FlowValue<V4>>(&dir, names[0])?);
+        fills.push(fill::<FlowKey<V6>, FlowValue<V6>>(&dir, names[1])?);
+    }
+    fills.push(fill::<AffinityKey<V4>, AffinityValue>(&dir, map_name::AFFINITY[0])?);
+    fills.push(fill::<AffinityKey<V6>, AffinityValue>(&dir, map_name::AFFINITY[1])?);
+    Ok(fills)
+}
+
+fn fill<K: Pod, V: Pod>(dir: &Path, map: &'static str) -> Result<Fill, TableFailure> {
+    let path = dir.join(map);
+    let data = MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })?;
+    let mut used = 0;
+    let walked = batch::walk::<K, V>(data.fd().as_fd(), 2048, |keys, _| {
+        used += keys.len();
+        ControlFlow::Continue(())
+    });
+    walked.map_err(|source| TableFailure::Batch { map, source })?;
+    Ok(Fill { map, used, capacity: capacity(dir, map)? })
+}

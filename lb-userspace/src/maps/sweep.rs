@@ -1,0 +1,211 @@
+//! Takes flows out that are over or idle, so that the tables' room is for live ones and not only for the newest.
+//!
+//! Both entries of a flow are judged together: the newer `seen` and the union of their states count.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use aya::Pod;
+use lb_common::abi::{FlowKey, FlowValue, V4, V6, flow_state, map_name, proto};
+use nix::time::{ClockId, clock_gettime};
+
+use super::TableFailure;
+use super::address::MapAddress;
+use super::flows::{FlowTable, is_request, twin};
+
+/// Idle times after which a flow is taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP, both directions open.
+    pub tcp_established: Duration,
+    /// TCP, one direction closed.
+    pub tcp_half_closed: Duration,
+    /// TCP, both directions closed, or reset.
+    pub tcp_closed: Duration,
+    /// Everything else that has seen a reply.
+    pub datagram: Duration,
+    /// No reply seen.
+    pub embryonic: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp_established: Duration::from_secs(24 * 3600),
+            tcp_half_closed: Duration::from_secs(3600),
+            tcp_closed: Duration::from_secs(60),
+            datagram: Duration::from_secs(180),
+            embryonic: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Timeouts {
+    /// How long a flow of this kind may be idle. `states`: of the request's and of the reply's direction.
+    fn of(&self, protocol: u8, established: bool, states: (u16, u16)) -> Duration {
+        let (request, reply) = states;
+        if !established {
+            return self.embryonic;
+        }
+        if protocol != proto::TCP {
+            return self.datagram;
+        }
+        if (request | reply) & flow_state::RST != 0 || request & reply & flow_state::FIN != 0 {
+            return self.tcp_closed;
+        }
+        if (request | reply) & flow_state::FIN != 0 {
+            return self.tcp_half_closed;
+        }
+        self.tcp_established
+    }
+}
+
+/// The kernel's jiffies, low 32 bits, worked out from `CLOCK_MONOTONIC`: the kernel counts them by that clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticks {
+    /// Ticks per second, `CONFIG_HZ`.
+    pub per_second: u32,
+}
+
+impl Ticks {
+    /// Now.
+    pub fn now(self) -> u32 {
+        let hz = u64::from(self.per_second.max(1));
+        // TICK_NSEC, include/linux/jiffies.h.
+        let tick_ns = (1_000_000_000 + hz / 2) / hz;
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+        let ticks = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX) / tick_ns;
+        // INITIAL_JIFFIES: the counter wraps five minutes after boot.
+        let low = u32::try_from(ticks & u64::from(u32::MAX)).unwrap_or(0);
+        low.wrapping_sub(self.per_second.wrapping_mul(300))
+    }
+
+    /// Time since `seen`; a time in the future is now.
+    pub fn since(self, now: u32, seen: u32) -> Duration {
+        let ticks = now.wrapping_sub(seen);
+        let ticks = if ticks > u32::MAX / 2 { 0 } else { ticks };
+        Duration::from_secs_f64(f64::from(ticks) / f64::from(self.per_second.max(1)))
+    }
+}
+
+/// Flows taken out by one sweep, and flows left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Taken out.
+    pub removed: usize,
+    /// Left.
+    pub live: usize,
+}
+
+/// Sweeps all tables once, pausing between chunks.
+pub fn sweep(pin_path: &Path, ticks: Ticks, timeouts: &Timeouts, pause: Duration) -> Result<Swept, TableFailure> {
+    let dir = pin_path.join("maps");
+    let mut swept = Swept::default();
+    for (names, established) in [(map_name::FLOWS, true), (map_name::EMBRYOS, false)] {
+        let judge = Judge { ticks, timeouts, established, pause };
+        judge.table(FlowTable::<V4>::open(&dir, names[0])?, &mut swept)?;
+        judge.table(FlowTable::<V6>::open(&dir, names[1])?, &mut swept)?;
+    }
+    Ok(swept)
+}
+
+struct Judge<'a> {
+    ticks: Ticks,
+    timeouts: &'a Timeouts,
+    established: bool,
+    pause: Duration,
+}
+
+impl Judge<'_> {
+    fn table<A>(&self, mut table: FlowTable<A>, swept: &mut Swept) -> Result<(), TableFailure>
+    where
+        A: MapAddress + 'static,
+        FlowKey<A>: Pod,
+        FlowValue<A>: Pod,
+    {
+        let mut over = Vec::new();
+        table.walk(|keys, values| {
+            let now = self.ticks.now();
+            for (key, value) in keys.iter().zip(values) {
+                let other = twin(key, value);
+                let reply = table.get(&other);
+                if !is_request(value.kind) && reply.is_some_and(|other| is_request(other.kind)) {
+                    // Judged with its twin.
+                    continue;
+                }
+                if self.is_over(now, key.proto, value, reply.as_ref()) {
+                    over.push((*key, other));
+                } else {
+                    swept.live += 1;
+                }
+            }
+            std::thread::sleep(self.pause);
+            ControlFlow::Continue(())
+        })?;
+        for (key, other) in over {
+            table.remove(&key)?;
+            table.remove(&other)?;
+            swept.removed += 1;
+        }
+        Ok(())
+    }
+
+    fn is_over<A>(&self, now: u32, protocol: u8, value: &FlowValue<A>, twin: Option<&FlowValue<A>>) -> bool {
+        let idle = |value: &FlowValue<A>| self.ticks.since(now, value.seen);
+        let quiet = twin.map_or(Duration::MAX, idle).min(idle(value));
+        let limit = match twin {
+            Some(twin) => self.timeouts.of(protocol, self.established, (value.state, twin.state)),
+            // Half of a flow is of no use for long.
+            None => self.timeouts.embryonic,
+        };
+        quiet > limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICKS: Ticks = Ticks { per_second: 100 };
+
+    fn flow(seen: u32, state: u16) -> FlowValue<V4> {
+        FlowValue { seen, state, ..FlowValue::default() }
+    }
+
+    fn over(protocol: u8, established: bool, request: &FlowValue<V4>, reply: Option<&FlowValue<V4>>) -> bool {
+        let timeouts = Timeouts::default();
+        Judge { ticks: TICKS, timeouts: &timeouts, established, pause: Duration::ZERO }
+            .is_over(100_000, protocol, request, reply)
+    }
+
+    #[test]
+    fn a_flow_with_one_busy_direction_is_not_idle() {
+        let (old, new) = (flow(0, 0), flow(99_000, 0));
+        assert!(over(proto::UDP, true, &old, Some(&old)));
+        assert!(!over(proto::UDP, true, &old, Some(&new)));
+        assert!(!over(proto::UDP, true, &new, Some(&old)));
+    }
+
+    #[test]
+    fn tcp_is_closed_by_two_fins_or_one_reset() {
+        let at = |state| flow(100_000 - 61 * 100, state);
+        assert!(over(proto::TCP, true, &at(flow_state::FIN), Some(&at(flow_state::FIN))));
+        assert!(over(proto::TCP, true, &at(0), Some(&at(flow_state::RST))));
+        assert!(!over(proto::TCP, true, &at(flow_state::FIN), Some(&at(0))));
+        assert!(!over(proto::TCP, true, &at(0), Some(&at(0))));
+    }
+
+    #[test]
+    fn flows_without_a_reply_and_halves_of_flows_go_after_a_minute() {
+        let old = flow(100_000 - 61 * 100, 0);
+        assert!(over(proto::TCP, false, &old, Some(&old)));
+        assert!(over(proto::TCP, true, &old, None));
+    }
+
+    #[test]
+    fn a_tick_in_the_future_is_now_and_the_counter_may_wrap() {
+        assert_eq!(TICKS.since(100, 200), Duration::ZERO);
+        assert_eq!(TICKS.since(100, u32::MAX - 99), Duration::from_secs(2));
+    }
+}

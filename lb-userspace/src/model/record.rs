@@ -1,0 +1,139 @@
+//! The parts of Kubernetes objects that matter to Sluice, parsed once and kept small: what the world stores.
+//!
+//! Addresses and ports are parsed where a record is made; what could not be parsed is left out and kept as a
+//! [`Refusal`], so that the rest of the object is served.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::desired::{Family, Protocol, Refusal, ServiceName};
+
+/// A `v1 Service`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRecord {
+    /// Identity.
+    pub name: ServiceName,
+    /// `creationTimestamp`, seconds since the epoch. Unknown counts as youngest.
+    pub created: Option<i64>,
+    /// Whether, and why, the Service is none of ours.
+    pub skip: Option<Skip>,
+    /// `spec.clusterIPs`, at most one a family.
+    pub cluster_ips: Box<[IpAddr]>,
+    /// `spec.externalIPs`.
+    pub external_ips: Box<[IpAddr]>,
+    /// `status.loadBalancer.ingress[].ip` with `ipMode` VIP.
+    pub load_balancer_ips: Box<[IpAddr]>,
+    /// `spec.loadBalancerSourceRanges`.
+    pub source_ranges: Box<[IpNet]>,
+    /// Source ranges were given but none could be read: LB addresses stay closed.
+    pub source_ranges_unreadable: bool,
+    /// `spec.ports`.
+    pub ports: Box<[PortRecord]>,
+    /// `internalTrafficPolicy: Local`.
+    pub internal_local: bool,
+    /// `externalTrafficPolicy: Local`.
+    pub external_local: bool,
+    /// `sessionAffinity: ClientIP` timeout in seconds; 0: none.
+    pub affinity_secs: u32,
+    /// What is wrong with the object itself.
+    pub refusals: Box<[Refusal]>,
+}
+
+/// Why a Service is not served at all, without anything being wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Skip {
+    /// `type: ExternalName`.
+    ExternalName,
+    /// No `clusterIP`, or `None`.
+    Headless,
+    /// Label `service.kubernetes.io/service-proxy-name`.
+    OtherProxy,
+}
+
+/// One of `spec.ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortRecord {
+    /// Empty for an only, unnamed port.
+    pub name: Box<str>,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Service port, never 0.
+    pub port: u16,
+    /// `nodePort`; 0: none.
+    pub node_port: u16,
+}
+
+/// A `discovery.k8s.io/v1 EndpointSlice`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceRecord {
+    /// `metadata.namespace`.
+    pub namespace: Box<str>,
+    /// `metadata.name`.
+    pub name: Box<str>,
+    /// Label `kubernetes.io/service-name`; empty: belongs to no Service.
+    pub service: Box<str>,
+    /// `addressType`; none for FQDN slices and for those marked as headless, which are not used.
+    pub family: Option<Family>,
+    /// `ports` with a number.
+    pub ports: Box<[SlicePort]>,
+    /// `endpoints`.
+    pub endpoints: Box<[EndpointRecord]>,
+    /// `endpoints.kubernetes.io/last-change-trigger-time`, nanoseconds since the epoch.
+    pub triggered_ns: Option<u64>,
+    /// What is wrong with the object itself.
+    pub refusals: Box<[Refusal]>,
+}
+
+/// One of an EndpointSlice's `ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// Name, to be equal to the Service port's.
+    pub name: Box<str>,
+    /// Protocol, to be equal to the Service port's.
+    pub protocol: Protocol,
+    /// Target port, never 0.
+    pub port: u16,
+}
+
+/// One of an EndpointSlice's `endpoints`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "the conditions of the API are independent")]
+pub struct EndpointRecord {
+    /// `addresses[0]`.
+    pub ip: IpAddr,
+    /// `conditions.ready`, nil as true.
+    pub ready: bool,
+    /// `conditions.serving`, nil as true.
+    pub serving: bool,
+    /// `conditions.terminating`, nil as false.
+    pub terminating: bool,
+    /// `nodeName`.
+    pub node: Option<Box<str>>,
+    /// `hints`.
+    pub hints: Option<Box<Hints>>,
+}
+
+/// An endpoint's topology hints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// `forNodes`.
+    pub nodes: Box<[Box<str>]>,
+    /// `forZones`.
+    pub zones: Box<[Box<str>]>,
+}
+
+/// A `v1 Node`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// `metadata.name`.
+    pub name: String,
+    /// Label `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
+    /// `status.addresses` of type `InternalIP` and `ExternalIP`, in their order.
+    pub addresses: Vec<IpAddr>,
+    /// `spec.podCIDRs`.
+    pub pod_cidrs: Vec<IpNet>,
+    /// `deletionTimestamp` is set, or the autoscaler's taint `ToBeDeletedByClusterAutoscaler` is there.
+    pub leaving: bool,
+}

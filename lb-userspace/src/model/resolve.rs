@@ -1,0 +1,151 @@
+//! From one Service and its EndpointSlices to what the kernel should do. Pure.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+
+use super::Refusals;
+use super::desired::{
+    Backend, DesiredPort, DesiredService, Family, NodeFacts, PortId, Refusal, ResolveSettings, ServiceName, WhenEmpty,
+};
+use super::endpoints::merge;
+use super::record::{PortRecord, ServiceRecord, SliceRecord};
+use super::topology::{Endpoint, Policy, categorize};
+
+/// The desired state of one Service, and everything of it and its slices that is not served.
+///
+/// Knows one Service only: [`super::world::World`] takes away frontends to which another Service has the better claim.
+pub fn resolve(
+    service: &ServiceRecord,
+    slices: &[&SliceRecord],
+    node: &NodeFacts,
+    settings: &ResolveSettings,
+) -> (DesiredService, Vec<Refusal>) {
+    let mut ports = Vec::new();
+    if service.skip.is_none() {
+        for port in &service.ports {
+            for family in [Family::V4, Family::V6] {
+                ports.extend(resolve_port(service, port, family, slices, node, settings));
+            }
+        }
+    }
+    let mut refusals = service.refusals.to_vec();
+    refusals.extend(drop_twins(&mut ports, &service.name).into_rows());
+    refusals.extend(unserved(service, settings).into_rows());
+    refusals.extend(slices.iter().flat_map(|slice| slice.refusals.iter().cloned()));
+    (DesiredService { name: service.name.clone(), ports }, refusals)
+}
+
+/// Two ports of one Service may meet on one address, such as the `NodePort` of one and a load balancer's port of another
+/// where the load balancer has the node's address. The first has it.
+fn drop_twins(ports: &mut Vec<DesiredPort>, name: &ServiceName) -> Refusals {
+    let mut bad = Refusals::of("Service", name.to_string());
+    let mut taken = HashSet::new();
+    for port in ports.iter_mut() {
+        let protocol = port.id.protocol;
+        port.frontends.retain(|frontend| {
+            let free = taken.insert((frontend.addr, protocol));
+            if !free {
+                bad.note("DuplicateFrontend", || {
+                    format!(
+                        "{}/{} of port {:?} is not served: another port of the Service has it, give each its own",
+                        frontend.addr,
+                        protocol.name(),
+                        port.id.port_name
+                    )
+                });
+            }
+            free
+        });
+    }
+    ports.retain(|port| !port.frontends.is_empty());
+    bad
+}
+
+fn resolve_port(
+    service: &ServiceRecord,
+    port: &PortRecord,
+    family: Family,
+    slices: &[&SliceRecord],
+    node: &NodeFacts,
+    settings: &ResolveSettings,
+) -> Option<DesiredPort> {
+    let frontends = service.frontends(port, family, node, settings);
+    if frontends.is_empty() {
+        return None;
+    }
+    let policy = Policy {
+        internal_local: service.internal_local,
+        external_local: service.external_local,
+        externally_accessible: service.externally_accessible(port, family, settings),
+    };
+    let endpoints = merge(slices, &port.name, port.protocol, family, &node.name);
+    let sets = categorize(&endpoints, policy, &node.name, node.zone.as_deref());
+    let when_empty = if sets.has_any { WhenEmpty::Drop } else { WhenEmpty::Refuse };
+    let of_family = slices.iter().filter(|slice| slice.family == Some(family));
+    Some(DesiredPort {
+        id: PortId { service: service.name.clone(), port_name: port.name.to_string(), protocol: port.protocol, family },
+        frontends,
+        backends: backends(&endpoints, sets.cluster.as_deref(), sets.local.as_deref(), node),
+        affinity_secs: service.affinity_secs,
+        cluster_empty: when_empty,
+        local_empty: when_empty,
+        source_ranges: service.ranges(family),
+        triggered_ns: of_family.filter_map(|slice| slice.triggered_ns).max(),
+    })
+}
+
+fn backends(
+    endpoints: &[Endpoint<'_>],
+    cluster: Option<&[usize]>,
+    local: Option<&[usize]>,
+    node: &NodeFacts,
+) -> BTreeMap<SocketAddr, Backend> {
+    // Both sets are ascending, so membership is a binary search.
+    let member = |set: Option<&[usize]>, index| set.is_some_and(|set| set.binary_search(&index).is_ok());
+    endpoints
+        .iter()
+        .enumerate()
+        .filter(|(_, endpoint)| endpoint.ready || endpoint.serving)
+        .map(|(index, endpoint)| {
+            let backend = Backend {
+                local: endpoint.local,
+                host_network: node.addresses.contains(&endpoint.addr.ip()),
+                terminating: endpoint.terminating,
+                in_cluster: member(cluster, index),
+                in_local: member(local, index),
+            };
+            (endpoint.addr, backend)
+        })
+        .collect()
+}
+
+/// Parts that are sound in themselves but cannot be served as things stand.
+fn unserved(service: &ServiceRecord, settings: &ResolveSettings) -> Refusals {
+    let mut bad = Refusals::of("Service", service.name.to_string());
+    if service.skip.is_some() {
+        return bad;
+    }
+    if !settings.external_ips && !service.external_ips.is_empty() {
+        bad.note("ExternalIpsOff", || {
+            "externalIPs are not served: start the agent with --external-ips if you trust everyone who may set them"
+                .into()
+        });
+    }
+    if service.source_ranges_unreadable && !service.load_balancer_ips.is_empty() {
+        bad.note("SourceRangesUnreadable", || {
+            "load balancer addresses are not served: not one of loadBalancerSourceRanges could be read".into()
+        });
+    }
+    let external =
+        service.load_balancer_ips.iter().chain(service.external_ips.iter().filter(|_| settings.external_ips));
+    for ip in external {
+        if !service.cluster_ips.iter().any(|cluster| Family::of(cluster) == Family::of(ip))
+            && !service.cluster_ips.is_empty()
+        {
+            bad.note("WrongFamily", || {
+                format!("{ip} is not served: the Service has no clusterIP of its family, add that family to ipFamilies")
+            });
+        }
+    }
+    bad
+}

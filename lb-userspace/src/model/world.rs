@@ -1,0 +1,310 @@
+//! The store of all objects: takes events of a source, gives the Services whose desired state changed.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::claims::Claims;
+use super::desired::{Change, DesiredService, NodeFacts, Refusal, ResolveSettings, ServiceName};
+use super::fingerprint::fingerprint;
+use super::record::{NodeRecord, ServiceRecord, SliceRecord};
+use super::resolve::resolve;
+use crate::source::{Kind, Object, SourceEvent};
+
+/// Everything about one Service name: the Service, its slices (which may come first), and what was given out.
+#[derive(Debug)]
+struct Entry {
+    name: ServiceName,
+    service: Option<Box<ServiceRecord>>,
+    /// By name, ascending.
+    slices: Vec<SliceRecord>,
+    /// Fingerprint of what was given out last; none: nothing, or that the Service is gone.
+    emitted: Option<u64>,
+    refusals: Vec<Refusal>,
+}
+
+/// All objects, and which Services are to be resolved again.
+///
+/// Work per event and per change is proportional to the Service that it touches. The desired state itself is not kept,
+/// only a fingerprint of it.
+#[derive(Debug)]
+pub struct World {
+    /// As set; without what the Node object adds.
+    given: NodeFacts,
+    node: NodeFacts,
+    node_object: Option<NodeRecord>,
+    settings: ResolveSettings,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    by_name: HashMap<ServiceName, u32>,
+    /// EndpointSlice to entry.
+    slice_home: HashMap<ServiceName, u32>,
+    claims: Claims,
+    /// Entries whose frontends are to be claimed anew.
+    reclaim: BTreeSet<u32>,
+    dirty: BTreeSet<u32>,
+    source_refusals: Vec<Refusal>,
+    synced: bool,
+}
+
+impl World {
+    /// An empty world as seen from this node.
+    pub fn new(node: NodeFacts, settings: ResolveSettings) -> Self {
+        Self {
+            node: node.clone(),
+            given: node,
+            node_object: None,
+            settings,
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_name: HashMap::new(),
+            slice_home: HashMap::new(),
+            claims: Claims::default(),
+            reclaim: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            source_refusals: Vec::new(),
+            synced: false,
+        }
+    }
+
+    /// Takes one event. Cheap: nothing is resolved before [`World::take_changes`].
+    pub fn apply(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Apply(object) => self.put(object),
+            SourceEvent::Delete { kind, namespace, name } => self.remove(kind, &ServiceName { namespace, name }),
+            SourceEvent::Replace(kind, objects) => self.replace(kind, objects),
+            SourceEvent::Synced => self.synced = true,
+            SourceEvent::Refused(refusals) => self.source_refusals = refusals,
+        }
+    }
+
+    /// The node's own facts are now these. A `zone` of none is taken from the Node object, when there is one.
+    pub fn set_node(&mut self, node: NodeFacts) {
+        self.given = node;
+        self.refresh_node();
+    }
+
+    /// The Services whose desired state differs from what was given last. Empty before [`World::synced`].
+    ///
+    /// What goes comes first, but a frontend may still move between two Services of one batch in either order: take the
+    /// batch as a whole. A Service without a single served port counts as gone.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        if !self.synced {
+            return Vec::new();
+        }
+        self.settle_claims();
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut removals = Vec::new();
+        let mut upserts = Vec::new();
+        for id in dirty {
+            match self.resolve_entry(id) {
+                Some(change @ Change::Remove(_)) => removals.push(change),
+                Some(change) => upserts.push(change),
+                None => {}
+            }
+        }
+        removals.append(&mut upserts);
+        removals
+    }
+
+    /// Everything that is not served, and why. As of the last [`World::take_changes`].
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.source_refusals.iter().chain(self.entries.iter().flatten().flat_map(|entry| &entry.refusals))
+    }
+
+    /// Whether every kind of object was listed at least once. Never becomes false again.
+    pub fn synced(&self) -> bool {
+        self.synced
+    }
+
+    /// This node's Node object, when the source has one.
+    pub fn node(&self) -> Option<&NodeRecord> {
+        self.node_object.as_ref()
+    }
+
+    fn put(&mut self, object: Object) {
+        match object {
+            Object::Service(service) => self.put_service(service),
+            Object::EndpointSlice(slice) => self.put_slice(*slice),
+            Object::Node(node) => {
+                if node.name == self.given.name {
+                    self.node_object = Some(*node);
+                    self.refresh_node();
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, name: &ServiceName) {
+        match kind {
+            Kind::Service => {
+                let Some(&id) = self.by_name.get(name) else { return };
+                if let Some(entry) = self.entry(id)
+                    && entry.service.take().is_some()
+                {
+                    self.reclaim.insert(id);
+                    self.dirty.insert(id);
+                }
+            }
+            Kind::EndpointSlice => {
+                let Some(id) = self.slice_home.remove(name) else { return };
+                if let Some(entry) = self.entry(id)
+                    && let Ok(at) = entry.slices.binary_search_by(|slice| (*slice.name).cmp(&name.name))
+                {
+                    entry.slices.remove(at);
+                    self.dirty.insert(id);
+                }
+            }
+            Kind::Node => {
+                if name.name == self.given.name {
+                    self.node_object = None;
+                    self.refresh_node();
+                }
+            }
+        }
+    }
+
+    fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
+        let key =
+            |object: &Object| ServiceName { namespace: object.namespace().to_owned(), name: object.name().to_owned() };
+        let listed: HashSet<ServiceName> = objects.iter().filter(|o| o.kind() == kind).map(key).collect();
+        let known: Vec<ServiceName> = match kind {
+            Kind::Service => {
+                let served = self.entries.iter().flatten().filter(|entry| entry.service.is_some());
+                served.map(|entry| entry.name.clone()).collect()
+            }
+            Kind::EndpointSlice => self.slice_home.keys().cloned().collect(),
+            Kind::Node => self
+                .node_object
+                .iter()
+                .map(|n| ServiceName { namespace: String::new(), name: n.name.clone() })
+                .collect(),
+        };
+        for gone in known.iter().filter(|name| !listed.contains(name)) {
+            self.remove(kind, gone);
+        }
+        for object in objects {
+            self.put(object);
+        }
+    }
+
+    fn put_service(&mut self, service: Box<ServiceRecord>) {
+        let id = self.entry_id(&service.name);
+        let Some(entry) = self.entry(id) else { return };
+        if entry.service.as_ref() == Some(&service) {
+            return;
+        }
+        entry.service = Some(service);
+        self.reclaim.insert(id);
+        self.dirty.insert(id);
+    }
+
+    fn put_slice(&mut self, slice: SliceRecord) {
+        let name = ServiceName { namespace: slice.namespace.to_string(), name: slice.name.to_string() };
+        let home = ServiceName { namespace: slice.namespace.to_string(), name: slice.service.to_string() };
+        let id = self.entry_id(&home);
+        if self.slice_home.get(&name).is_some_and(|old| *old != id) {
+            self.remove(Kind::EndpointSlice, &name);
+        }
+        let Some(entry) = self.entry(id) else { return };
+        match entry.slices.binary_search_by(|known| known.name.cmp(&slice.name)) {
+            Ok(at) => {
+                let Some(known) = entry.slices.get_mut(at) else { return };
+                if *known == slice {
+                    return;
+                }
+                *known = slice;
+            }
+            Err(at) => entry.slices.insert(at, slice),
+        }
+        self.slice_home.insert(name, id);
+        self.dirty.insert(id);
+    }
+
+    fn refresh_node(&mut self) {
+        let mut node = self.given.clone();
+        if node.zone.is_none() {
+            node.zone = self.node_object.as_ref().and_then(|object| object.zone.clone());
+        }
+        if node == self.node {
+            return;
+        }
+        let moved = node.node_port_addresses != self.node.node_port_addresses;
+        self.node = node;
+        for (index, entry) in self.entries.iter().enumerate() {
+            if entry.as_ref().is_some_and(|entry| entry.service.is_some())
+                && let Ok(id) = u32::try_from(index)
+            {
+                self.dirty.insert(id);
+                if moved {
+                    self.reclaim.insert(id);
+                }
+            }
+        }
+    }
+
+    fn settle_claims(&mut self) {
+        for id in std::mem::take(&mut self.reclaim) {
+            let service = self.entries.get(id as usize).and_then(|slot| slot.as_ref()?.service.as_deref());
+            self.claims.set(id, service, &self.node, &self.settings, &mut self.dirty);
+        }
+    }
+
+    fn resolve_entry(&mut self, id: u32) -> Option<Change> {
+        let entry = self.entries.get(id as usize)?.as_ref()?;
+        let (mut desired, mut refusals) = match &entry.service {
+            Some(service) => {
+                let slices: Vec<&SliceRecord> = entry.slices.iter().collect();
+                resolve(service, &slices, &self.node, &self.settings)
+            }
+            None => (
+                DesiredService { name: entry.name.clone(), ports: Vec::new() },
+                entry.slices.iter().flat_map(|slice| slice.refusals.iter().cloned()).collect(),
+            ),
+        };
+        let name_of = |id: u32| self.entries.get(id as usize)?.as_ref().map(|entry| &entry.name);
+        refusals.extend(self.claims.yield_to_winners(id, &mut desired, name_of).into_rows());
+        let now = (!desired.ports.is_empty()).then(|| fingerprint(&desired));
+
+        let entry = self.entry(id)?;
+        entry.refusals = refusals;
+        let before = std::mem::replace(&mut entry.emitted, now);
+        let change = match (before, now) {
+            (before, Some(now)) if before != Some(now) => Some(Change::Upsert(desired)),
+            (Some(_), None) => Some(Change::Remove(entry.name.clone())),
+            _ => None,
+        };
+        if entry.service.is_none() && entry.slices.is_empty() {
+            self.forget(id);
+        }
+        change
+    }
+
+    fn forget(&mut self, id: u32) {
+        if let Some(entry) = self.entries.get_mut(id as usize).and_then(Option::take) {
+            self.by_name.remove(&entry.name);
+            self.free.push(id);
+        }
+    }
+
+    fn entry(&mut self, id: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(id as usize)?.as_mut()
+    }
+
+    fn entry_id(&mut self, name: &ServiceName) -> u32 {
+        if let Some(&id) = self.by_name.get(name) {
+            return id;
+        }
+        let entry =
+            Some(Entry { name: name.clone(), service: None, slices: Vec::new(), emitted: None, refusals: Vec::new() });
+        let id = if let Some(id) = self.free.pop() {
+            if let Some(slot) = self.entries.get_mut(id as usize) {
+                *slot = entry;
+            }
+            id
+        } else {
+            self.entries.push(entry);
+            u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
+        };
+        self.by_name.insert(name.clone(), id);
+        id
+    }
+}

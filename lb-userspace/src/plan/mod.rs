@@ -1,0 +1,24 @@
+//! From desired Services to an ordered list of map operations. Pure: knows neither maps nor system calls.
+//!
+//! ```text
+//! Change -> Planner::stage -> Transaction { steps } -> (applied) -> Planner::commit -> removals, after all steps
+//!                                                  \-> (failed)  -> undo, Planner::abort: the Service stays as it was
+//! ```
+//!
+//! One transaction per Service. Its steps are in the order in which a reader in the kernel may see them: name, backends,
+//! slots, source ranges, and only then the frontends, so that a frontend never leads to something half-written. What a
+//! batch of transactions leaves behind is removed after all of them, in reverse. Freed ids and slot ranges rest until
+//! the next batch begins, so that a packet in flight never meets a reused one.
+
+mod ids;
+mod op;
+mod planner;
+mod port;
+mod removal;
+mod restore;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+pub use op::{BackendEntry, Existing, Limits, Op, Vip};
+pub use planner::{Planner, Step, Transaction};

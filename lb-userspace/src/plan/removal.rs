@@ -1,0 +1,102 @@
+//! What is no longer needed and is taken out after every new thing of the batch is in: frontends, then source ranges,
+//! slots, backends and names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lb_common::abi::SetRef;
+
+use super::op::Vip;
+use crate::model::desired::Family;
+
+/// One thing to take out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// A frontend, if it still belongs to that service id.
+    Frontend(Vip, u32),
+    /// A `ClusterIP` that one service port fewer uses.
+    Known(IpAddr),
+    /// An allowed prefix.
+    Range(u32, IpNet),
+    /// A slot range; no map operation, its room is free again.
+    Slots(Family, SetRef),
+    /// A backend.
+    Backend(Family, u32),
+    /// A service id.
+    Name(u32),
+}
+
+/// Removals in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Removals {
+    frontends: BTreeMap<Vip, u32>,
+    known: BTreeSet<IpAddr>,
+    ranges: BTreeSet<(u32, IpNet)>,
+    slots: Vec<(Family, SetRef)>,
+    backends: Vec<(Family, u32)>,
+    names: Vec<u32>,
+}
+
+impl Removals {
+    pub(crate) fn add(&mut self, removal: Removal) {
+        match removal {
+            Removal::Frontend(vip, service) => {
+                self.frontends.insert(vip, service);
+            }
+            Removal::Known(addr) => {
+                self.known.insert(addr);
+            }
+            Removal::Range(service, net) => {
+                self.ranges.insert((service, net));
+            }
+            Removal::Slots(family, set) => self.slots.push((family, set)),
+            Removal::Backend(family, id) => self.backends.push((family, id)),
+            Removal::Name(service) => self.names.push(service),
+        }
+    }
+
+    /// A frontend is wanted after all.
+    pub(crate) fn keep_frontend(&mut self, vip: &Vip) {
+        self.frontends.remove(vip);
+    }
+
+    /// A prefix is wanted after all.
+    pub(crate) fn keep_range(&mut self, service: u32, net: IpNet) {
+        self.ranges.remove(&(service, net));
+    }
+
+    /// The next thing to take out; it stays until [`Removals::done`].
+    pub(crate) fn next(&self) -> Option<Removal> {
+        None.or_else(|| self.frontends.first_key_value().map(|(vip, s)| Removal::Frontend(*vip, *s)))
+            .or_else(|| self.known.first().map(|addr| Removal::Known(*addr)))
+            .or_else(|| self.ranges.first().map(|(s, net)| Removal::Range(*s, *net)))
+            .or_else(|| self.slots.last().map(|(f, set)| Removal::Slots(*f, *set)))
+            .or_else(|| self.backends.last().map(|(f, id)| Removal::Backend(*f, *id)))
+            .or_else(|| self.names.last().map(|s| Removal::Name(*s)))
+    }
+
+    /// The thing that [`Removals::next`] gave is out.
+    pub(crate) fn done(&mut self, removal: &Removal) {
+        match removal {
+            Removal::Frontend(vip, _) => {
+                self.frontends.remove(vip);
+            }
+            Removal::Known(addr) => {
+                self.known.remove(addr);
+            }
+            Removal::Range(service, net) => {
+                self.ranges.remove(&(*service, *net));
+            }
+            Removal::Slots(..) => {
+                self.slots.pop();
+            }
+            Removal::Backend(..) => {
+                self.backends.pop();
+            }
+            Removal::Name(_) => {
+                self.names.pop();
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What the resolver and the data path must know of the node, from its network, its Node object and the settings.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lb_common::abi::config_flag;
+
+use crate::attach::NodeNetwork;
+use crate::maps::FamilySettings;
+use crate::model::desired::{Family, NodeFacts, ResolveSettings};
+use crate::model::record::NodeRecord;
+
+/// Settings from the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReconcileSettings {
+    /// `--node-name`.
+    pub node_name: String,
+    /// Settings of the resolver.
+    pub resolve: ResolveSettings,
+    /// `--node-port-addresses`: serve `NodePort`s on the node's addresses inside these; empty: on its primary ones.
+    pub node_port_addresses: Vec<IpNet>,
+    /// `--cluster-cidr`: where in-cluster clients are.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// `--service-cidr`: where unallocated addresses are dropped.
+    pub service_cidrs: Vec<IpNet>,
+    /// `--snat-ports`.
+    pub snat_ports: (u16, u16),
+    /// `--masquerade-all`.
+    pub masquerade_all: bool,
+    /// `--takeover`: leave TCP without a flow to the stack.
+    pub takeover: bool,
+}
+
+/// The node's primary addresses: those of its Node object that it really has, else those of its default route.
+fn primary(network: &NodeNetwork, node: Option<&NodeRecord>) -> [Option<IpAddr>; 2] {
+    let named = |family| {
+        let addresses = node.into_iter().flat_map(|node| &node.addresses);
+        addresses.copied().find(|ip| Family::of(ip) == family && network.addresses.contains(ip))
+    };
+    [named(Family::V4).or(network.primary_v4.map(IpAddr::V4)), named(Family::V6).or(network.primary_v6.map(IpAddr::V6))]
+}
+
+impl ReconcileSettings {
+    /// What the resolver must know.
+    pub fn node_facts(&self, network: &NodeNetwork, node: Option<&NodeRecord>) -> NodeFacts {
+        let node_port_addresses = if self.node_port_addresses.is_empty() {
+            primary(network, node).into_iter().flatten().collect()
+        } else {
+            let inside = |ip: &&IpAddr| self.node_port_addresses.iter().any(|net| net.contains(*ip));
+            network.addresses.iter().filter(inside).copied().collect()
+        };
+        NodeFacts {
+            name: self.node_name.clone(),
+            zone: None,
+            addresses: network.addresses.clone(),
+            node_port_addresses,
+        }
+    }
+
+    /// What the data path must know, per family.
+    pub fn family_settings(&self, network: &NodeNetwork, node: Option<&NodeRecord>) -> [FamilySettings; 2] {
+        let [v4, v6] = primary(network, node);
+        [(Family::V4, v4), (Family::V6, v6)].map(|(family, node)| {
+            let of_family = |nets: &[IpNet]| -> Vec<IpNet> {
+                nets.iter().filter(|net| Family::of(&net.addr()) == family).copied().collect()
+            };
+            let cluster = of_family(&self.cluster_cidrs);
+            let flags = [
+                (!cluster.is_empty(), config_flag::DETECT_LOCAL),
+                (self.takeover, config_flag::TAKEOVER),
+                (self.masquerade_all, config_flag::MASQUERADE_ALL),
+            ];
+            FamilySettings {
+                flags: flags.into_iter().filter_map(|(is, bit)| is.then_some(bit)).fold(0, |all, bit| all | bit),
+                node,
+                cluster,
+                services: of_family(&self.service_cidrs),
+                snat_ports: self.snat_ports,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> NodeNetwork {
+        NodeNetwork {
+            addresses: ["192.0.2.1", "198.51.100.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).to_vec(),
+            uplink_addresses: Vec::new(),
+            primary_v4: Some("198.51.100.1".parse().unwrap()),
+            primary_v6: None,
+        }
+    }
+
+    #[test]
+    fn node_ports_are_on_primary_addresses_unless_told_otherwise() {
+        let mut settings = ReconcileSettings::default();
+        let ports = |settings: &ReconcileSettings| settings.node_facts(&network(), None).node_port_addresses;
+        assert_eq!(ports(&settings), ["198.51.100.1".parse::<IpAddr>().unwrap()]);
+        settings.node_port_addresses = vec!["192.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()];
+        assert_eq!(ports(&settings), [network().addresses[0], network().addresses[2]]);
+    }
+
+    #[test]
+    fn an_address_of_the_node_object_counts_only_if_the_node_has_it() {
+        let node = |ip: &str| NodeRecord { addresses: vec![ip.parse().unwrap()], ..NodeRecord::default() };
+        let settings = ReconcileSettings::default();
+        let v4 = |ip| settings.family_settings(&network(), Some(&node(ip)))[0].node;
+        assert_eq!(v4("192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(v4("203.0.113.1"), Some("198.51.100.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn detect_local_is_on_only_for_families_with_a_cluster_prefix() {
+        let settings =
+            ReconcileSettings { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()], ..Default::default() };
+        let [v4, v6] = settings.family_settings(&network(), None);
+        assert_eq!((v4.flags, v6.flags), (config_flag::DETECT_LOCAL, 0));
+        assert!(v6.cluster.is_empty());
+    }
+}

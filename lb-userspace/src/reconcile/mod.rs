@@ -1,0 +1,19 @@
+//! From events to maps: the one task that writes.
+//!
+//! ```text
+//! SourceEvent ─┐
+//! NodeNetwork ─┴> World -> changes -> Writer (plan, tables) -> maps
+//! ```
+//!
+//! A first change is written at once; what arrives meanwhile is taken together. Nothing is written before the source
+//! has listed everything once, so a restart or an API outage never removes what is served.
+
+pub mod facts;
+pub mod report;
+mod task;
+mod writer;
+
+pub use facts::ReconcileSettings;
+pub use report::Origin;
+pub use task::{Ended, Inputs, Reconciler};
+pub use writer::{Outcome, Writer};

@@ -1,0 +1,262 @@
+//! The loop around [`Writer`]: waits for events, writes, retries, reports, and notices a successor.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lb_common::abi::REPORT_LEN;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{self, MissedTickBehavior};
+
+use super::facts::ReconcileSettings;
+use super::report::{Origin, Report};
+use super::writer::{Outcome, Writer};
+use crate::attach::{AttachReport, NodeNetwork};
+use crate::maps::kernel::KernelTables;
+use crate::maps::{FamilySettings, TableFailure, Tables};
+use crate::model::desired::{Family, NodeFacts};
+use crate::model::world::World;
+use crate::source::SourceEvent;
+
+/// Housekeeping: report, successor.
+const TICK: Duration = Duration::from_millis(200);
+/// The first write waits this long for the node's addresses.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(3);
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(30);
+/// Events taken together before changes are worked out.
+const EVENTS_AT_ONCE: usize = 100_000;
+
+/// Where everything comes from.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Kubernetes objects.
+    pub events: mpsc::Receiver<SourceEvent>,
+    /// The node's addresses.
+    pub network: watch::Receiver<NodeNetwork>,
+    /// Devices and features, for the report.
+    pub attach: watch::Receiver<AttachReport>,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Another agent has taken this pin path over.
+    TakenOver,
+    /// The source is gone.
+    SourceEnded,
+}
+
+/// The one task that writes maps.
+#[allow(missing_debug_implementations, reason = "the maps have none")]
+pub struct Reconciler {
+    writer: Writer<KernelTables>,
+    world: World,
+    settings: ReconcileSettings,
+    origin: Origin,
+    pid: u32,
+    started: Instant,
+    facts: NodeFacts,
+    configured: Option<[FamilySettings; 2]>,
+    network_known: bool,
+    synced: bool,
+    retry_after: Duration,
+    retry_at: Option<time::Instant>,
+    reported: String,
+}
+
+impl Reconciler {
+    /// Claims the maps for this process and takes over what they hold.
+    pub fn new(mut tables: KernelTables, settings: ReconcileSettings, origin: Origin) -> Result<Self, TableFailure> {
+        let pid = std::process::id();
+        tables.update_status(|status| {
+            status.pid = pid;
+            status.started_ns = now_ns();
+            status.synced_ns = 0;
+        })?;
+        let writer = Writer::restore(tables)?;
+        tracing::info!(services = writer.services(), "took over what the maps hold");
+        let facts = NodeFacts { name: settings.node_name.clone(), ..NodeFacts::default() };
+        Ok(Self {
+            writer,
+            world: World::new(facts.clone(), settings.resolve.clone()),
+            settings,
+            origin,
+            pid,
+            started: Instant::now(),
+            facts,
+            configured: None,
+            network_known: false,
+            synced: false,
+            retry_after: RETRY_FIRST,
+            retry_at: None,
+            reported: String::new(),
+        })
+    }
+
+    /// Works until a successor takes over or the source ends.
+    pub async fn run(mut self, mut inputs: Inputs) -> Ended {
+        let mut tick = time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                taken = inputs.events.recv_many(&mut batch, EVENTS_AT_ONCE) => {
+                    if taken == 0 {
+                        return Ended::SourceEnded;
+                    }
+                }
+                changed = inputs.network.changed() => {
+                    self.network_known |= changed.is_ok();
+                    if changed.is_err() {
+                        // The sender is gone; its last word stays. Do not spin on it.
+                        time::sleep(TICK).await;
+                    }
+                }
+                _ = tick.tick() => {
+                    self.network_known |= self.started.elapsed() > NETWORK_PATIENCE;
+                    if self.superseded() {
+                        return Ended::TakenOver;
+                    }
+                    self.report(&inputs.attach.borrow_and_update().clone());
+                }
+            }
+            let network = inputs.network.borrow_and_update().clone();
+            tokio::task::block_in_place(|| {
+                for event in batch.drain(..) {
+                    self.world.apply(event);
+                }
+                self.converge(&network);
+            });
+        }
+    }
+
+    fn converge(&mut self, network: &NodeNetwork) {
+        if !self.network_known {
+            return;
+        }
+        self.take_facts(network);
+        if !self.world.synced() {
+            return;
+        }
+        if self.superseded() {
+            return;
+        }
+        let begin = Instant::now();
+        let changes = self.world.take_changes();
+        if !self.synced {
+            let outcome = self.writer.write_first(changes);
+            self.synced = true;
+            self.stamp(true);
+            tracing::info!(
+                services = self.writer.services(),
+                writes = outcome.writes,
+                refused = outcome.refused,
+                millis = millis(begin),
+                since_start_millis = millis(self.started),
+                "first full state is in the kernel"
+            );
+        } else if !changes.is_empty() {
+            let services = changes.len();
+            let outcome = self.writer.write(changes);
+            self.stamp(false);
+            log(services, &outcome, begin);
+        }
+        self.retry();
+    }
+
+    /// What did not fit is tried again at once when room has appeared, else after a pause that grows.
+    fn retry(&mut self) {
+        if !self.writer.pending() {
+            (self.retry_at, self.retry_after) = (None, RETRY_FIRST);
+            return;
+        }
+        let due = self.retry_at.is_some_and(|at| at <= time::Instant::now());
+        if self.writer.take_freed_room() || due {
+            let begin = Instant::now();
+            let outcome = self.writer.retry();
+            self.stamp(false);
+            log(outcome.services + outcome.refused, &outcome, begin);
+            if due {
+                self.retry_after = (self.retry_after * 2).min(RETRY_LAST);
+            }
+            self.retry_at = None;
+        }
+        if self.retry_at.is_none() {
+            self.retry_at = Some(time::Instant::now() + self.retry_after);
+        }
+    }
+
+    fn take_facts(&mut self, network: &NodeNetwork) {
+        let facts = self.settings.node_facts(network, self.world.node());
+        if facts != self.facts {
+            self.world.set_node(facts.clone());
+            self.facts = facts;
+        }
+        let families = self.settings.family_settings(network, self.world.node());
+        if self.configured.as_ref() != Some(&families) {
+            let tables = self.writer.tables();
+            let written =
+                tables.configure(Family::V4, &families[0]).and_then(|()| tables.configure(Family::V6, &families[1]));
+            match written {
+                Ok(()) => self.configured = Some(families),
+                Err(failure) => tracing::error!(%failure, "settings of the data path are not written yet"),
+            }
+        }
+    }
+
+    fn stamp(&mut self, first: bool) {
+        let now = now_ns();
+        let written = self.writer.tables().update_status(|status| {
+            status.updated_ns = now;
+            if first {
+                status.synced_ns = now;
+            }
+        });
+        if let Err(failure) = written {
+            tracing::error!(%failure, "the agent's state is not written");
+        }
+    }
+
+    /// Whether another agent has written its process id: it writes the maps from now on.
+    fn superseded(&mut self) -> bool {
+        self.writer.tables().status().is_ok_and(|status| status.pid != self.pid)
+    }
+
+    fn report(&mut self, attach: &AttachReport) {
+        let refusals = self.world.refusals().chain(self.writer.refusals()).map(Into::into).collect();
+        let mut report = Report {
+            version: env!("CARGO_PKG_VERSION"),
+            node_name: &self.settings.node_name,
+            source: (&self.origin).into(),
+            attach,
+            refusals,
+            refusals_omitted: 0,
+        };
+        match report.to_json(REPORT_LEN) {
+            Ok(json) if json == self.reported => {}
+            Ok(json) => match self.writer.tables().set_report(&json) {
+                Ok(()) => self.reported = json,
+                Err(failure) => tracing::error!(%failure, "the report is not written"),
+            },
+            Err(error) => tracing::error!(%error, "the report cannot be put into words"),
+        }
+    }
+}
+
+fn log(services: usize, outcome: &Outcome, begin: Instant) {
+    tracing::debug!(
+        services,
+        writes = outcome.writes,
+        refused = outcome.refused,
+        millis = millis(begin),
+        "changes are in the kernel"
+    );
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn now_ns() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,185 @@
+//! Carries transactions out on tables. A Service that does not fit, or whose write fails, stays as it was and is tried
+//! again; it never costs another Service anything.
+
+use std::collections::BTreeMap;
+
+use crate::maps::{TableFailure, Tables};
+use crate::model::desired::{Change, DesiredService, Refusal, ServiceName};
+use crate::plan::{Op, Planner, Transaction};
+
+/// What a batch did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Services brought into the maps.
+    pub services: usize,
+    /// Operations carried out.
+    pub writes: usize,
+    /// Services that stayed as they were.
+    pub refused: usize,
+}
+
+/// A Service that could not be written.
+#[derive(Debug)]
+struct Parked {
+    change: Change,
+    refusal: Refusal,
+}
+
+/// The planner with its tables.
+#[derive(Debug)]
+pub struct Writer<T> {
+    tables: T,
+    planner: Planner,
+    parked: BTreeMap<ServiceName, Parked>,
+    /// What could not be taken back; done first in the next batch.
+    undo_left: Vec<Op>,
+}
+
+impl<T: Tables> Writer<T> {
+    /// Takes over what the tables hold.
+    pub fn restore(tables: T) -> Result<Self, TableFailure> {
+        let planner = Planner::restore(&tables.limits(), tables.read()?);
+        Ok(Self { tables, planner, parked: BTreeMap::new(), undo_left: Vec::new() })
+    }
+
+    /// The tables.
+    pub fn tables(&mut self) -> &mut T {
+        &mut self.tables
+    }
+
+    /// Number of Services in the maps.
+    pub fn services(&self) -> usize {
+        self.planner.services()
+    }
+
+    /// Why Services are not as they should be.
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.parked.values().map(|parked| &parked.refusal)
+    }
+
+    /// Whether something is left to try again.
+    pub fn pending(&self) -> bool {
+        !self.parked.is_empty() || !self.undo_left.is_empty()
+    }
+
+    /// Whether room has appeared since the last call.
+    pub fn take_freed_room(&mut self) -> bool {
+        self.planner.take_freed_room()
+    }
+
+    /// Brings the changes into the maps, everything new first.
+    pub fn write(&mut self, changes: Vec<Change>) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.planner.begin();
+        while let Some(op) = self.undo_left.last() {
+            if self.tables.apply(op).is_err() {
+                break;
+            }
+            self.undo_left.pop();
+        }
+        for change in changes {
+            self.write_one(change, &mut outcome);
+        }
+        self.remove(&mut outcome);
+        for op in self.planner.narrow() {
+            outcome.writes += usize::from(self.tables.apply(&op).is_ok());
+        }
+        outcome
+    }
+
+    /// The source has spoken in full: what it did not name goes away.
+    pub fn write_first(&mut self, mut changes: Vec<Change>) -> Outcome {
+        let named: std::collections::HashSet<&ServiceName> = changes.iter().map(change_name).collect();
+        let gone: Vec<_> = self.planner.unclaimed().into_iter().filter(|name| !named.contains(name)).collect();
+        changes.extend(gone.into_iter().map(Change::Remove));
+        self.write(changes)
+    }
+
+    /// Tries again what did not fit.
+    pub fn retry(&mut self) -> Outcome {
+        let changes = std::mem::take(&mut self.parked).into_values().map(|parked| parked.change).collect();
+        self.write(changes)
+    }
+
+    fn write_one(&mut self, change: Change, outcome: &mut Outcome) {
+        let name = change_name(&change).clone();
+        self.parked.remove(&name);
+        let failed = match self.planner.stage(&change) {
+            Err(refusal) => refusal,
+            Ok(txn) => match self.carry_out(txn, outcome) {
+                Ok(()) => {
+                    outcome.services += 1;
+                    return;
+                }
+                Err(failure) => refusal(&name, &failure),
+            },
+        };
+        tracing::warn!(object = %failed.object, reason = failed.reason, "Service stays as it was: {}", failed.message);
+        outcome.refused += 1;
+        self.parked.insert(name, Parked { change, refusal: failed });
+    }
+
+    fn carry_out(&mut self, txn: Transaction, outcome: &mut Outcome) -> Result<(), TableFailure> {
+        for (done, step) in txn.steps.iter().enumerate() {
+            let Err(failure) = self.tables.apply(&step.op) else {
+                outcome.writes += 1;
+                continue;
+            };
+            let undo: Vec<Op> = txn.steps[..=done].iter().filter_map(|step| step.undo.clone()).collect();
+            let left = self.take_back(undo);
+            if left.is_empty() {
+                self.planner.abort(txn);
+            } else {
+                self.planner.abandon(txn);
+                self.undo_left.extend(left);
+            }
+            return Err(failure);
+        }
+        self.planner.commit(txn);
+        Ok(())
+    }
+
+    /// Undoes from the last to the first; gives back what could not be undone.
+    fn take_back(&mut self, mut undo: Vec<Op>) -> Vec<Op> {
+        while let Some(op) = undo.last() {
+            if let Err(failure) = self.tables.apply(op) {
+                tracing::error!(%failure, "a failed write could not be taken back yet");
+                break;
+            }
+            undo.pop();
+        }
+        undo
+    }
+
+    fn remove(&mut self, outcome: &mut Outcome) {
+        while let Some(op) = self.planner.next_removal() {
+            if let Err(failure) = self.tables.apply(&op) {
+                tracing::error!(%failure, "removal failed, trying again with the next change");
+                return;
+            }
+            outcome.writes += 1;
+            self.planner.removed();
+        }
+    }
+}
+
+fn change_name(change: &Change) -> &ServiceName {
+    match change {
+        Change::Upsert(DesiredService { name, .. }) | Change::Remove(name) => name,
+    }
+}
+
+fn refusal(name: &ServiceName, failure: &TableFailure) -> Refusal {
+    let (reason, message) = match failure.setting() {
+        Some(setting) => ("MapFull", format!("{failure}; raise {setting} and restart the agent")),
+        None => ("WriteFailed", with_cause(failure)),
+    };
+    Refusal { kind: "Service", object: name.to_string(), reason, message }
+}
+
+fn with_cause(failure: &TableFailure) -> String {
+    match std::error::Error::source(failure) {
+        Some(cause) => format!("{failure}: {cause}; it is tried again"),
+        None => format!("{failure}; it is tried again"),
+    }
+}

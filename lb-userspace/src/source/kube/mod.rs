@@ -1,0 +1,99 @@
+//! The Kubernetes API as a source: Services, EndpointSlices and the own Node, listed once and then watched.
+//!
+//! Nothing is taken back while the API cannot be reached: what was known stays in force, and a new list replaces it at
+//! once when it is complete.
+
+mod backoff;
+mod client;
+mod connection;
+mod follow;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use self::connection::Connection;
+use self::connection::Observer;
+use self::follow::{Progress, follow, node_grace};
+use super::{Kind, SourceEvent};
+
+/// How to reach the API.
+#[derive(Clone, Debug, Default)]
+pub struct KubeSettings {
+    /// Kubeconfig file; none: `$KUBECONFIG`, `~/.kube/config`, or the Pod's service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// URLs of the API servers, tried in turn, instead of the configured one: so that none of Sluice's own
+    /// `ClusterIP`s is needed to reach it.
+    pub api_servers: Vec<String>,
+    /// Name of the own Node.
+    pub node_name: String,
+}
+
+/// Why the API cannot be a source. All of these are mistakes in the configuration; an API that does not answer is none.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeError {
+    /// The kubeconfig cannot be read or says nothing usable.
+    #[error("kubeconfig {path}: {source}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// There is neither a kubeconfig nor a service account.
+    #[error("no kubeconfig and no service account, give --kubeconfig: {0}")]
+    NoConfig(#[source] Box<kube::config::InferConfigError>),
+    /// A URL of an API server is none.
+    #[error("api server url {url:?}, such as https://192.0.2.1:6443 is expected")]
+    Url {
+        /// As given.
+        url: String,
+    },
+    /// The client cannot be made: certificates or keys.
+    #[error("client for the api server: {0}")]
+    Client(#[source] Box<kube::Error>),
+}
+
+/// The running source. Dropping it stops it.
+#[derive(Debug)]
+pub struct KubeSource {
+    /// Whether the API answers.
+    pub connection: watch::Receiver<Connection>,
+    _tasks: JoinSet<()>,
+}
+
+/// Starts to list and watch. Fails on a wrong configuration only: an API that is away is waited for.
+pub async fn spawn(settings: KubeSettings, events: Sender<SourceEvent>) -> Result<KubeSource, KubeError> {
+    let (observer, connection) = Observer::new();
+    let client = client::connect(&settings, &observer).await?;
+    Ok(start(client, &settings.node_name, events, observer, connection))
+}
+
+fn start(
+    client: Client,
+    node_name: &str,
+    events: Sender<SourceEvent>,
+    observer: Observer,
+    connection: watch::Receiver<Connection>,
+) -> KubeSource {
+    // A Service that gains the label shows up as deleted, which is what is wanted.
+    let services = watcher::Config::default().labels("!service.kubernetes.io/service-proxy-name");
+    let slices = watcher::Config::default().labels("!service.kubernetes.io/headless");
+    let node = watcher::Config::default().fields(&format!("metadata.name={node_name}"));
+    let progress = Arc::new(Progress::new(events, observer));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(follow(Api::<Service>::all(client.clone()), services, Kind::Service, Arc::clone(&progress)));
+    tasks.spawn(follow(Api::<EndpointSlice>::all(client.clone()), slices, Kind::EndpointSlice, Arc::clone(&progress)));
+    tasks.spawn(follow(Api::<Node>::all(client), node, Kind::Node, Arc::clone(&progress)));
+    tasks.spawn(node_grace(progress));
+    KubeSource { connection, _tasks: tasks }
+}

@@ -1,0 +1,129 @@
+//! One piece of a file to one object.
+
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::plain::to_json;
+use super::split::{Form, Piece, top_level};
+use crate::source::{Kind, Object};
+
+/// Why a piece could not be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("line {line}: {message}")]
+pub(super) struct Unreadable {
+    /// Line of the file.
+    pub(super) line: usize,
+    /// What is wrong.
+    pub(super) message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    api_version: Option<String>,
+    kind: Option<String>,
+}
+
+/// The object of a piece; none when it is of a kind that is of no interest.
+pub(super) fn decode(piece: &Piece<'_>) -> Result<Option<Object>, Unreadable> {
+    let head = head(piece)?;
+    let kind = head.kind.as_deref().or(piece.item_kind);
+    let Some(kind) = kind else {
+        return Err(Unreadable {
+            line: piece.line,
+            message: "the document has no kind: add apiVersion and kind".into(),
+        });
+    };
+    let core = head.api_version.as_deref().is_none_or(|version| version == "v1");
+    let discovery = head.api_version.as_deref().is_none_or(|version| version.starts_with("discovery.k8s.io/"));
+    let object: Object = match kind {
+        "Service" if core => parse::<Service>(piece)?.into(),
+        "Node" if core => parse::<Node>(piece)?.into(),
+        "EndpointSlice" if discovery => parse::<EndpointSlice>(piece)?.into(),
+        "List" | "ServiceList" | "EndpointSliceList" | "NodeList" => {
+            let message = "the list's items are not written one below the other: use block style, or JSON".into();
+            return Err(Unreadable { line: piece.line, message });
+        }
+        _ => return Ok(None),
+    };
+    if object.name().is_empty() {
+        let message = format!("the {kind} has no metadata.name: give it one");
+        return Err(Unreadable { line: piece.line, message });
+    }
+    Ok(Some(object))
+}
+
+/// What names an object, in messages and among files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) kind: Kind,
+    pub(super) namespace: Box<str>,
+    pub(super) name: Box<str>,
+}
+
+impl Key {
+    pub(super) fn of(object: &Object) -> Self {
+        Self { kind: object.kind(), namespace: object.namespace().into(), name: object.name().into() }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind {
+            Kind::Node => write!(f, "Node {}", self.name),
+            kind => write!(f, "{} {}/{}", kind.name(), self.namespace, self.name),
+        }
+    }
+}
+
+/// Kind and version. In block style they are found without parsing, elsewhere the piece is read twice.
+fn head(piece: &Piece<'_>) -> Result<Head, Unreadable> {
+    let kind = match piece.form {
+        Form::Yaml | Form::YamlItem => top_level(piece.text, "kind"),
+        Form::Json => None,
+    };
+    let known = kind.or(piece.item_kind.filter(|_| piece.form == Form::YamlItem));
+    if let Some(kind) = known {
+        let api_version = top_level(piece.text, "apiVersion").map(str::to_owned);
+        return Ok(Head { api_version, kind: Some(kind.to_owned()) });
+    }
+    parse(piece)
+}
+
+fn parse<T: DeserializeOwned>(piece: &Piece<'_>) -> Result<T, Unreadable> {
+    let beyond = |line: u64| piece.line + usize::try_from(line).unwrap_or(1).saturating_sub(1);
+    match piece.form {
+        Form::Json => serde_json::from_str(piece.text)
+            .map_err(|error| Unreadable { line: beyond(error.line() as u64), message: error.to_string() }),
+        // Whatever the fast way cannot read, or reads as wrong, is for the YAML reader to judge.
+        Form::Yaml => match plain::<T>(piece.text) {
+            Some(object) => Ok(object),
+            None => yaml::<T>(piece.text, beyond),
+        },
+        Form::YamlItem => match plain::<Vec<T>>(piece.text).map_or_else(|| yaml(piece.text, beyond), Ok)?.pop() {
+            Some(object) => Ok(object),
+            None => Err(Unreadable { line: piece.line, message: "the list item is empty: remove it".into() }),
+        },
+    }
+}
+
+fn plain<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(&to_json(text)?).ok()
+}
+
+fn yaml<T: DeserializeOwned>(text: &str, beyond: impl Fn(u64) -> usize) -> Result<T, Unreadable> {
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        emit_comments: false,
+        strict_booleans: true,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let line = error.location().map_or(1, |location| location.line());
+        // The reader counts lines from the piece's start; the file's line is said once, by us.
+        let message = error.without_snippet().to_string();
+        let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what).to_owned();
+        Unreadable { line: beyond(line), message }
+    })
+}

@@ -1,0 +1,71 @@
+//! A folder of manifests as a source: plain Kubernetes YAML or JSON, watched.
+//!
+//! Files count from the moment they are complete: closed after writing, or renamed into place. A file that cannot be
+//! read keeps its last good content in force, and so does one that holds an unreadable document (its other documents
+//! are taken). Files that begin with a dot are not read, so a folder mounted from a `ConfigMap` works.
+
+mod decode;
+mod folder;
+mod plain;
+mod reading;
+mod split;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::mpsc::Sender;
+
+use self::folder::Folder;
+use super::{Kind, Object, SourceEvent};
+
+/// Why a folder cannot be a source.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestsError {
+    /// The path is not a folder that can be listed.
+    #[error("folder of manifests {path}: {source}")]
+    Folder {
+        /// The path as given.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The thread could not be started.
+    #[error("thread for the folder of manifests: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Starts to read and watch a folder, until the receiver is dropped.
+///
+/// First come the full lists, then what could not be read, then [`SourceEvent::Synced`], then changes.
+pub fn spawn(folder: &Path, events: Sender<SourceEvent>) -> Result<JoinHandle<()>, ManifestsError> {
+    let failed = |source| ManifestsError::Folder { path: folder.to_owned(), source };
+    let path = folder.canonicalize().map_err(failed)?;
+    std::fs::read_dir(&path).map_err(failed)?;
+    // The path is kept as given: it may be a symlink that is to be followed anew each time.
+    let folder = Folder::new(std::path::absolute(folder).map_err(failed)?);
+    let run = move || watch::run(folder, &events);
+    thread::Builder::new().name("manifests".into()).spawn(run).map_err(ManifestsError::Thread)
+}
+
+/// The first scan's events as full lists.
+fn as_lists(events: Vec<SourceEvent>) -> Vec<SourceEvent> {
+    let mut lists = [Kind::Node, Kind::Service, Kind::EndpointSlice].map(|kind| (kind, Vec::<Object>::new()));
+    let mut rest = Vec::new();
+    for event in events {
+        match event {
+            SourceEvent::Apply(object) => {
+                if let Some((_, list)) = lists.iter_mut().find(|(kind, _)| *kind == object.kind()) {
+                    list.push(object);
+                }
+            }
+            other => rest.push(other),
+        }
+    }
+    let mut events: Vec<SourceEvent> = lists.map(|(kind, list)| SourceEvent::Replace(kind, list)).into();
+    events.append(&mut rest);
+    events.push(SourceEvent::Synced);
+    events
+}
