@@ -138,9 +138,13 @@ fn next_hop<A: RouteLookup>(ctx: *mut xdp_md, dst: A, only: u32) -> Option<NextH
     if !hop.resolved || (only != 0 && hop.ifindex != only) {
         return None;
     }
-    let reachable = hop.ifindex == env.ifindex
-        || maps::device(hop.ifindex).is_some_and(|device| device.flags & device_flag::XDP_TARGET != 0);
-    if reachable { Some(hop) } else { None }
+    if can_send(hop.ifindex) { Some(hop) } else { None }
+}
+
+/// Whether XDP may send by a device, also back out of the one the packet came in by.
+#[inline(always)]
+fn can_send(ifindex: u32) -> bool {
+    maps::device(ifindex).is_some_and(|device| device.flags & device_flag::XDP_TARGET != 0)
 }
 
 #[inline(always)]
@@ -199,6 +203,9 @@ fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Hea
 
 #[inline(never)]
 fn reject<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> u32 {
+    if !can_send(kernel(ctx).ifindex) {
+        return XDP_PASS;
+    }
     match answer(ctx, headers) {
         Some(()) => XDP_TX,
         None => XDP_DROP,

@@ -249,7 +249,8 @@ impl Follow {
     ) {
         let mut value = inventory.device_value(device.index);
         value.flags |= if role == Role::Pod { device_flag::POD } else { device_flag::UPLINK };
-        if datapath.links.running(device.index, Hook::Xdp).is_some() {
+        // A veth takes XDP frames only if its peer, out of our sight, runs XDP or GRO: there TC does the sending.
+        if !device.is(&["veth"]) && datapath.links.running(device.index, Hook::Xdp).is_some() {
             value.flags |= device_flag::XDP_TARGET;
         }
         if !device.ethernet {
