@@ -3,8 +3,16 @@
 #![no_main]
 #![allow(missing_docs, reason = "the entry points are documented; what the attribute macros generate is not")]
 #![allow(unreachable_pub, reason = "entry points are symbols of the object, not of a crate")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "helpers take and return machine words, whose ranges the kernel fixes"
+)]
+#![allow(clippy::cast_possible_wrap, reason = "lengths of packets are far below the sign bit")]
+#![allow(clippy::cast_sign_loss, reason = "verdicts and interface indices are not negative")]
+#![allow(clippy::needless_pass_by_value, reason = "the entry point macros hand contexts over by value")]
 #![allow(unsafe_code, reason = "helpers, maps and packet memory are reached through raw pointers")]
 
+mod context;
 mod env;
 mod maps;
 mod route;

@@ -9,6 +9,7 @@ use lb_common::datapath::{
     unreachable_length, unreachable_room,
 };
 
+use crate::context::Context as _;
 use crate::env::Kernel;
 use crate::maps::{self, FamilyMaps};
 use crate::route::{RouteLookup, lookup_route};
@@ -68,16 +69,14 @@ pub(crate) fn run(ctx: *mut __sk_buff, hook: Hook) -> i32 {
 /// Whether XDP has seen to this packet.
 #[inline(always)]
 fn translated(ctx: *mut __sk_buff) -> bool {
-    // SAFETY: the context is valid for the whole program.
-    let (meta, data) = unsafe { ((*ctx).data_meta as usize, (*ctx).data as usize) };
+    let (meta, data) = (ctx.data_meta(), ctx.data());
     // SAFETY: the comparison before it shows four bytes of metadata.
     meta + 4 <= data && unsafe { *(meta as *const u32) } == TRANSLATED
 }
 
 #[inline(always)]
 fn kernel(ctx: *mut __sk_buff) -> Kernel {
-    // SAFETY: the context is valid for the whole program.
-    Kernel { ctx: ctx.cast(), ifindex: unsafe { (*ctx).ifindex } }
+    Kernel { ctx: ctx.cast(), ifindex: ctx.ifindex() }
 }
 
 #[inline(always)]

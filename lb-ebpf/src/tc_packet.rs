@@ -5,6 +5,8 @@ use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_skb_pull_data, bpf_s
 use lb_common::abi::{Address, FlowValue, proto};
 use lb_common::datapath::{Fragment, Headers, IpVersion, Packet, Store};
 
+use crate::context::Context as _;
+
 /// Highest offset at which headers are looked for.
 const REACH: usize = 0x3ff;
 /// `BPF_F_IPV6` (Linux 6.16 and stable branches): an IPv6 pseudo-header change is made up for by the checksum itself,
@@ -19,16 +21,12 @@ pub(crate) struct SkbPacket(pub(crate) *mut __sk_buff);
 impl SkbPacket {
     #[inline(always)]
     pub(crate) fn start(&self) -> usize {
-        // SAFETY: the context is valid for the whole program. Volatile: each access has to be checked where the verifier
-        // sees it, and must not be derived from another one's check.
-        unsafe { (&raw const (*self.0).data).read_volatile() as usize }
+        self.0.data()
     }
 
     #[inline(always)]
     pub(crate) fn end(&self) -> usize {
-        // SAFETY: the context is valid for the whole program. Volatile: each access has to be checked where the verifier
-        // sees it, and must not be derived from another one's check.
-        unsafe { (&raw const (*self.0).data_end).read_volatile() as usize }
+        self.0.data_end()
     }
 
     #[inline(always)]

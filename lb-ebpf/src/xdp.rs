@@ -11,6 +11,7 @@ use lb_common::datapath::{
     unreachable_room,
 };
 
+use crate::context::Context as _;
 use crate::env::Kernel;
 use crate::maps::{self, FamilyMaps};
 use crate::route::{NextHop, RouteLookup, lookup_route};
@@ -36,8 +37,7 @@ pub(crate) fn run(ctx: *mut xdp_md) -> u32 {
 
 #[inline(always)]
 fn kernel(ctx: *mut xdp_md) -> Kernel {
-    // SAFETY: the context is valid for the whole program.
-    Kernel { ctx: ctx.cast(), ifindex: unsafe { (*ctx).ingress_ifindex } }
+    Kernel { ctx: ctx.cast(), ifindex: ctx.ifindex() }
 }
 
 #[inline(always)]
@@ -103,8 +103,7 @@ fn mark(ctx: *mut xdp_md) -> bool {
     if unsafe { bpf_xdp_adjust_meta(ctx, -4) } != 0 {
         return false;
     }
-    // SAFETY: the context is valid for the whole program.
-    let (meta, data) = unsafe { ((*ctx).data_meta as usize, (*ctx).data as usize) };
+    let (meta, data) = (ctx.data_meta(), ctx.data());
     if meta + 4 > data {
         return false;
     }
@@ -214,8 +213,8 @@ fn reject<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> u32 {
 
 #[inline(always)]
 fn cut(ctx: *mut xdp_md, length: usize) -> Option<()> {
-    // SAFETY: the context is valid for the whole program.
-    let now = unsafe { (*ctx).data_end as usize - (*ctx).data as usize };
+    // Opaque: the verifier knows the difference of two packet pointers as a number, but not other orders of it.
+    let now = core::hint::black_box(ctx.data_end() - ctx.data());
     // SAFETY: the context is the program's own; packet pointers are read afresh after this.
     if unsafe { bpf_xdp_adjust_tail(ctx, length as i32 - now as i32) } == 0 { Some(()) } else { None }
 }

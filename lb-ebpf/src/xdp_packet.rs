@@ -3,6 +3,8 @@
 use aya_ebpf::bindings::xdp_md;
 use lb_common::datapath::{Packet, Store};
 
+use crate::context::Context as _;
+
 /// Highest offset at which headers are looked for: lets the verifier bound what is added to the packet pointer.
 const REACH: usize = 0x3ff;
 
@@ -12,16 +14,12 @@ pub(crate) struct XdpPacket(pub(crate) *mut xdp_md);
 impl XdpPacket {
     #[inline(always)]
     fn start(&self) -> usize {
-        // SAFETY: the context is valid for the whole program. Volatile: each access has to be checked where the verifier
-        // sees it, and must not be derived from another one's check.
-        unsafe { (&raw const (*self.0).data).read_volatile() as usize }
+        self.0.data()
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
-        // SAFETY: the context is valid for the whole program. Volatile: each access has to be checked where the verifier
-        // sees it, and must not be derived from another one's check.
-        unsafe { (&raw const (*self.0).data_end).read_volatile() as usize }
+        self.0.data_end()
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Every type that crosses the border between the agent and the kernel.
 //!
 //! Plain integers only: no `bool`, `enum`, `Option` or `usize`, and no padding that the compiler adds. The layouts are
-//! asserted in [`layout`]. Id 0 and generation 0 mean "none", so an empty map fails safe.
+//! asserted in `layout.rs`. Id 0 and generation 0 mean "none", so an empty map fails safe.
 
 mod addr;
 mod backend;

@@ -52,11 +52,7 @@ pub(super) fn create<A: Address, E: Env<A>>(
     reverse.dst = key.src;
     reverse.sport = key.dport;
     reverse.dport = key.sport;
-    if forward.action != flow_action::STACK {
-        reverse.kind = flow_kind::REVERSE_SNAT;
-    } else {
-        reverse.kind = flow_kind::REVERSE;
-    }
+    reverse.kind = if forward.action == flow_action::STACK { flow_kind::REVERSE } else { flow_kind::REVERSE_SNAT };
     reverse.addr_delta = !forward.addr_delta;
     lend(env, scratch, key.proto)?;
     if env.insert_embryo(key, &scratch.forward, false) { Ok(()) } else { Err(Counter::DropFlowInsert) }

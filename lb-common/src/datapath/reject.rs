@@ -21,13 +21,13 @@ pub fn rst_length<A>(headers: &Headers<A>) -> usize {
     usize::from(headers.l4) + TCP
 }
 
-/// Length to cut a UDP datagram to before room is made for [`unreachable`].
+/// Length to cut a UDP datagram to before room is made for [`unreachable()`].
 #[inline(always)]
 pub fn unreachable_length<A>(headers: &Headers<A>) -> usize {
     usize::from(headers.l4) + QUOTED
 }
 
-/// Room to make behind the Ethernet header for [`unreachable`]; `None` where the datagram has IP options or extension
+/// Room to make behind the Ethernet header for [`unreachable()`]; `None` where the datagram has IP options or extension
 /// headers, which are not answered.
 #[inline(always)]
 pub fn unreachable_room<A: IpVersion>(l3: usize, headers: &Headers<A>) -> Option<usize> {

@@ -1,6 +1,6 @@
 //! Service maps in memory, with limits like the kernel's, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use lb_common::abi::{FrontendValue, SetRef};
@@ -19,7 +19,7 @@ pub struct MemoryTables {
     /// Slots.
     pub slots: BTreeMap<(Family, u32), u32>,
     /// Source ranges.
-    pub ranges: BTreeMap<(u32, IpNet), ()>,
+    pub ranges: BTreeSet<(u32, IpNet)>,
     /// Frontends.
     pub frontends: BTreeMap<Vip, FrontendValue>,
     /// Existing state that has no table of its own.
@@ -39,7 +39,7 @@ impl MemoryTables {
             names: BTreeMap::new(),
             backends: BTreeMap::new(),
             slots: BTreeMap::new(),
-            ranges: BTreeMap::new(),
+            ranges: BTreeSet::new(),
             frontends: BTreeMap::new(),
             rest: Existing::default(),
             limits,
@@ -72,7 +72,7 @@ impl Tables for MemoryTables {
                 }
             }
             Op::PutRange(service, net) => {
-                self.ranges.insert((*service, *net), ());
+                self.ranges.insert((*service, *net));
             }
             Op::PutFrontend(vip, value) => {
                 if self.frontends.len() >= self.frontend_limit && !self.frontends.contains_key(vip) {
@@ -101,7 +101,7 @@ impl Tables for MemoryTables {
         existing.names = self.names.iter().map(|(id, (family, name))| (*id, *family, name.clone())).collect();
         existing.backends = self.backends.iter().map(|((family, id), entry)| (*family, *id, *entry)).collect();
         existing.frontends = self.frontends.iter().map(|(vip, value)| (*vip, *value)).collect();
-        existing.ranges = self.ranges.keys().copied().collect();
+        existing.ranges = self.ranges.iter().copied().collect();
         for (vip, value) in &self.frontends {
             for set in [value.internal, value.external] {
                 let known = existing.sets.iter().any(|(family, s, _)| (*family, *s) == (vip.family(), set));

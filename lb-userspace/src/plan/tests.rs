@@ -248,10 +248,10 @@ fn run_history(batches: &[Vec<Event>]) {
         for event in batch.iter().filter(|event| matches!(event, Event::Restart)) {
             let _ = event;
             writer = Writer::restore(Watched(writer.tables().0.clone())).unwrap();
-            let writes = writer.tables().0.writes;
+            let written = writer.tables().0.writes;
             let all = world.iter().map(|(n, ports)| upsert(*n, ports.clone())).collect();
             writer.write_first(all);
-            assert_eq!(writer.tables().0.writes, writes, "a restart without a change writes nothing");
+            assert_eq!(writer.tables().0.writes, written, "a restart without a change writes nothing");
         }
         let mut changes: BTreeMap<ServiceName, Change> = BTreeMap::new();
         for event in batch.iter().filter(|event| !matches!(event, Event::Restart)) {
