@@ -21,6 +21,8 @@ pub(crate) struct Kernel {
     pub(crate) ctx: *mut c_void,
     /// Device at which the packet is.
     pub(crate) ifindex: u32,
+    /// Refusals are left to the program behind this one, which counts them.
+    pub(crate) defers: bool,
 }
 
 /// An entry of a flow table, in map memory.
@@ -183,6 +185,11 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
 
     #[inline(always)]
     fn count(&self, counter: Counter) {
+        let refusal =
+            matches!(counter, Counter::RejectNoEndpoints | Counter::RejectUnknownPort | Counter::RejectNoFlow);
+        if self.defers && refusal {
+            return;
+        }
         maps::count(counter);
     }
 }

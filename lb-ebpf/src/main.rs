@@ -26,7 +26,7 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
-use crate::tc::Hook;
+use crate::tc::{ETHERNET, Hook, NO_HEADER};
 
 fn skb(ctx: &TcContext) -> *mut __sk_buff {
     ctx.as_ptr().cast()
@@ -35,25 +35,37 @@ fn skb(ctx: &TcContext) -> *mut __sk_buff {
 /// Packets that a Pod sends.
 #[classifier]
 pub fn pod_ingress(ctx: TcContext) -> i32 {
-    tc::run(skb(&ctx), Hook::PodIngress)
+    tc::run::<ETHERNET>(skb(&ctx), Hook::PodIngress)
 }
 
 /// Packets on their way into a Pod.
 #[classifier]
 pub fn pod_egress(ctx: TcContext) -> i32 {
-    tc::run(skb(&ctx), Hook::PodEgress)
+    tc::run::<ETHERNET>(skb(&ctx), Hook::PodEgress)
 }
 
 /// Packets that come in from outside.
 #[classifier]
 pub fn uplink_ingress(ctx: TcContext) -> i32 {
-    tc::run(skb(&ctx), Hook::UplinkIngress)
+    tc::run::<ETHERNET>(skb(&ctx), Hook::UplinkIngress)
 }
 
 /// Packets that leave the node.
 #[classifier]
 pub fn uplink_egress(ctx: TcContext) -> i32 {
-    tc::run(skb(&ctx), Hook::UplinkEgress)
+    tc::run::<ETHERNET>(skb(&ctx), Hook::UplinkEgress)
+}
+
+/// Packets that come in by a device without link header, such as a WireGuard tunnel.
+#[classifier]
+pub fn tunnel_ingress(ctx: TcContext) -> i32 {
+    tc::run::<NO_HEADER>(skb(&ctx), Hook::UplinkIngress)
+}
+
+/// Packets that leave by a device without link header.
+#[classifier]
+pub fn tunnel_egress(ctx: TcContext) -> i32 {
+    tc::run::<NO_HEADER>(skb(&ctx), Hook::UplinkEgress)
 }
 
 /// Packets that come in from outside, before an skb is made of them.

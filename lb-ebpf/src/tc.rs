@@ -1,7 +1,9 @@
 //! TC on Pods' interfaces and on uplinks.
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail};
+use aya_ebpf::helpers::generated::{
+    bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
+};
 use lb_common::abi::{Counter, FlowValue, V4, V6, flow_action, flow_kind, proto};
 use lb_common::datapath::{
     Fast, Fragment, Headers, IpVersion, Parsed, Scratch, Verdict, egress, egress_slow, icmp_egress, icmp_ingress,
@@ -16,8 +18,10 @@ use crate::route::{RouteLookup, lookup_route};
 use crate::tc_packet::SkbPacket;
 use crate::xdp::TRANSLATED;
 
-/// Length of an Ethernet header: where the network header begins.
-const L3: usize = 14;
+/// Length of an Ethernet header.
+pub(crate) const ETHERNET: usize = 14;
+/// Where the network header begins on devices without a link header (tun, WireGuard, IPIP).
+pub(crate) const NO_HEADER: usize = 0;
 /// `BPF_ADJ_ROOM_MAC`: room is made behind the Ethernet header.
 const ADJ_ROOM_MAC: u32 = 1;
 /// How much of a packet that is spread over pages is made readable when its headers are not.
@@ -50,7 +54,7 @@ impl Hook {
 
 /// Runs the data path on an skb. `TC_ACT_UNSPEC` lets the programs behind ours see the packet.
 #[inline(always)]
-pub(crate) fn run(ctx: *mut __sk_buff, hook: Hook) -> i32 {
+pub(crate) fn run<const L3: usize>(ctx: *mut __sk_buff, hook: Hook) -> i32 {
     crate::maps::keep();
     if hook == Hook::UplinkIngress && translated(ctx) {
         return TC_ACT_UNSPEC;
@@ -58,9 +62,9 @@ pub(crate) fn run(ctx: *mut __sk_buff, hook: Hook) -> i32 {
     // SAFETY: the context is valid for the whole program.
     let protocol = unsafe { (*ctx).protocol } as u16;
     if protocol == V4::ETHERTYPE {
-        family::<V4>(ctx, hook)
+        family::<L3, V4>(ctx, hook)
     } else if protocol == V6::ETHERTYPE {
-        family::<V6>(ctx, hook)
+        family::<L3, V6>(ctx, hook)
     } else {
         TC_ACT_UNSPEC
     }
@@ -76,11 +80,11 @@ fn translated(ctx: *mut __sk_buff) -> bool {
 
 #[inline(always)]
 fn kernel(ctx: *mut __sk_buff) -> Kernel {
-    Kernel { ctx: ctx.cast(), ifindex: ctx.ifindex() }
+    Kernel { ctx: ctx.cast(), ifindex: ctx.ifindex(), defers: false }
 }
 
 #[inline(always)]
-fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook) -> i32 {
+fn family<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook) -> i32 {
     let pkt = SkbPacket(ctx);
     let mut headers = Headers::<A>::empty();
     let mut parsed = parse(&pkt, L3, &mut headers);
@@ -93,13 +97,13 @@ fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Ho
                 return TC_ACT_UNSPEC;
             }
         }
-        Parsed::Icmp => return icmp(ctx, hook, &headers),
+        Parsed::Icmp => return icmp::<L3, A>(ctx, hook, &headers),
         Parsed::Other => return TC_ACT_UNSPEC,
     }
     let env = kernel(ctx);
     let first = if hook.is_ingress() { ingress(&env, &headers) } else { egress(&env, &headers) };
     let missed = match first {
-        Fast::Hit(flow) => return forward(ctx, hook, &headers, &flow),
+        Fast::Hit(flow) => return forward::<L3, A>(ctx, hook, &headers, &flow),
         Fast::Pass => return TC_ACT_UNSPEC,
         Fast::Miss => true,
         Fast::Slow => false,
@@ -108,8 +112,8 @@ fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Ho
     scratch.missed = u32::from(missed);
     match slow(ctx, hook, &headers, scratch) {
         Verdict::Pass => TC_ACT_UNSPEC,
-        Verdict::Forward => forward(ctx, hook, &headers, &scratch.forward),
-        Verdict::Reject if headers.fragment != Fragment::Later => reject(ctx, &headers),
+        Verdict::Forward => forward::<L3, A>(ctx, hook, &headers, &scratch.forward),
+        Verdict::Reject if headers.fragment != Fragment::Later => reject::<L3, A>(ctx, &headers),
         Verdict::Reject | Verdict::Drop => TC_ACT_SHOT,
     }
 }
@@ -145,14 +149,14 @@ fn dropped(counter: Counter) -> i32 {
 }
 
 #[inline(never)]
-fn forward<A: FamilyMaps + RouteLookup + IpVersion>(
+fn forward<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
     ctx: *mut __sk_buff,
     hook: Hook,
     headers: &Headers<A>,
     value: &FlowValue<A>,
 ) -> i32 {
     if hook.is_ingress() && value.action != flow_action::STACK {
-        return leave(ctx, headers, value);
+        return leave::<L3, A>(ctx, headers, value);
     }
     if SkbPacket(ctx).rewrite(L3, headers, value, 0).is_none() {
         return dropped(Counter::DropRewrite);
@@ -172,7 +176,7 @@ fn back(ifindex: u32) -> i32 {
 
 /// Packets that the stack would refuse: out by redirect.
 #[inline(never)]
-fn leave<A: FamilyMaps + RouteLookup + IpVersion>(
+fn leave<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
     ctx: *mut __sk_buff,
     headers: &Headers<A>,
     value: &FlowValue<A>,
@@ -186,7 +190,7 @@ fn leave<A: FamilyMaps + RouteLookup + IpVersion>(
     if SkbPacket(ctx).rewrite(L3, headers, value, 1).is_none() {
         return dropped(Counter::DropRewrite);
     }
-    depart(ctx, value.action, target)
+    depart::<L3>(ctx, value.action, target)
 }
 
 /// The device by which a packet leaves.
@@ -203,8 +207,13 @@ fn target<A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, action: u8, kind: u8
 }
 
 #[inline(always)]
-fn depart(ctx: *mut __sk_buff, action: u8, ifindex: u32) -> i32 {
+fn depart<const L3: usize>(ctx: *mut __sk_buff, action: u8, ifindex: u32) -> i32 {
     if action != flow_action::HAIRPIN {
+        // A redirect towards Ethernet takes the packet's own link header off: there has to be one.
+        // SAFETY: the context is the program's own; packet pointers are not used after this.
+        if L3 == NO_HEADER && unsafe { bpf_skb_change_head(ctx, ETHERNET as u32, 0) } != 0 {
+            return dropped(Counter::DropRewrite);
+        }
         return back(ifindex);
     }
     if swap_macs(&mut SkbPacket(ctx)).is_none() {
@@ -215,7 +224,11 @@ fn depart(ctx: *mut __sk_buff, action: u8, ifindex: u32) -> i32 {
 }
 
 #[inline(never)]
-fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook, headers: &Headers<A>) -> i32 {
+fn icmp<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
+    ctx: *mut __sk_buff,
+    hook: Hook,
+    headers: &Headers<A>,
+) -> i32 {
     let env = kernel(ctx);
     let mut pkt = SkbPacket(ctx);
     pkt.pull(PULL);
@@ -235,12 +248,12 @@ fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook
     if change.write(&mut pkt, L3, u8::from(out != 0)).is_none() {
         return dropped(Counter::DropRewrite);
     }
-    if out == 0 { TC_ACT_UNSPEC } else { depart(ctx, change.action, out) }
+    if out == 0 { TC_ACT_UNSPEC } else { depart::<L3>(ctx, change.action, out) }
 }
 
 #[inline(never)]
-fn reject<A: IpVersion>(ctx: *mut __sk_buff, headers: &Headers<A>) -> i32 {
-    match answer(ctx, headers) {
+fn reject<const L3: usize, A: IpVersion>(ctx: *mut __sk_buff, headers: &Headers<A>) -> i32 {
+    match answer::<L3, A>(ctx, headers) {
         // SAFETY: a helper without pointers.
         Some(ifindex) => unsafe { bpf_redirect(ifindex, 0) as i32 },
         None => TC_ACT_SHOT,
@@ -254,7 +267,7 @@ fn cut(ctx: *mut __sk_buff, length: usize) -> Option<()> {
 }
 
 #[inline(always)]
-fn answer<A: IpVersion>(ctx: *mut __sk_buff, headers: &Headers<A>) -> Option<u32> {
+fn answer<const L3: usize, A: IpVersion>(ctx: *mut __sk_buff, headers: &Headers<A>) -> Option<u32> {
     let mut pkt = SkbPacket(ctx);
     let ifindex = kernel(ctx).ifindex;
     if headers.key.proto == proto::TCP {

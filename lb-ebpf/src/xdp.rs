@@ -37,7 +37,7 @@ pub(crate) fn run(ctx: *mut xdp_md) -> u32 {
 
 #[inline(always)]
 fn kernel(ctx: *mut xdp_md) -> Kernel {
-    Kernel { ctx: ctx.cast(), ifindex: ctx.ifindex() }
+    Kernel { ctx: ctx.cast(), ifindex: ctx.ifindex(), defers: false }
 }
 
 #[inline(always)]
@@ -81,7 +81,8 @@ fn fragment<A: FamilyMaps + RouteLookup>(ctx: *mut xdp_md, headers: &mut Headers
 
 #[inline(never)]
 fn slow<A: FamilyMaps + RouteLookup>(ctx: *mut xdp_md, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
-    let env = kernel(ctx);
+    let mut env = kernel(ctx);
+    env.defers = !can_send(env.ifindex);
     scratch.ifindex = env.ifindex;
     scratch.uplink = 1;
     ingress_slow(&env, headers, scratch)

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::devices::{self, Decision, Role};
 use super::inventory::{Device, Inventory};
 use super::links::{Hook, TcMethod};
-use super::loader::{POD_PROGRAMS, UPLINK_PROGRAMS, XDP_PROGRAM};
+use super::loader::{POD_PROGRAMS, TUNNEL_PROGRAMS, UPLINK_PROGRAMS, XDP_PROGRAM};
 use super::netlink::{Change, Netlink};
 use super::report::{AttachReport, DeviceReport, HookReport, NodeNetwork};
 use super::{AttachError, Datapath, XdpMode, probe};
@@ -179,7 +179,11 @@ impl Follow {
 
     fn attach(&mut self, datapath: &mut Datapath, inventory: &Inventory, device: &Device, role: Role) -> Outcome {
         let mut outcome = Outcome::default();
-        let [ingress, egress] = if role == Role::Pod { POD_PROGRAMS } else { UPLINK_PROGRAMS };
+        let [ingress, egress] = match role {
+            Role::Pod => POD_PROGRAMS,
+            _ if device.ethernet => UPLINK_PROGRAMS,
+            _ => TUNNEL_PROGRAMS,
+        };
         // The programs look the device up: its entry comes first. Egress comes before ingress: a request is not
         // translated while its reply would not be.
         self.write_entry(datapath, inventory, device, role, &mut outcome);

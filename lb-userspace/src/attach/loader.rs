@@ -18,6 +18,8 @@ use super::{AttachError, AttachSettings, XdpMode, probe, ticks};
 pub const POD_PROGRAMS: [&str; 2] = ["pod_ingress", "pod_egress"];
 /// Programs for uplinks: ingress, egress.
 pub const UPLINK_PROGRAMS: [&str; 2] = ["uplink_ingress", "uplink_egress"];
+/// Programs for uplinks without a link header (tun, WireGuard, IPIP): ingress, egress.
+pub const TUNNEL_PROGRAMS: [&str; 2] = ["tunnel_ingress", "tunnel_egress"];
 /// The XDP program for uplinks.
 pub const XDP_PROGRAM: &str = "uplink_xdp";
 /// `BPF_F_NO_PREALLOC`.
@@ -213,7 +215,7 @@ fn bpffs_feature(directories: &PinDirectories) -> Feature {
 
 /// Loads all programs. XDP that the kernel refuses is done without, unless it was asked for.
 fn load_programs(object: &mut Ebpf, xdp: XdpMode, features: &mut Vec<Feature>) -> Result<XdpMode, AttachError> {
-    for name in POD_PROGRAMS.into_iter().chain(UPLINK_PROGRAMS) {
+    for name in POD_PROGRAMS.into_iter().chain(UPLINK_PROGRAMS).chain(TUNNEL_PROGRAMS) {
         let program: &mut SchedClassifier =
             object.program_mut(name).and_then(|p| p.try_into().ok()).ok_or(AttachError::MissingProgram { name })?;
         program.load().map_err(|error| refused(name, &error))?;
