@@ -56,6 +56,8 @@ const TUNNELS: &[&str] = &[
     "wireguard",
     "xfrm",
     "bareudp",
+    // A tun device of a user-space tunnel; its tap form is taken for a virtual machine before.
+    "tun",
 ];
 /// Devices that join others and speak for them.
 const BUNDLES: &[&str] = &["bond", "team"];

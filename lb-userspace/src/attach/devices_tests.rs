@@ -107,7 +107,7 @@ fn devices_get_their_role_by_what_they_are() {
         ("both ends here", &["a veth", "b veth"], "--"),
         ("a dummy with Service addresses", &["kube-ipvs0 dummy addr"], "-"),
         ("a virtual machine's tap", &["eth0 - addr default", "tap0 tun addr"], "UP"),
-        ("a VPN", &["eth0 - addr default", "tun0 tun addr raw"], "U-"),
+        ("a VPN", &["eth0 - addr default", "tun0 tun addr raw"], "UU"),
         ("a VPN that is the way out", &["eth0 - addr", "tun0 tun addr raw default"], "UU"),
         ("macvlan beside its parent", &["eth0 - addr default", "mac0 macvlan addr"], "UU"),
         ("netkit Pods", &["eth0 - addr default", "nk0 netkit elsewhere"], "UP"),

@@ -112,6 +112,11 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// A further namespace of this lab, connected to nothing.
+    pub fn namespace(&self, name: &str) -> Result<Netns> {
+        Netns::create(&self.dir.path().join("ns"), name)
+    }
+
     /// Builds the standard lab with the Pods `br1`, `br2`, `rt1`, `rt2` and `remote1`.
     pub fn start(options: LabOptions) -> Result<Self> {
         let dir = RunDir::create()?;

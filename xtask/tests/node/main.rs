@@ -9,3 +9,4 @@ mod endpoints;
 mod fixture;
 mod matrix;
 mod refusal;
+mod tunnel;
