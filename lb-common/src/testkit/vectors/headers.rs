@@ -101,7 +101,8 @@ pub fn truncated_packets_are_untouched<A: Family>(scene: &mut Scene<'_, A>) {
         let whole = Pkt::data(proto, client, front).payload(&[]);
         let bytes = whole.bytes();
         for hook in [Hook::PodIngress, Hook::PodEgress, Hook::UplinkIngress, Hook::UplinkEgress] {
-            for length in 15..bytes.len() {
+            // Below a whole IP header the kernel makes no test run through TC: the properties have those lengths.
+            for length in 14 + A::HEADER..bytes.len() {
                 let cut = &bytes[..length];
                 scene.bytes(hook, hook.device(), cut, Action::Pass, cut);
             }
