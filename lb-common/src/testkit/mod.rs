@@ -1,35 +1,35 @@
 //! Packet builder, memory tables and named vectors, for tests of every layer.
+//!
+//! A vector is a script against a [`Node`]: it sets up Services, sends packets into hooks and says what has to come
+//! out, to the byte. [`HostNode`] runs it in plain memory, the in-kernel tests run it through the loaded programs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::cast_possible_truncation,
+    reason = "test support fails by panicking and builds small packets"
+)]
 
-/// A packet in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bytes(pub Vec<u8>);
+mod bytes;
+mod diff;
+mod family;
+mod host;
+mod memory;
+mod node;
+mod packet;
+mod scene;
+mod service;
+pub mod vectors;
+mod wire;
 
-impl crate::datapath::Packet for Bytes {
-    fn words<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
-        let bytes = self.0.get(offset..offset + 4 * W)?;
-        let mut words = [0; W];
-        for (word, four) in words.iter_mut().zip(bytes.chunks_exact(4)) {
-            *word = u32::from_ne_bytes(four.try_into().ok()?);
-        }
-        Some(words)
-    }
-
-    fn half(&self, offset: usize) -> Option<u16> {
-        Some(u16::from_ne_bytes(self.0.get(offset..offset + 2)?.try_into().ok()?))
-    }
-}
-
-impl crate::datapath::Store for Bytes {
-    fn store<const W: usize>(&mut self, offset: usize, words: [u32; W]) -> Option<()> {
-        let bytes = self.0.get_mut(offset..offset + 4 * W)?;
-        for (word, four) in words.iter().zip(bytes.chunks_exact_mut(4)) {
-            four.copy_from_slice(&word.to_ne_bytes());
-        }
-        Some(())
-    }
-
-    fn store_half(&mut self, offset: usize, half: u16) -> Option<()> {
-        self.0.get_mut(offset..offset + 2)?.copy_from_slice(&half.to_ne_bytes());
-        Some(())
-    }
-}
+pub use bytes::Bytes;
+pub use diff::explain;
+pub use family::{Family, GATEWAY_MAC, HOST_MAC, PEER_MAC};
+pub use host::HostNode;
+pub use memory::{FlowRef, Lookups, Memory};
+pub use node::{Action, Hook, Node, Outcome, POD, UPLINK, UPLINK2};
+pub use packet::{Extension, L4, Pkt};
+pub use scene::Scene;
+pub use service::{Endpoint, Service};
+pub use wire::{checksums_hold, internet_checksum};

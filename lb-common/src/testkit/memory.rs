@@ -1,0 +1,250 @@
+//! [`Env`] in plain memory: tables as hash maps, and routes, clock and chance by decree.
+
+use core::cell::{Cell, RefCell};
+use core::ops::Deref;
+use std::collections::HashMap;
+
+use super::family::Family;
+use super::node::{UPLINK, UPLINK2};
+use crate::abi::{
+    AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
+    FrontendKey, FrontendValue, SourceRangeKey,
+};
+use crate::datapath::{Env, Route};
+
+/// An entry of a flow table as it was found. Marks go to the table, not to the copy.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowRef<A> {
+    key: FlowKey<A>,
+    embryonic: bool,
+    value: FlowValue<A>,
+}
+
+impl<A> Deref for FlowRef<A> {
+    type Target = FlowValue<A>;
+
+    fn deref(&self) -> &FlowValue<A> {
+        &self.value
+    }
+}
+
+/// How often each kind of table was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lookups {
+    /// Hash tables: flows, frontends, affinity, fragments.
+    pub hashes: u32,
+    /// Arrays: slots, backends.
+    pub arrays: u32,
+}
+
+type FlowTable<A> = RefCell<HashMap<FlowKey<A>, FlowValue<A>>>;
+
+/// A node's tables for one address family.
+#[derive(Debug)]
+pub struct Memory<A> {
+    /// Established flows.
+    pub flows: FlowTable<A>,
+    /// Flows without a reply.
+    pub embryos: FlowTable<A>,
+    /// Frontends.
+    pub frontends: HashMap<FrontendKey<A>, FrontendValue>,
+    /// Slots.
+    pub slots: HashMap<u32, u32>,
+    /// Backends.
+    pub backends: HashMap<u32, BackendValue<A>>,
+    /// Allowed clients: service, network, prefix length.
+    pub ranges: Vec<(u32, A, u32)>,
+    /// Affinity.
+    pub affinity: RefCell<HashMap<AffinityKey<A>, AffinityValue>>,
+    /// Fragments.
+    pub fragments: RefCell<HashMap<FragmentKey<A>, FragmentValue>>,
+    /// Settings.
+    pub config: FamilyConfig<A>,
+    /// The clock.
+    pub now_ns: Cell<u64>,
+    /// State of the random number generator.
+    pub seed: Cell<u64>,
+    /// Whether flow tables refuse new entries.
+    pub full: Cell<bool>,
+    /// Counters by index.
+    pub counters: RefCell<HashMap<u32, u64>>,
+    /// Look-ups so far.
+    pub lookups: Cell<Lookups>,
+}
+
+impl<A: Family> Default for Memory<A> {
+    fn default() -> Self {
+        Self {
+            flows: RefCell::default(),
+            embryos: RefCell::default(),
+            frontends: HashMap::new(),
+            slots: HashMap::new(),
+            backends: HashMap::new(),
+            ranges: Vec::new(),
+            affinity: RefCell::default(),
+            fragments: RefCell::default(),
+            config: FamilyConfig::default(),
+            now_ns: Cell::new(1_000_000_000_000),
+            seed: Cell::new(0x5eed),
+            full: Cell::new(false),
+            counters: RefCell::default(),
+            lookups: Cell::default(),
+        }
+    }
+}
+
+impl<A: Family> Memory<A> {
+    fn hash(&self) {
+        let Lookups { hashes, arrays } = self.lookups.get();
+        self.lookups.set(Lookups { hashes: hashes + 1, arrays });
+    }
+
+    fn array(&self) {
+        let Lookups { hashes, arrays } = self.lookups.get();
+        self.lookups.set(Lookups { hashes, arrays: arrays + 1 });
+    }
+
+    fn table(&self, embryonic: bool) -> &FlowTable<A> {
+        if embryonic { &self.embryos } else { &self.flows }
+    }
+
+    fn find(&self, key: &FlowKey<A>, embryonic: bool) -> Option<FlowRef<A>> {
+        self.hash();
+        let value = *self.table(embryonic).borrow().get(key)?;
+        Some(FlowRef { key: *key, embryonic, value })
+    }
+
+    fn change(&self, flow: FlowRef<A>, change: impl FnOnce(&mut FlowValue<A>)) {
+        if let Some(value) = self.table(flow.embryonic).borrow_mut().get_mut(&flow.key) {
+            change(value);
+        }
+    }
+}
+
+/// Whether the first `prefix` bits agree.
+fn agree<A: Family>(a: A, b: A, prefix: u32) -> bool {
+    let bits = |x: A| x.bytes().into_iter().flat_map(|byte| (0..8).rev().map(move |i| byte >> i & 1));
+    bits(a).zip(bits(b)).take(prefix as usize).all(|(x, y)| x == y)
+}
+
+impl<A: Family> Env<A> for Memory<A> {
+    type Flow = FlowRef<A>;
+
+    fn flow(&self, key: &FlowKey<A>) -> Option<FlowRef<A>> {
+        self.find(key, false)
+    }
+
+    fn embryo(&self, key: &FlowKey<A>) -> Option<FlowRef<A>> {
+        self.find(key, true)
+    }
+
+    fn note(&self, flow: FlowRef<A>, state: u16) {
+        self.change(flow, |value| value.state |= state);
+    }
+
+    fn touch(&self, flow: FlowRef<A>) {
+        let now = self.ticks();
+        self.change(flow, |value| value.seen = now);
+    }
+
+    fn insert_flow(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
+        !self.full.get() && {
+            self.flows.borrow_mut().insert(*key, *value);
+            true
+        }
+    }
+
+    fn insert_embryo(&self, key: &FlowKey<A>, value: &FlowValue<A>, fresh: bool) -> bool {
+        let taken = fresh && self.embryos.borrow().contains_key(key);
+        !self.full.get() && !taken && {
+            self.embryos.borrow_mut().insert(*key, *value);
+            true
+        }
+    }
+
+    fn remove_flow(&self, key: &FlowKey<A>) {
+        self.flows.borrow_mut().remove(key);
+    }
+
+    fn remove_embryo(&self, key: &FlowKey<A>) {
+        self.embryos.borrow_mut().remove(key);
+    }
+
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue> {
+        self.hash();
+        self.frontends.get(key).copied()
+    }
+
+    fn slot(&self, index: u32) -> u32 {
+        self.array();
+        self.slots.get(&index).copied().unwrap_or(0)
+    }
+
+    fn backend(&self, id: u32) -> Option<BackendValue<A>> {
+        self.array();
+        Some(self.backends.get(&id).copied().unwrap_or_default())
+    }
+
+    fn generation(&self, id: u32) -> u32 {
+        self.backend(id).map_or(0, |backend| backend.generation)
+    }
+
+    fn affinity(&self, key: &AffinityKey<A>) -> Option<AffinityValue> {
+        self.hash();
+        self.affinity.borrow().get(key).copied()
+    }
+
+    fn set_affinity(&self, key: &AffinityKey<A>, value: &AffinityValue) {
+        self.affinity.borrow_mut().insert(*key, *value);
+    }
+
+    fn in_source_range(&self, key: &SourceRangeKey<A>) -> bool {
+        self.hash();
+        self.ranges.iter().any(|&(service, net, prefix)| service == key.service && agree(net, key.addr, prefix))
+    }
+
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue> {
+        self.hash();
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue) {
+        self.fragments.borrow_mut().insert(*key, *value);
+    }
+
+    fn config(&self) -> &FamilyConfig<A> {
+        &self.config
+    }
+
+    fn route(&self, dst: A) -> Option<Route<A>> {
+        let (_, ifindex) = *A::ROUTES.iter().find(|(net, _)| dst.and(net.mask) == net.net)?;
+        let source = match ifindex {
+            UPLINK => A::NODE,
+            UPLINK2 => A::NODE2,
+            _ => A::ZERO,
+        };
+        Some(Route { ifindex, source })
+    }
+
+    fn random(&self) -> u32 {
+        // xorshift64*
+        let mut x = self.seed.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.seed.set(x);
+        (x.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns.get()
+    }
+
+    fn ticks(&self) -> u32 {
+        (self.now_ns.get() / 4_000_000) as u32
+    }
+
+    fn count(&self, counter: Counter) {
+        *self.counters.borrow_mut().entry(counter.index()).or_default() += 1;
+    }
+}

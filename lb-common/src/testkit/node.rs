@@ -1,0 +1,99 @@
+//! What vectors play against: a node with Sluice's hooks.
+
+use super::family::Family;
+use crate::abi::{BackendValue, Counter, FamilyConfig, FrontendKey, FrontendValue};
+
+/// Index of the device with Pods behind it.
+pub const POD: u32 = 10;
+/// Index of the uplink.
+pub const UPLINK: u32 = 20;
+/// Index of the second uplink.
+pub const UPLINK2: u32 = 30;
+
+/// Where a packet meets Sluice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// From a Pod.
+    PodIngress,
+    /// To a Pod.
+    PodEgress,
+    /// From outside.
+    UplinkIngress,
+    /// To the outside.
+    UplinkEgress,
+}
+
+impl Hook {
+    /// Whether packets come from the device.
+    pub fn is_ingress(self) -> bool {
+        matches!(self, Self::PodIngress | Self::UplinkIngress)
+    }
+
+    /// Whether it is on an uplink.
+    pub fn is_uplink(self) -> bool {
+        matches!(self, Self::UplinkIngress | Self::UplinkEgress)
+    }
+
+    /// The device that the hook is on, where nothing else is said.
+    pub fn device(self) -> u32 {
+        if self.is_uplink() { UPLINK } else { POD }
+    }
+
+    /// Name of the TC program.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::PodIngress => "pod_ingress",
+            Self::PodEgress => "pod_egress",
+            Self::UplinkIngress => "uplink_ingress",
+            Self::UplinkEgress => "uplink_egress",
+        }
+    }
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Goes on its way through the kernel.
+    Pass,
+    /// Dropped.
+    Drop,
+    /// Leaves by route. Its Ethernet addresses are the next hop's; they do not count.
+    Route,
+    /// Back out of the device that it came from, Ethernet addresses swapped.
+    Back,
+}
+
+/// What became of a packet, and what it looks like now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What happens to it.
+    pub action: Action,
+    /// Its bytes; empty if it was dropped.
+    pub bytes: Vec<u8>,
+}
+
+/// A node with Sluice's hooks: in memory or in the kernel.
+pub trait Node<A: Family> {
+    /// Forgets everything: tables, flows and counters.
+    fn reset(&mut self);
+    /// Writes the settings.
+    fn set_config(&mut self, config: FamilyConfig<A>);
+    /// Writes or removes a frontend.
+    fn set_frontend(&mut self, key: FrontendKey<A>, value: Option<FrontendValue>);
+    /// Writes a slot.
+    fn set_slot(&mut self, index: u32, backend: u32);
+    /// Writes a backend.
+    fn set_backend(&mut self, id: u32, value: BackendValue<A>);
+    /// Allows a range of clients.
+    fn allow_range(&mut self, service: u32, net: A, prefix: u32);
+    /// Lets time go by, as far as affinity is concerned.
+    fn pass_seconds(&mut self, seconds: u64);
+    /// Sends a packet into a hook of a device.
+    fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome;
+    /// Value of a counter.
+    fn counter(&mut self, counter: Counter) -> u64;
+    /// From here on XDP may leave to TC what it cannot do. Nodes without XDP have nothing to do.
+    fn expect_hand_over(&mut self) {}
+    /// Entries of the established and of the embryonic table.
+    fn flows(&mut self) -> (usize, usize);
+}

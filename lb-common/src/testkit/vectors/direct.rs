@@ -1,0 +1,96 @@
+//! Connections that go straight to a Pod, and packets that are none of ours.
+
+use super::{AT_POD, AT_UPLINK, PROTOCOLS, Trip, full, opened};
+use crate::abi::{Counter, proto};
+use crate::datapath::tcp_flag;
+use crate::testkit::{Action, Endpoint, Family, Hook, Pkt, Scene};
+
+const HOOKS: [Hook; 4] = [Hook::PodIngress, Hook::PodEgress, Hook::UplinkIngress, Hook::UplinkEgress];
+
+/// Its replies would otherwise be taken for the Service flow's.
+pub fn direct_connection_reusing_a_tuple_gets_another_port<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in [AT_POD, AT_UPLINK] {
+        for proto in PROTOCOLS {
+            let trip = opened(scene, edge, proto);
+            let Trip { client, front, back, .. } = trip;
+            let first = Pkt::first(proto, client, back);
+            let lent = scene.lent(edge.0, &first, Action::Pass, &first);
+            assert_ne!(lent, client.1);
+            let new = (client.0, lent);
+            scene.passes(edge.1, &Pkt::reply(proto, back, new), &Pkt::reply(proto, back, client));
+            for _ in 0..3 {
+                scene.passes(edge.0, &Pkt::data(proto, client, back), &Pkt::data(proto, new, back));
+                scene.passes(edge.1, &Pkt::data(proto, back, new), &Pkt::data(proto, back, client));
+                // The Service flow beside it goes on.
+                trip.talk(scene);
+            }
+            assert_ne!(front, back);
+        }
+    }
+    scene.counted(Counter::DirectRemapped, 4);
+}
+
+/// The Service flow is forgotten, its tuple is free.
+pub fn direct_connection_after_the_close_is_untouched<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in [AT_POD, AT_UPLINK] {
+        let Trip { client, front, back, .. } = opened(scene, edge, proto::TCP);
+        let fin = tcp_flag::FIN | tcp_flag::ACK;
+        scene.passes(edge.0, &Pkt::tcp(client, front, fin), &Pkt::tcp(client, back, fin));
+        scene.passes(edge.1, &Pkt::tcp(back, client, fin), &Pkt::tcp(front, client, fin));
+        scene.untouched(edge.0, &Pkt::syn(client, back));
+        scene.untouched(edge.1, &Pkt::reply(proto::TCP, back, client));
+        scene.untouched(edge.0, &Pkt::data(proto::TCP, client, back));
+        scene.untouched(edge.1, &Pkt::data(proto::TCP, back, client));
+        scene.flows(0, 0);
+    }
+}
+
+/// Without a Service flow of the same tuple nothing is looked for.
+pub fn reply_of_a_direct_connection_is_untouched<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in [AT_POD, AT_UPLINK] {
+        for proto in PROTOCOLS {
+            let Trip { client, back, .. } = opened(scene, edge, proto);
+            let other = (client.0, client.1 + 1);
+            scene.untouched(edge.0, &Pkt::first(proto, other, back));
+            scene.untouched(edge.1, &Pkt::reply(proto, back, other));
+            scene.untouched(edge.0, &Pkt::data(proto, other, back));
+            scene.untouched(edge.1, &Pkt::data(proto, back, other));
+        }
+    }
+}
+
+/// At every hook.
+pub fn packets_of_others_are_untouched<A: Family>(scene: &mut Scene<'_, A>) {
+    scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]));
+    for hook in HOOKS {
+        for proto in PROTOCOLS {
+            for (src, dst) in [(A::POD, A::CLIENT), (A::CLIENT, A::NODE), (A::LOCAL, A::REMOTE), (A::POD, A::LOCAL)] {
+                scene.untouched(hook, &Pkt::first(proto, (src, 40_000), (dst, 22)));
+                scene.untouched(hook, &Pkt::reply(proto, (src, 40_000), (dst, 22)));
+                scene.untouched(hook, &Pkt::data(proto, (src, 40_000), (dst, 22)));
+                // A port out of the lent range.
+                scene.untouched(hook, &Pkt::data(proto, (src, 40_000), (dst, 61_010)));
+            }
+        }
+        // ARP, and a frame of nothing.
+        for ethertype in [[0x08, 0x06], [0, 0]] {
+            let mut frame = Pkt::syn((A::POD, 1), (A::VIP, 80)).bytes();
+            frame[12..14].copy_from_slice(&ethertype);
+            scene.bytes(hook, hook.device(), &frame, Action::Pass, &frame);
+        }
+    }
+    scene.flows(0, 0);
+    for counter in Counter::ALL {
+        scene.counted(*counter, 0);
+    }
+}
+
+/// SCTP, GRE, ESP and numbers that nobody has.
+pub fn other_protocols_to_a_vip_are_untouched<A: Family>(scene: &mut Scene<'_, A>) {
+    scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]));
+    for hook in HOOKS {
+        for number in [proto::SCTP, 47, 50, 253] {
+            scene.untouched(hook, &Pkt::raw(A::POD, A::VIP, number, &[0; 40]));
+        }
+    }
+}

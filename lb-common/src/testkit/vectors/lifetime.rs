@@ -1,0 +1,193 @@
+//! Flows that end, backends that go away.
+
+use super::refusal::{reset, unreachable};
+use super::{AT_POD, AT_UPLINK, Edge, PROTOCOLS, Trip, balanced, opened};
+use crate::abi::{Counter, config_flag, proto};
+use crate::datapath::tcp_flag;
+use crate::testkit::{Endpoint, Family, Hook, Pkt, Scene, Service};
+
+const ACK: u8 = tcp_flag::ACK;
+const FIN: u8 = tcp_flag::FIN;
+const RST: u8 = tcp_flag::RST;
+const SYN: u8 = tcp_flag::SYN;
+
+const EDGES: [Edge; 2] = [AT_POD, AT_UPLINK];
+
+/// The balanced Service after its Pod was replaced by another.
+fn replaced<A: Family>(proto: u8) -> Service<A> {
+    let mut service = balanced::<A>(proto);
+    service.endpoints[0].generation = 0;
+    service.endpoints.push(Endpoint::local(2, A::LOCAL2));
+    service.slots += 128;
+    service
+}
+
+/// SYNs alone fill the embryonic table only.
+pub fn flow_is_established_by_its_first_reply<A: Family>(scene: &mut Scene<'_, A>) {
+    for proto in PROTOCOLS {
+        scene.serve(&balanced(proto));
+        let (client, front, back) = ((A::POD, 40_000), (A::LB, 443), (A::LOCAL, 8080));
+        let first = Pkt::first(proto, client, front);
+        let established = if proto == proto::TCP { 0 } else { 2 };
+        for _ in 0..3 {
+            scene.passes(Hook::PodIngress, &first, &first.clone().to(back.0, back.1));
+            scene.flows(established, 2);
+        }
+        let reply = Pkt::reply(proto, back, client);
+        scene.passes(Hook::PodEgress, &reply, &reply.clone().from(front.0, front.1));
+        scene.flows(established + 2, 0);
+    }
+    scene.counted(Counter::NewFlow, 2);
+    scene.counted(Counter::FlowEstablished, 2);
+}
+
+/// Never passed on untranslated in silence.
+pub fn mid_stream_tcp_without_a_flow_is_reset<A: Family>(scene: &mut Scene<'_, A>) {
+    scene.serve(&balanced(proto::TCP));
+    for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {
+        let data = Pkt::data(proto::TCP, (client, 40_000), (A::LB, 443));
+        scene.returns(edge.0, &data, &reset(&data, 0x0055_aa01, 0, RST));
+        let syn_ack = Pkt::tcp((client, 40_000), (A::LB, 443), SYN | ACK);
+        scene.returns(edge.0, &syn_ack, &reset(&syn_ack, 0x0055_aa01, 0, RST));
+        scene.drops(edge.0, &Pkt::tcp((client, 40_000), (A::LB, 443), RST));
+    }
+    scene.counted(Counter::RejectNoFlow, 4);
+    scene.counted(Counter::DropNoFlow, 2);
+    scene.flows(0, 0);
+}
+
+/// netfilter still translates connections that it began.
+pub fn takeover_leaves_mid_stream_tcp_to_the_stack<A: Family>(scene: &mut Scene<'_, A>) {
+    let mut config = Scene::config();
+    config.flags |= config_flag::TAKEOVER;
+    scene.node.set_config(config);
+    scene.serve(&balanced(proto::TCP));
+    for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {
+        scene.untouched(edge.0, &Pkt::data(proto::TCP, (client, 40_000), (A::LB, 443)));
+        scene.untouched(edge.0, &Pkt::tcp((client, 40_000), (A::LB, 443), RST));
+        let (client, front, back) = ((client, 40_001), (A::LB, 443), (A::LOCAL, 8080));
+        Trip { edge, proto: proto::TCP, client, front, back }.open(scene);
+    }
+}
+
+/// A client that reuses its port gets a fresh choice, whichever side closed.
+pub fn syn_after_a_close_begins_a_new_flow<A: Family>(scene: &mut Scene<'_, A>) {
+    let mut created = 0;
+    for edge in EDGES {
+        for (from_client, flags) in [(true, FIN | ACK), (true, RST), (false, FIN | ACK), (false, RST | ACK)] {
+            let trip = opened(scene, edge, proto::TCP);
+            created += 1;
+            let Trip { client, front, back, .. } = trip;
+            if from_client {
+                scene.passes(edge.0, &Pkt::tcp(client, front, flags), &Pkt::tcp(client, back, flags));
+            } else {
+                scene.passes(edge.1, &Pkt::tcp(back, client, flags), &Pkt::tcp(front, client, flags));
+            }
+            // The rest of the close still goes through.
+            trip.talk(scene);
+            scene.serve(&replaced(proto::TCP));
+            let again = Trip { back: (A::LOCAL2, 8080), ..trip };
+            again.open(scene);
+            created += 1;
+            again.talk(scene);
+            scene.counted(Counter::NewFlow, created);
+            scene.passes(edge.0, &Pkt::tcp(client, front, FIN | ACK), &Pkt::tcp(client, again.back, FIN | ACK));
+        }
+    }
+}
+
+/// Its SYN-ACK was lost on the way: the established flow stays.
+pub fn retransmitted_syn_keeps_its_backend<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in EDGES {
+        let trip = opened(scene, edge, proto::TCP);
+        // Another Pod joins: a fresh choice could go there.
+        let endpoints = [Endpoint::local(1, A::LOCAL), Endpoint::local(2, A::LOCAL2)];
+        scene.serve(&balanced(proto::TCP).endpoints(&endpoints));
+        for _ in 0..16 {
+            trip.open(scene);
+        }
+    }
+    scene.counted(Counter::NewFlow, 2);
+    scene.flows(4, 0);
+}
+
+/// A backend that answers with RST: the client's next try is free to go elsewhere.
+pub fn refused_connection_leaves_no_flow<A: Family>(scene: &mut Scene<'_, A>) {
+    scene.serve(&balanced(proto::TCP));
+    for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {
+        let (client, front, back) = ((client, 40_000), (A::LB, 443), (A::LOCAL, 8080));
+        scene.passes(edge.0, &Pkt::syn(client, front), &Pkt::syn(client, back));
+        scene.passes(edge.1, &Pkt::tcp(back, client, RST | ACK), &Pkt::tcp(front, client, RST | ACK));
+        scene.flows(0, 0);
+    }
+}
+
+/// With the very next datagram, though the client keeps its port.
+pub fn udp_moves_when_its_backend_goes<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in EDGES {
+        let trip = opened(scene, edge, proto::UDP);
+        scene.serve(&replaced(proto::UDP));
+        let moved = Trip { back: (A::LOCAL2, 8080), ..trip };
+        moved.open(scene);
+        moved.talk(scene);
+    }
+    scene.counted(Counter::FlowMoved, 2);
+    scene.flows(4, 0);
+}
+
+/// Also when the old backend never answered.
+pub fn udp_without_a_reply_moves_when_its_backend_goes<A: Family>(scene: &mut Scene<'_, A>) {
+    for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {
+        scene.serve(&balanced(proto::UDP));
+        let datagram = Pkt::udp((client, 40_000), (A::LB, 443));
+        scene.passes(edge.0, &datagram, &datagram.clone().to(A::LOCAL, 8080));
+        scene.serve(&replaced(proto::UDP));
+        scene.passes(edge.0, &datagram, &datagram.clone().to(A::LOCAL2, 8080));
+    }
+    scene.counted(Counter::FlowMoved, 2);
+    scene.flows(0, 4);
+}
+
+/// Port unreachable instead of a dead Pod.
+pub fn udp_is_refused_when_the_last_backend_goes<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in EDGES {
+        let trip = opened(scene, edge, proto::UDP);
+        let mut empty = balanced::<A>(proto::UDP);
+        empty.endpoints[0].generation = 0;
+        scene.serve(&empty);
+        let datagram = Pkt::udp(trip.client, trip.front);
+        scene.returns(edge.0, &datagram, &unreachable(&datagram));
+        scene.flows(0, 0);
+    }
+}
+
+/// Terminating, and even gone: TCP drains by itself.
+pub fn removed_backend_keeps_its_tcp_connections<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in EDGES {
+        let trip = opened(scene, edge, proto::TCP);
+        scene.serve(&replaced(proto::TCP));
+        trip.talk(scene);
+        let mut empty = balanced::<A>(proto::TCP);
+        empty.endpoints[0].generation = 0;
+        scene.serve(&empty);
+        trip.talk(scene);
+        // New ones do not go there.
+        let syn = Pkt::syn((trip.client.0, 40_001), trip.front);
+        scene.returns(edge.0, &syn, &reset(&syn, 0, 0x0102_0305, RST | ACK));
+    }
+}
+
+/// Nobody listens there any more, so the old flow is over whatever its state says.
+pub fn syn_to_a_removed_backend_goes_elsewhere<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in EDGES {
+        let trip = opened(scene, edge, proto::TCP);
+        scene.serve(&replaced(proto::TCP));
+        Trip { back: (A::LOCAL2, 8080), ..trip }.open(scene);
+        // Without a reply so far.
+        scene.serve(&balanced(proto::TCP));
+        let syn = Pkt::syn((trip.client.0, 40_002), trip.front);
+        scene.passes(edge.0, &syn, &syn.clone().to(A::LOCAL, 8080));
+        scene.serve(&replaced(proto::TCP));
+        scene.passes(edge.0, &syn, &syn.clone().to(A::LOCAL2, 8080));
+    }
+}

@@ -1,0 +1,184 @@
+//! Named vectors: the same scripts for the host's tests and for the programs in the kernel.
+//!
+//! | group | subject |
+//! |---|---|
+//! | `reach` | each frontend type from each side, to Pods on this node and on others, and back |
+//! | `snat` | lent source ports: remote Pods, hairpin, off-cluster clients |
+//! | `affinity` | `ClientIP` affinity |
+//! | `refusal` | no endpoints, unknown ports, unallocated addresses, source ranges |
+//! | `lifetime` | flows that end, backends that go away |
+//! | `icmp` | ICMP errors about translated flows, both ways |
+//! | `headers` | fragments, IP options, extension headers, missing checksums |
+//! | `direct` | connections that go straight to a Pod, and packets that are none of ours |
+
+pub mod affinity;
+pub mod direct;
+pub mod headers;
+pub mod icmp;
+pub mod lifetime;
+pub mod reach;
+pub mod refusal;
+pub mod snat;
+
+use super::family::Family;
+use super::node::Hook;
+use super::packet::Pkt;
+use super::scene::Scene;
+use super::service::{Endpoint, Service};
+use crate::abi::{frontend_kind, proto};
+
+/// Calls the macro `$case` with all vectors, as `group { name name ... }`.
+#[macro_export]
+macro_rules! each_vector {
+    ($case:ident) => {
+        $case! {
+            reach {
+                pod_reaches_every_frontend_on_a_local_pod
+                pod_reaches_every_frontend_on_a_remote_pod
+                external_client_reaches_a_local_pod_with_its_own_address
+                reply_leaves_by_the_uplink_of_its_request
+                host_network_endpoint_sees_the_clients_address
+                local_external_policy_takes_local_endpoints_for_external_clients_only
+                local_internal_policy_takes_local_endpoints_only
+            }
+            snat {
+                external_client_reaches_a_remote_pod_under_the_nodes_address
+                off_cluster_client_of_a_cluster_ip_is_source_translated
+                pod_reaches_itself_through_its_service
+                masquerade_all_translates_every_source
+                exhausted_ports_drop_new_flows_only
+                lent_port_of_a_closed_flow_is_lent_again
+                expired_packet_is_not_redirected
+                backend_without_a_route_is_a_counted_drop
+            }
+            affinity {
+                client_keeps_its_backend
+                clock_starts_anew_with_each_connection
+                idle_client_gets_a_fresh_choice
+                affine_backend_that_left_the_set_is_replaced
+                affinity_is_shared_by_all_frontends_of_a_service_port
+            }
+            refusal {
+                no_endpoints_is_refused
+                refused_segment_is_answered_by_its_sequence_numbers
+                udp_with_ip_options_is_not_answered
+                tcp_with_ip_options_is_refused
+                no_local_endpoints_drops
+                unknown_port_of_a_cluster_ip_is_refused
+                unallocated_vip_is_dropped
+                client_outside_of_source_ranges_is_dropped
+                stale_slot_is_a_counted_drop
+            }
+            lifetime {
+                flow_is_established_by_its_first_reply
+                mid_stream_tcp_without_a_flow_is_reset
+                takeover_leaves_mid_stream_tcp_to_the_stack
+                syn_after_a_close_begins_a_new_flow
+                retransmitted_syn_keeps_its_backend
+                refused_connection_leaves_no_flow
+                udp_moves_when_its_backend_goes
+                udp_without_a_reply_moves_when_its_backend_goes
+                udp_is_refused_when_the_last_backend_goes
+                removed_backend_keeps_its_tcp_connections
+                syn_to_a_removed_backend_goes_elsewhere
+            }
+            icmp {
+                error_about_a_request_comes_from_the_frontend
+                error_of_a_router_keeps_the_routers_address
+                error_about_a_reply_reaches_the_pod
+                error_about_a_lent_port_reaches_the_client
+                error_about_a_reply_to_a_lent_port_reaches_the_remote_pod
+                error_about_nothing_of_ours_is_untouched
+                echo_is_untouched
+            }
+            headers {
+                fragments_follow_their_first
+                later_fragment_without_its_first_is_untouched
+                ip_options_and_extension_headers_are_kept
+                datagram_without_a_checksum_stays_without
+                udp_checksum_is_never_zero
+                jumbo_payload_is_translated
+                truncated_packets_are_untouched
+            }
+            direct {
+                direct_connection_reusing_a_tuple_gets_another_port
+                direct_connection_after_the_close_is_untouched
+                reply_of_a_direct_connection_is_untouched
+                packets_of_others_are_untouched
+                other_protocols_to_a_vip_are_untouched
+            }
+        }
+    };
+}
+
+/// Both protocols.
+pub(super) const PROTOCOLS: [u8; 2] = [proto::TCP, proto::UDP];
+
+/// Address, port and kind of one frontend of each type.
+pub(super) fn frontends<A: Family>() -> [(A, u16, u8); 4] {
+    [
+        (A::VIP, 80, frontend_kind::CLUSTER_IP),
+        (A::NODE, 30080, frontend_kind::NODE_PORT),
+        (A::LB, 443, frontend_kind::LOAD_BALANCER),
+        (A::EXTERNAL, 8000, frontend_kind::EXTERNAL_IP),
+    ]
+}
+
+/// A Service with all types of frontends.
+pub(super) fn full<A: Family>(proto: u8, endpoints: &[Endpoint<A>]) -> Service<A> {
+    let mut service = Service::new(proto, A::VIP, 80, frontend_kind::CLUSTER_IP).endpoints(endpoints);
+    service.frontends = frontends().to_vec();
+    service
+}
+
+/// A Service with a load balancer's address alone, on one local Pod.
+pub(super) fn balanced<A: Family>(proto: u8) -> Service<A> {
+    Service::new(proto, A::LB, 443, frontend_kind::LOAD_BALANCER).endpoints(&[Endpoint::local(1, A::LOCAL)])
+}
+
+/// Where a client meets the node, on its way in and back.
+#[derive(Clone, Copy)]
+pub(super) struct Edge(pub(super) Hook, pub(super) Hook);
+
+/// A Pod's edge.
+pub(super) const AT_POD: Edge = Edge(Hook::PodIngress, Hook::PodEgress);
+/// The uplink as edge.
+pub(super) const AT_UPLINK: Edge = Edge(Hook::UplinkIngress, Hook::UplinkEgress);
+
+/// Client, frontend and backend of one flow whose source is not translated.
+#[derive(Clone, Copy)]
+pub(super) struct Trip<A> {
+    pub(super) edge: Edge,
+    pub(super) proto: u8,
+    pub(super) client: (A, u16),
+    pub(super) front: (A, u16),
+    pub(super) back: (A, u16),
+}
+
+impl<A: Family> Trip<A> {
+    /// First packet and first reply.
+    #[track_caller]
+    pub(super) fn open(&self, scene: &mut Scene<'_, A>) {
+        let Self { edge, proto, client, front, back } = *self;
+        scene.passes(edge.0, &Pkt::first(proto, client, front), &Pkt::first(proto, client, back));
+        scene.passes(edge.1, &Pkt::reply(proto, back, client), &Pkt::reply(proto, front, client));
+    }
+
+    /// A packet each way.
+    #[track_caller]
+    pub(super) fn talk(&self, scene: &mut Scene<'_, A>) {
+        let Self { edge, proto, client, front, back } = *self;
+        scene.passes(edge.0, &Pkt::data(proto, client, front), &Pkt::data(proto, client, back));
+        scene.passes(edge.1, &Pkt::data(proto, back, client), &Pkt::data(proto, front, client));
+    }
+}
+
+/// A Pod's flow to the load balancer's address, on one local Pod, with a packet each way so far.
+#[track_caller]
+pub(super) fn opened<A: Family>(scene: &mut Scene<'_, A>, edge: Edge, proto: u8) -> Trip<A> {
+    scene.serve(&balanced(proto));
+    let client = if edge.0 == Hook::PodIngress { A::POD } else { A::CLIENT };
+    let trip = Trip { edge, proto, client: (client, 40_000), front: (A::LB, 443), back: (A::LOCAL, 8080) };
+    trip.open(scene);
+    trip
+}

@@ -1,0 +1,133 @@
+//! Lent source ports: remote Pods, hairpin, off-cluster clients.
+
+use super::{PROTOCOLS, frontends, full};
+use crate::abi::{Be16, Counter, config_flag, proto};
+use crate::datapath::tcp_flag;
+use crate::testkit::{Action, Endpoint, Family, Hook, Pkt, Scene};
+
+const UP: Hook = Hook::UplinkIngress;
+
+/// Opens a flow of an external client to a remote Pod; returns the lent port.
+#[track_caller]
+pub(super) fn lend_remote<A: Family>(scene: &mut Scene<'_, A>, proto: u8, client: (A, u16), front: (A, u16)) -> u16 {
+    let back = (A::REMOTE, 8080);
+    let first = Pkt::first(proto, client, front);
+    let lent = scene.lent(UP, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
+    // The reply to the client has to come from the frontend.
+    let reply = Pkt::reply(proto, back, (A::NODE, lent));
+    scene.routes(UP, &reply, &Pkt::reply(proto, front, client));
+    lent
+}
+
+/// The reply comes back to this node, and leaves it for the client.
+pub fn external_client_reaches_a_remote_pod_under_the_nodes_address<A: Family>(scene: &mut Scene<'_, A>) {
+    let mut port = 40_000;
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
+        for (addr, front, _) in frontends::<A>() {
+            let (client, front, back) = ((A::CLIENT, port), (addr, front), (A::REMOTE, 8080));
+            let lent = lend_remote(scene, proto, client, front);
+            let request = Pkt::data(proto, client, front);
+            scene.routes(UP, &request, &Pkt::data(proto, (A::NODE, lent), back));
+            let reply = Pkt::data(proto, back, (A::NODE, lent));
+            scene.routes(UP, &reply, &Pkt::data(proto, front, client));
+            port += 1;
+        }
+    }
+    scene.counted(Counter::NewFlow, 8);
+    scene.flows(16, 0);
+}
+
+/// With detect-local a `ClusterIP`'s client from elsewhere gets the node's address, also towards a local Pod.
+pub fn off_cluster_client_of_a_cluster_ip_is_source_translated<A: Family>(scene: &mut Scene<'_, A>) {
+    // The Pod's device is none that XDP may redirect into.
+    scene.node.expect_hand_over();
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &[Endpoint::local(1, A::LOCAL)]));
+        let (client, front, back) = ((A::CLIENT, 40_000), (A::VIP, 80), (A::LOCAL, 8080));
+        let first = Pkt::first(proto, client, front);
+        let lent = scene.lent(UP, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
+        let reply = Pkt::reply(proto, back, (A::NODE, lent));
+        scene.routes(Hook::PodIngress, &reply, &Pkt::reply(proto, front, client));
+        scene.routes(UP, &Pkt::data(proto, client, front), &Pkt::data(proto, (A::NODE, lent), back));
+    }
+    scene.counted(Counter::NewFlow, 2);
+}
+
+/// Hairpin: the Pod sees the node's address, and its answer to that turns into one from the frontend.
+pub fn pod_reaches_itself_through_its_service<A: Family>(scene: &mut Scene<'_, A>) {
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &[Endpoint::local(1, A::POD)]));
+        let (client, front, back) = ((A::POD, 40_000), (A::VIP, 80), (A::POD, 8080));
+        let first = Pkt::first(proto, client, front);
+        let lent = scene.lent(Hook::PodIngress, &first, Action::Back, &Pkt::first(proto, (A::NODE, 0), back));
+        let node = (A::NODE, lent);
+        let answer = Pkt::reply(proto, front, client).hop();
+        scene.returns(Hook::PodIngress, &Pkt::reply(proto, back, node), &answer);
+        scene.returns(Hook::PodIngress, &Pkt::data(proto, client, front), &Pkt::data(proto, node, back).hop());
+        scene.returns(Hook::PodIngress, &Pkt::data(proto, back, node), &Pkt::data(proto, front, client).hop());
+    }
+    scene.flows(4, 0);
+}
+
+/// `masqueradeAll`.
+pub fn masquerade_all_translates_every_source<A: Family>(scene: &mut Scene<'_, A>) {
+    let mut config = Scene::config();
+    config.flags |= config_flag::MASQUERADE_ALL;
+    scene.node.set_config(config);
+    scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]));
+    let syn = Pkt::syn((A::POD, 40_000), (A::VIP, 80));
+    scene.lent(Hook::PodIngress, &syn, Action::Route, &Pkt::syn((A::NODE, 0), (A::LOCAL, 8080)));
+}
+
+/// One port to lend: the second flow is dropped by name, the first goes on.
+pub fn exhausted_ports_drop_new_flows_only<A: Family>(scene: &mut Scene<'_, A>) {
+    let mut config = Scene::config();
+    config.snat_lo = Be16::new(61_000);
+    config.snat_hi = Be16::new(61_000);
+    scene.node.set_config(config);
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
+        let (front, back) = ((A::LB, 443), (A::REMOTE, 8080));
+        let lent = lend_remote(scene, proto, (A::CLIENT, 40_000), front);
+        scene.drops(UP, &Pkt::first(proto, (A::CLIENT, 40_001), front));
+        scene.drops(UP, &Pkt::first(proto, (A::STRANGER, 40_000), front));
+        let more = Pkt::data(proto, (A::CLIENT, 40_000), front);
+        scene.routes(UP, &more, &Pkt::data(proto, (A::NODE, lent), back));
+    }
+    scene.counted(Counter::DropSnatExhausted, 4);
+}
+
+/// A port is free again as soon as its connection is over.
+pub fn lent_port_of_a_closed_flow_is_lent_again<A: Family>(scene: &mut Scene<'_, A>) {
+    let mut config = Scene::config();
+    config.snat_lo = Be16::new(61_000);
+    config.snat_hi = Be16::new(61_000);
+    scene.node.set_config(config);
+    scene.serve(&full(proto::TCP, &[Endpoint::remote(1, A::REMOTE)]));
+    let (front, back) = ((A::LB, 443), (A::REMOTE, 8080));
+    lend_remote(scene, proto::TCP, (A::CLIENT, 40_000), front);
+    let fin = Pkt::tcp((A::CLIENT, 40_000), front, tcp_flag::FIN | tcp_flag::ACK);
+    scene.routes(UP, &fin, &fin.clone().from(A::NODE, 61_000).to(back.0, back.1));
+    lend_remote(scene, proto::TCP, (A::CLIENT, 40_001), front);
+    scene.counted(Counter::DropSnatExhausted, 0);
+}
+
+/// A packet that leaves by redirect is routed by Sluice, so its hop limit counts.
+pub fn expired_packet_is_not_redirected<A: Family>(scene: &mut Scene<'_, A>) {
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
+        let (client, front) = ((A::CLIENT, 40_000), (A::LB, 443));
+        lend_remote(scene, proto, client, front);
+        scene.drops(UP, &Pkt::data(proto, client, front).ttl(1));
+        scene.drops(UP, &Pkt::data(proto, client, front).ttl(0));
+    }
+    scene.counted(Counter::DropTtl, 4);
+}
+
+/// And not a packet sent to the wrong place.
+pub fn backend_without_a_route_is_a_counted_drop<A: Family>(scene: &mut Scene<'_, A>) {
+    scene.serve(&full(proto::TCP, &[Endpoint::remote(1, A::NOWHERE)]));
+    scene.drops(UP, &Pkt::syn((A::CLIENT, 40_000), (A::LB, 443)));
+    scene.counted(Counter::DropNoRoute, 1);
+}

@@ -1,0 +1,161 @@
+//! A node whose hooks are the programs in the kernel.
+
+use aya::Pod;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
+use lb_common::abi::{
+    AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
+    FrontendKey, FrontendValue, SourceRangeKey, V4, V6, map_name,
+};
+use lb_common::testkit::{Action, Hook, Node, Outcome};
+
+use crate::rig::{FromXdp, Mode, Rig};
+
+/// One family's view of the programs.
+pub(crate) struct KernelNode<'r> {
+    pub(crate) rig: &'r mut Rig,
+    pub(crate) mode: Mode,
+    pub(crate) may_hand_over: bool,
+}
+
+impl KernelNode<'_> {
+    fn table<K: Pod, V: Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
+        self.rig.object.map_mut(name).unwrap().try_into().unwrap()
+    }
+
+    fn array<V: Pod>(&mut self, name: &str) -> Array<&mut MapData, V> {
+        self.rig.object.map_mut(name).unwrap().try_into().unwrap()
+    }
+
+    fn clear<K: Pod, V: Pod>(&mut self, name: &str) {
+        let mut table = self.table::<K, V>(name);
+        let keys: Vec<K> = table.keys().collect::<Result<_, _>>().unwrap();
+        for key in keys {
+            table.remove(&key).unwrap();
+        }
+    }
+
+    fn zero<V: Pod + Default>(&mut self, name: &str, used: u32) {
+        let mut array = self.array::<V>(name);
+        for index in 0..used {
+            array.set(index, V::default(), 0).unwrap();
+        }
+    }
+
+    fn uplink_by_xdp(&mut self, ifindex: u32, packet: &[u8]) -> Outcome {
+        match self.rig.xdp(ifindex, packet) {
+            FromXdp::Done(outcome) => outcome,
+            FromXdp::Marked(bytes) => Outcome { action: Action::Pass, bytes },
+            FromXdp::Unmarked(bytes) => {
+                assert_eq!(bytes, packet, "what XDP leaves to TC is as it came");
+                let outcome = self.rig.tc(Hook::UplinkIngress, ifindex, packet);
+                let alone = outcome.action == Action::Pass && outcome.bytes == packet;
+                assert!(
+                    alone || self.may_hand_over || self.mode == Mode::XdpNoSend,
+                    "XDP left this to TC, which had to {:?} it",
+                    outcome.action
+                );
+                outcome
+            }
+        }
+    }
+
+    fn run(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome {
+        if hook == Hook::UplinkIngress && self.mode != Mode::Tc {
+            self.uplink_by_xdp(ifindex, packet)
+        } else {
+            self.rig.tc(hook, ifindex, packet)
+        }
+    }
+
+    fn clear_counters(&mut self) {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).unwrap();
+        let mut counters: PerCpuArray<&mut MapData, u64> =
+            self.rig.object.map_mut(map_name::COUNTERS).unwrap().try_into().unwrap();
+        for counter in Counter::ALL {
+            counters.set(counter.index(), PerCpuValues::try_from(vec![0; cpus]).unwrap(), 0).unwrap();
+        }
+    }
+}
+
+/// A `KernelNode` plays either family; which tables it uses is all that differs.
+macro_rules! family {
+    ($addr:ty, $at:expr) => {
+        impl Node<$addr> for KernelNode<'_> {
+            fn reset(&mut self) {
+                for name in [map_name::FLOWS[$at], map_name::EMBRYOS[$at]] {
+                    self.clear::<FlowKey<$addr>, FlowValue<$addr>>(name);
+                }
+                self.clear::<AffinityKey<$addr>, AffinityValue>(map_name::AFFINITY[$at]);
+                self.clear::<FragmentKey<$addr>, FragmentValue>(map_name::FRAGMENTS[$at]);
+                self.clear::<FrontendKey<$addr>, FrontendValue>(map_name::FRONTENDS[$at]);
+                let mut ranges: LpmTrie<_, SourceRangeKey<$addr>, u32> =
+                    self.rig.object.map_mut(map_name::RANGES[$at]).unwrap().try_into().unwrap();
+                let keys: Vec<_> = ranges.keys().collect::<Result<_, _>>().unwrap();
+                for key in keys {
+                    ranges.remove(&key).unwrap();
+                }
+                self.zero::<u32>(map_name::SLOTS[$at], 512);
+                self.zero::<BackendValue<$addr>>(map_name::BACKENDS[$at], 8);
+                self.clear_counters();
+                self.may_hand_over = false;
+            }
+
+            fn set_config(&mut self, config: FamilyConfig<$addr>) {
+                self.array(map_name::CONFIG[$at]).set(0, config, 0).unwrap();
+            }
+
+            fn set_frontend(&mut self, key: FrontendKey<$addr>, value: Option<FrontendValue>) {
+                let mut table = self.table(map_name::FRONTENDS[$at]);
+                match value {
+                    Some(value) => table.insert(key, value, 0).unwrap(),
+                    None => table.remove(&key).unwrap(),
+                }
+            }
+
+            fn set_slot(&mut self, index: u32, backend: u32) {
+                self.array(map_name::SLOTS[$at]).set(index, backend, 0).unwrap();
+            }
+
+            fn set_backend(&mut self, id: u32, value: BackendValue<$addr>) {
+                self.array(map_name::BACKENDS[$at]).set(id, value, 0).unwrap();
+            }
+
+            fn allow_range(&mut self, service: u32, net: $addr, prefix: u32) {
+                let mut ranges: LpmTrie<_, _, u32> =
+                    self.rig.object.map_mut(map_name::RANGES[$at]).unwrap().try_into().unwrap();
+                ranges.insert(&Key::new(32 + prefix, SourceRangeKey { service, addr: net }), 1, 0).unwrap();
+            }
+
+            fn pass_seconds(&mut self, seconds: u64) {
+                // The kernel's clock cannot be set: the entries grow older instead.
+                let mut table = self.table::<AffinityKey<$addr>, AffinityValue>(map_name::AFFINITY[$at]);
+                let entries: Vec<_> = table.iter().collect::<Result<_, _>>().unwrap();
+                for (key, mut value) in entries {
+                    value.last_ns = value.last_ns.saturating_sub(seconds * 1_000_000_000);
+                    table.insert(key, value, 0).unwrap();
+                }
+            }
+
+            fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome {
+                self.run(hook, ifindex, packet)
+            }
+
+            fn counter(&mut self, counter: Counter) -> u64 {
+                self.rig.counter(counter)
+            }
+
+            fn expect_hand_over(&mut self) {
+                self.may_hand_over = true;
+            }
+
+            fn flows(&mut self) -> (usize, usize) {
+                let mut count = |name| self.table::<FlowKey<$addr>, FlowValue<$addr>>(name).keys().count();
+                (count(map_name::FLOWS[$at]), count(map_name::EMBRYOS[$at]))
+            }
+        }
+    };
+}
+
+family!(V4, 0);
+family!(V6, 1);

@@ -1,0 +1,46 @@
+//! The programs as such: they load, within a bound on what the verifier has to look at.
+
+use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
+
+use lb_common::abi::{V4, V6};
+use lb_common::testkit::{Family, Pkt, UPLINK};
+
+use crate::rig::{CLASSIFIERS, FromXdp, Mode, Rig};
+
+/// The kernel's own limit is a million; much less leaves room for older verifiers, which see more states.
+const BOUND: u32 = 300_000;
+
+#[test]
+fn each_program_is_verified_within_bounds() {
+    let rig = Rig::new(Mode::Xdp);
+    let mut infos: Vec<(&str, ProgramInfo)> = Vec::new();
+    for name in CLASSIFIERS {
+        let program: &SchedClassifier = rig.object.program(name).unwrap().try_into().unwrap();
+        infos.push((name, program.info().unwrap()));
+    }
+    let xdp: &Xdp = rig.object.program("uplink_xdp").unwrap().try_into().unwrap();
+    infos.push(("uplink_xdp", xdp.info().unwrap()));
+    for (name, info) in infos {
+        let verified = info.verified_instruction_count().unwrap();
+        println!("{name}: {verified} instructions verified, {} bytes", info.size_translated().unwrap_or(0));
+        assert!(verified < BOUND, "{name}: the verifier looked at {verified} instructions");
+    }
+}
+
+fn cuts<A: Family>(rig: &Rig) {
+    let frame = Pkt::syn((A::CLIENT, 40_000), (A::LB, 443)).bytes();
+    for length in 14..=14 + A::HEADER {
+        match rig.xdp(UPLINK, &frame[..length]) {
+            FromXdp::Unmarked(out) => assert_eq!(out, frame[..length]),
+            FromXdp::Marked(_) | FromXdp::Done(_) => panic!("{length} bytes are no packet"),
+        }
+    }
+}
+
+/// Shorter than what the kernel makes a TC test run of.
+#[test]
+fn frames_without_a_whole_ip_header_pass_xdp_as_they_are() {
+    let rig = Rig::new(Mode::Xdp);
+    cuts::<V4>(&rig);
+    cuts::<V6>(&rig);
+}

@@ -1,0 +1,168 @@
+//! The loaded object and its test runs.
+
+use std::path::{Path, PathBuf};
+
+use aya::maps::{HashMap, MapData, PerCpuArray};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp, XdpMode};
+use aya::{Ebpf, EbpfLoader};
+use lb_common::abi::{Counter, DeviceValue, V4, V6, device_flag, map_name};
+use lb_common::testkit::{Action, Family, Hook, Outcome, POD, UPLINK, UPLINK2};
+
+use crate::namespace::{DEVICES, Namespace};
+
+/// Offsets in `__sk_buff`, and its size up to the last field that a test run takes (linux/bpf.h).
+const SKB_IFINDEX: usize = 40;
+const SKB_SIZE: usize = 192;
+/// `xdp_md`: data, end, meta, ingress device, receive queue, egress device.
+const XDP_SIZE: usize = 24;
+/// Room for what a program makes of a packet.
+const ROOM: usize = 8_192;
+
+const TC_ACT_UNSPEC: u32 = u32::MAX;
+const TC_ACT_SHOT: u32 = 2;
+const TC_ACT_REDIRECT: u32 = 7;
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+
+pub(crate) const CLASSIFIERS: [&str; 6] =
+    ["pod_ingress", "pod_egress", "uplink_ingress", "uplink_egress", "tunnel_ingress", "tunnel_egress"];
+
+/// Whether XDP is in front of the uplink's TC program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// TC alone.
+    Tc,
+    /// XDP that may send.
+    Xdp,
+    /// XDP that may not send by any device, as on veth: TC does all that leaves.
+    XdpNoSend,
+}
+
+/// The programs, loaded without pins, and a namespace to run them in.
+pub(crate) struct Rig {
+    pub(crate) object: Ebpf,
+    pub(crate) namespace: Namespace,
+}
+
+/// What XDP made of a packet.
+pub(crate) enum FromXdp {
+    /// Passed up as translated.
+    Marked(Vec<u8>),
+    /// Passed up for TC.
+    Unmarked(Vec<u8>),
+    Done(Outcome),
+}
+
+pub(crate) fn read_object() -> Vec<u8> {
+    let path = option_env!("SLUICE_BPF_OBJECT")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/sluice-bpf.o"), PathBuf::from);
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask build` first", path.display()))
+}
+
+impl Rig {
+    /// Loads everything into a namespace of its own, in which the calling thread is afterwards.
+    pub(crate) fn new(mode: Mode) -> Self {
+        let namespace = Namespace::new();
+        let mut loader = EbpfLoader::new();
+        for table in [map_name::FLOWS, map_name::EMBRYOS, map_name::AFFINITY, map_name::FRAGMENTS].as_flattened() {
+            loader.map_max_entries(table, 8_192);
+        }
+        for table in [map_name::FRONTENDS, map_name::SLOTS, map_name::BACKENDS].as_flattened() {
+            loader.map_max_entries(table, 1_024);
+        }
+        let mut object = loader.load(&read_object()).unwrap();
+        for name in CLASSIFIERS {
+            let program: &mut SchedClassifier = object.program_mut(name).unwrap().try_into().unwrap();
+            program.load().unwrap();
+        }
+        let xdp: &mut Xdp = object.program_mut("uplink_xdp").unwrap().try_into().unwrap();
+        xdp.load().unwrap();
+        for (ifindex, name) in DEVICES {
+            // A veth has receive queues for XDP only while a program is attached.
+            if ifindex != POD {
+                xdp.attach(name, XdpMode::Driver).unwrap();
+            }
+        }
+        let mut devices: HashMap<&mut MapData, u32, DeviceValue> =
+            object.map_mut(map_name::DEVICES).unwrap().try_into().unwrap();
+        let target = if mode == Mode::XdpNoSend { 0 } else { device_flag::XDP_TARGET };
+        let uplink = device_flag::UPLINK | target;
+        let known = [
+            (POD, DeviceValue { flags: device_flag::POD, ..DeviceValue::default() }),
+            (UPLINK, DeviceValue { flags: uplink, v4: V4::NODE, v6: V6::NODE }),
+            (UPLINK2, DeviceValue { flags: uplink, v4: V4::NODE2, v6: V6::NODE2 }),
+        ];
+        for (ifindex, value) in known {
+            devices.insert(ifindex, value, 0).unwrap();
+        }
+        Self { object, namespace }
+    }
+
+    /// Sum of a counter over all CPUs.
+    pub(crate) fn counter(&mut self, counter: Counter) -> u64 {
+        let counters: PerCpuArray<&mut MapData, u64> =
+            self.object.map_mut(map_name::COUNTERS).unwrap().try_into().unwrap();
+        counters.get(&counter.index(), 0).unwrap().iter().sum()
+    }
+
+    /// Runs a TC program on a packet.
+    pub(crate) fn tc(&self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome {
+        let program: &SchedClassifier = self.object.program(hook.program()).unwrap().try_into().unwrap();
+        let mut context = [0; SKB_SIZE];
+        context[SKB_IFINDEX..SKB_IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
+        let mut out = vec![0; ROOM];
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let result = program.test_run(options).unwrap();
+        out.truncate(usize::try_from(result.data_size_out).unwrap());
+        let action = match result.return_value {
+            TC_ACT_UNSPEC => Action::Pass,
+            TC_ACT_SHOT => return dropped(),
+            TC_ACT_REDIRECT if out[..12] == packet[..12] => Action::Route,
+            TC_ACT_REDIRECT if out[..6] == packet[6..12] && out[6..12] == packet[..6] => Action::Back,
+            verdict => panic!("{}: verdict {verdict}, Ethernet {:02x?}", hook.program(), &out[..14]),
+        };
+        Outcome { action, bytes: out }
+    }
+
+    /// Runs the XDP program on a packet.
+    pub(crate) fn xdp(&self, ifindex: u32, packet: &[u8]) -> FromXdp {
+        let program: &Xdp = self.object.program("uplink_xdp").unwrap().try_into().unwrap();
+        let end = u32::try_from(packet.len()).unwrap();
+        let context: Vec<u8> = [0, end, 0, ifindex, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+        let (mut out, mut after) = (vec![0; ROOM], [0; XDP_SIZE]);
+        let options = TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut after),
+            ..TestRunOptions::default()
+        };
+        let result = program.test_run(options).unwrap();
+        out.truncate(usize::try_from(result.data_size_out).unwrap());
+        // What is returned begins with the metadata.
+        let meta = usize::try_from(u32::from_ne_bytes(after[..4].try_into().unwrap())).unwrap();
+        let out = out.split_off(meta);
+        let action = match result.return_value {
+            XDP_PASS if meta == 4 => return FromXdp::Marked(out),
+            XDP_PASS if meta == 0 => return FromXdp::Unmarked(out),
+            XDP_DROP => return FromXdp::Done(dropped()),
+            XDP_TX if out[..6] == packet[6..12] && out[6..12] == packet[..6] => Action::Back,
+            XDP_TX | XDP_REDIRECT if out[..6] == lb_common::testkit::GATEWAY_MAC && out[6..12] != packet[6..12] => {
+                Action::Route
+            }
+            verdict => panic!("uplink_xdp: verdict {verdict}, Ethernet {:02x?}", &out[..14]),
+        };
+        FromXdp::Done(Outcome { action, bytes: out })
+    }
+}
+
+fn dropped() -> Outcome {
+    Outcome { action: Action::Drop, bytes: Vec::new() }
+}
