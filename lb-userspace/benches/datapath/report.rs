@@ -90,7 +90,7 @@ impl Report {
     /// A table for people.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::NOTHING);
         table.set_header(["hook", "IP", "case", "program", "Services", "ns", "min", "max", "x floor", "x few"]);
         for row in &self.rows {
             let ratio =
