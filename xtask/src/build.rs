@@ -31,7 +31,12 @@ pub fn bpf_object_path() -> PathBuf {
     workspace_root().join("target/bpf/sluice-bpf.o")
 }
 
-/// Builds the BPF object, checks it and puts it where the agent's build script finds it.
+/// Where the bench takes its own kernel programs from.
+pub fn bench_object_path() -> PathBuf {
+    workspace_root().join("target/bpf/sluice-bench.o")
+}
+
+/// Builds the BPF objects, checks them and puts them where the agent's build script and the bench find them.
 pub fn bpf_object() -> Result<PathBuf> {
     let tools = setup::for_build()?;
     let mut build = bpf_cargo(&tools, "build");
@@ -42,19 +47,23 @@ pub fn bpf_object() -> Result<PathBuf> {
         }
         BpfToolchain::Debian => "building the kernel programs with Debian's rustc",
     })?;
-    let linked = bpf_target_dir().join(setup::BPF_TARGET).join("release/sluice-bpf");
+    install("sluice-bench", &bench_object_path())?;
+    install("sluice-bpf", &bpf_object_path())
+}
+
+/// Checks a linked object and puts it in its place.
+fn install(name: &str, path: &Path) -> Result<PathBuf> {
+    let linked = bpf_target_dir().join(setup::BPF_TARGET).join("release").join(name);
     let bytes = fs::read(&linked).with_context(|| format!("reading {}", linked.display()))?;
     refuse_panics(&bytes, &linked)?;
-
-    let path = bpf_object_path();
     // An object that did not change keeps its date, so that the agent is not built anew.
-    if fs::read(&path).ok().as_ref() != Some(&bytes) {
+    if fs::read(path).ok().as_ref() != Some(&bytes) {
         let fresh = path.with_extension("o.new");
         fs::create_dir_all(path.parent().unwrap_or(workspace_root()))?;
         fs::write(&fresh, &bytes).with_context(|| format!("writing {}", fresh.display()))?;
-        fs::rename(&fresh, &path).with_context(|| format!("writing {}", path.display()))?;
+        fs::rename(&fresh, path).with_context(|| format!("writing {}", path.display()))?;
     }
-    Ok(path)
+    Ok(path.to_path_buf())
 }
 
 /// Builds the agent around the BPF object that is there and returns the binary's path.
@@ -88,6 +97,8 @@ pub fn bpf_cargo(tools: &BpfTools, verb: &str) -> Command {
     let flags = [
         format!("-Clinker={}", tools.linker.display()),
         "-Clink-arg=--btf".into(),
+        // Else LLVM makes a call with a loop over bytes of each small array that is cleared, on the packet path too.
+        "-Clink-arg=--disable-expand-memcpy-in-order".into(),
         "-Cdebuginfo=2".into(),
         "-Cpanic=abort".into(),
     ];

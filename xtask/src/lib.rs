@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "these are command line tools: printing is their job")]
 
 pub mod apiserver;
+pub mod bench;
 pub mod build;
 pub mod command;
 pub mod demo;

@@ -24,6 +24,8 @@ enum Verb {
     Lint,
     /// Serve the examples on a node in namespaces, send real traffic and show what answered.
     Demo(xtask::demo::Args),
+    /// Measure what a packet costs in the kernel programs.
+    Bench(xtask::bench::Args),
     /// Run the tests, layer by layer.
     Test(xtask::test::Args),
 }
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Verb::Build(args) => xtask::build::run(&args),
         Verb::Lint => xtask::lint::run(),
         Verb::Demo(args) => xtask::demo::run(&args),
+        Verb::Bench(args) => xtask::bench::run(&args),
         Verb::Test(args) => xtask::test::run(&args),
     };
     match done {

@@ -1,0 +1,94 @@
+//! Kernel side of the bench: programs that put a packet's headers back and hand it to the program under test, and the
+//! two programs that it is measured against, one that does nothing and one that does the least a translation needs.
+#![no_std]
+#![no_main]
+#![allow(missing_docs, reason = "the entry points are documented; what the attribute macros generate is not")]
+#![allow(unreachable_pub, reason = "entry points are symbols of the object, not of a crate")]
+#![allow(unsafe_code, reason = "helpers, maps and packet memory are reached through raw pointers")]
+
+mod floor;
+mod restore;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action::XDP_PASS};
+use aya_ebpf::macros::{classifier, map, xdp};
+use aya_ebpf::maps::ProgramArray;
+use aya_ebpf::programs::{TcContext, XdpContext};
+
+/// The XDP program under test, at index 0.
+#[map]
+static NEXT_XDP: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// The TC program under test, at index 0.
+#[map]
+static NEXT_TC: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Makes an entry point that restores a packet and tail-calls the program under test. Coming back is a failure.
+macro_rules! wrapper {
+    ($attribute:ident $(($option:ident))?, $name:ident, $context:ty, $next:ident, $restore:path, $failed:expr, $ret:ty) => {
+        #[$attribute $(($option))?]
+        pub fn $name(ctx: $context) -> $ret {
+            if $restore(ctx.as_ptr().cast()) {
+                // SAFETY: nothing here needs to be dropped, so control may leave for good.
+                unsafe { $next.tail_call(&ctx, 0) };
+            }
+            $failed as $ret
+        }
+    };
+}
+
+wrapper!(xdp(frags), restore_xdp4, XdpContext, NEXT_XDP, restore::xdp::<restore::V4>, XDP_ABORTED, u32);
+wrapper!(xdp(frags), restore_xdp6, XdpContext, NEXT_XDP, restore::xdp::<restore::V6>, XDP_ABORTED, u32);
+wrapper!(classifier, restore_tc4, TcContext, NEXT_TC, restore::tc::<restore::V4>, TC_ACT_SHOT, i32);
+wrapper!(classifier, restore_tc6, TcContext, NEXT_TC, restore::tc::<restore::V6>, TC_ACT_SHOT, i32);
+
+/// Nothing: what is left of a measurement of this is the harness.
+#[xdp(frags)]
+pub fn empty_xdp(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+/// Nothing: what is left of a measurement of this is the harness.
+#[classifier]
+pub fn empty_tc(_ctx: TcContext) -> i32 {
+    TC_ACT_UNSPEC
+}
+
+/// The least that a translation of TCP over IPv4 needs.
+#[xdp(frags)]
+pub fn floor_xdp4(ctx: XdpContext) -> u32 {
+    floor::xdp4(ctx.ctx);
+    XDP_PASS
+}
+
+/// The least that a translation of TCP over IPv6 needs.
+#[xdp(frags)]
+pub fn floor_xdp6(ctx: XdpContext) -> u32 {
+    floor::xdp6(ctx.ctx);
+    XDP_PASS
+}
+
+/// The least that a translation of TCP over IPv4 needs.
+#[classifier]
+pub fn floor_tc4(ctx: TcContext) -> i32 {
+    floor::tc4(ctx.as_ptr().cast());
+    TC_ACT_UNSPEC
+}
+
+/// The least that a translation of TCP over IPv6 needs.
+#[classifier]
+pub fn floor_tc6(ctx: TcContext) -> i32 {
+    floor::tc6(ctx.as_ptr().cast());
+    TC_ACT_UNSPEC
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// License of the object: the kernel lets only GPL-compatible programs call some helpers.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+pub static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

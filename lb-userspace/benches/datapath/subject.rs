@@ -1,0 +1,166 @@
+//! The programs under test with maps of their own, filled as the agent would fill them.
+
+use std::borrow::Borrow;
+
+use anyhow::{Context, Result};
+use aya::maps::{Array, HashMap, Map, MapData};
+use aya::programs::{ProgramFd, SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader, Pod};
+use lb_common::abi::{BackendValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, V4, V6, map_name, proto};
+
+use crate::world::{FLOWS, Net, World};
+
+/// Sizes of the maps: the defaults of the object but for those that hold Services.
+const SIZES: [(&str, u32); 6] = [
+    ("FRONTENDS4", 65_536),
+    ("FRONTENDS6", 65_536),
+    ("SLOTS4", 262_144),
+    ("SLOTS6", 262_144),
+    ("BACKENDS4", 131_072),
+    ("BACKENDS6", 131_072),
+];
+
+/// The TC programs that are measured.
+const TC_PROGRAMS: [&str; 3] = ["pod_ingress", "pod_egress", "uplink_ingress"];
+/// The XDP program.
+const XDP_PROGRAM: &str = "uplink_xdp";
+
+/// Loaded programs and the cluster in their maps.
+pub(crate) struct Subject {
+    /// What is in the maps.
+    pub(crate) world: World,
+    object: Ebpf,
+}
+
+impl Subject {
+    /// Loads the object and fills its maps.
+    pub(crate) fn load(object: &[u8], world: World) -> Result<Self> {
+        let mut loader = EbpfLoader::new();
+        for (name, size) in SIZES {
+            loader.map_max_entries(name, size);
+        }
+        let mut object = loader.load(object).context("loading the kernel programs")?;
+        for name in TC_PROGRAMS {
+            load_tc(&mut object, name)?;
+        }
+        load_xdp(&mut object, XDP_PROGRAM)?;
+        fill::<V4>(&mut object, world)?;
+        fill::<V6>(&mut object, world)?;
+        Ok(Self { world, object })
+    }
+
+    /// A program, to be called by the harness.
+    pub(crate) fn program(&self, name: &str) -> Result<ProgramFd> {
+        program_fd(&self.object, name)
+    }
+
+    /// Forgets the flows that have no reply, so that the next ones find room.
+    pub(crate) fn forget_embryos(&mut self, v6: bool) -> Result<()> {
+        if v6 { forget::<V6>(&mut self.object) } else { forget::<V4>(&mut self.object) }
+    }
+
+    /// Number of flows without a reply, in entries.
+    pub(crate) fn embryos(&self, v6: bool) -> Result<usize> {
+        if v6 { count::<V6>(&self.object) } else { count::<V4>(&self.object) }
+    }
+}
+
+/// Loads a TC program.
+pub(crate) fn load_tc(object: &mut Ebpf, name: &str) -> Result<()> {
+    let program: &mut SchedClassifier =
+        object.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+    program.load().with_context(|| format!("loading {name}"))
+}
+
+/// Loads an XDP program.
+pub(crate) fn load_xdp(object: &mut Ebpf, name: &str) -> Result<()> {
+    let program: &mut Xdp = object.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+    program.load().with_context(|| format!("loading {name}"))
+}
+
+/// A loaded program.
+pub(crate) fn program_fd(object: &Ebpf, name: &str) -> Result<ProgramFd> {
+    let program = object.program(name).with_context(|| format!("no program {name}"))?;
+    Ok(program.fd()?.try_clone()?)
+}
+
+/// A map of the object.
+pub(crate) fn map<'a, T>(object: &'a mut Ebpf, name: &str) -> Result<T>
+where
+    T: TryFrom<&'a mut Map, Error = aya::maps::MapError>,
+{
+    let map = object.map_mut(name).with_context(|| format!("no map {name}"))?;
+    T::try_from(map).with_context(|| format!("map {name}"))
+}
+
+/// Writes established flows, both directions and both protocols.
+pub(crate) fn fill_flows<A: Net>(object: &mut Ebpf, name: &str, world: World) -> Result<()>
+where
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    let mut flows: HashMap<_, FlowKey<A>, FlowValue<A>> = map(object, name)?;
+    for number in 0..FLOWS {
+        for protocol in [proto::TCP, proto::UDP] {
+            for (key, value) in world.flow::<A>(number, protocol) {
+                flows.insert(key, value, 0).with_context(|| format!("map {name}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fill<A: Net>(object: &mut Ebpf, world: World) -> Result<()>
+where
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+    FrontendKey<A>: Pod,
+    BackendValue<A>: Pod,
+    FamilyConfig<A>: Pod,
+{
+    let mut config: Array<_, FamilyConfig<A>> = map(object, map_name::CONFIG[A::INDEX])?;
+    config.set(0, world.config(), 0)?;
+    let mut backends: Array<_, BackendValue<A>> = map(object, map_name::BACKENDS[A::INDEX])?;
+    for (id, value) in world.backends() {
+        backends.set(id, value, 0)?;
+    }
+    let mut slots: Array<_, u32> = map(object, map_name::SLOTS[A::INDEX])?;
+    for (id, _) in world.backends::<A>() {
+        slots.set(id - 1, id, 0)?;
+    }
+    let mut frontends: HashMap<_, FrontendKey<A>, _> = map(object, map_name::FRONTENDS[A::INDEX])?;
+    for (key, value) in world.frontends() {
+        frontends.insert(key, value, 0)?;
+    }
+    fill_flows::<A>(object, map_name::FLOWS[A::INDEX], world)
+}
+
+fn keys<A: Net, T: Borrow<MapData>>(embryos: &HashMap<T, FlowKey<A>, FlowValue<A>>) -> Result<Vec<FlowKey<A>>>
+where
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    Ok(embryos.keys().collect::<Result<_, _>>()?)
+}
+
+fn forget<A: Net>(object: &mut Ebpf) -> Result<()>
+where
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    let mut embryos: HashMap<_, FlowKey<A>, FlowValue<A>> = map(object, map_name::EMBRYOS[A::INDEX])?;
+    for key in keys(&embryos)? {
+        embryos.remove(&key)?;
+    }
+    Ok(())
+}
+
+fn count<A: Net>(object: &Ebpf) -> Result<usize>
+where
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    let name = map_name::EMBRYOS[A::INDEX];
+    let map = object.map(name).with_context(|| format!("no map {name}"))?;
+    Ok(keys(&HashMap::<_, FlowKey<A>, FlowValue<A>>::try_from(map)?)?.len())
+}
