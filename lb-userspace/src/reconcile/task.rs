@@ -57,6 +57,10 @@ pub struct Reconciler {
     facts: NodeFacts,
     configured: Option<[FamilySettings; 2]>,
     network_known: bool,
+    /// The programs are on the devices that were there at the start.
+    attached: bool,
+    /// What the first write did and how long it took, until it is announced.
+    first_write: Option<(Outcome, u64)>,
     synced: bool,
     retry_after: Duration,
     retry_at: Option<time::Instant>,
@@ -64,8 +68,13 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Claims the maps for this process and takes over what they hold.
-    pub fn new(mut tables: KernelTables, settings: ReconcileSettings, origin: Origin) -> Result<Self, TableFailure> {
+    /// Claims the maps for this process and takes over what they hold. `started`: when the agent began.
+    pub fn new(
+        mut tables: KernelTables,
+        settings: ReconcileSettings,
+        origin: Origin,
+        started: Instant,
+    ) -> Result<Self, TableFailure> {
         let pid = std::process::id();
         tables.update_status(|status| {
             status.pid = pid;
@@ -81,10 +90,12 @@ impl Reconciler {
             settings,
             origin,
             pid,
-            started: Instant::now(),
+            started,
             facts,
             configured: None,
             network_known: false,
+            attached: false,
+            first_write: None,
             synced: false,
             retry_after: RETRY_FIRST,
             retry_at: None,
@@ -116,9 +127,13 @@ impl Reconciler {
                     if self.superseded() {
                         return Ended::TakenOver;
                     }
+                    // To look at it marks it as seen.
+                    self.attached |= inputs.attach.has_changed().unwrap_or(true);
                     self.report(&inputs.attach.borrow_and_update().clone());
                 }
+                changed = inputs.attach.changed(), if !self.attached => self.attached |= changed.is_ok(),
             }
+            self.network_known |= inputs.network.has_changed().unwrap_or(false);
             let network = inputs.network.borrow_and_update().clone();
             tokio::task::block_in_place(|| {
                 for event in batch.drain(..) {
@@ -145,22 +160,32 @@ impl Reconciler {
         if !self.synced {
             let outcome = self.writer.write_first(changes);
             self.synced = true;
-            self.stamp(true);
-            tracing::info!(
-                services = self.writer.services(),
-                writes = outcome.writes,
-                refused = outcome.refused,
-                millis = millis(begin),
-                since_start_millis = millis(self.started),
-                "first full state is in the kernel"
-            );
+            self.first_write = Some((outcome, millis(begin)));
         } else if !changes.is_empty() {
             let services = changes.len();
             let outcome = self.writer.write(changes);
             self.stamp(false);
             log(services, &outcome, begin);
         }
+        self.announce();
         self.retry();
+    }
+
+    /// The first full state counts once the programs are where the packets are.
+    fn announce(&mut self) {
+        if !self.attached {
+            return;
+        }
+        let Some((outcome, millis_to_write)) = self.first_write.take() else { return };
+        self.stamp(true);
+        tracing::info!(
+            services = self.writer.services(),
+            writes = outcome.writes,
+            refused = outcome.refused,
+            millis = millis_to_write,
+            since_start_millis = millis(self.started),
+            "first full state is in the kernel"
+        );
     }
 
     /// What did not fit is tried again at once when room has appeared, else after a pause that grows.
