@@ -8,3 +8,4 @@ mod life;
 mod objects;
 mod oracle;
 mod outage;
+mod rbac;

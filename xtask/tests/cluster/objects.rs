@@ -7,7 +7,7 @@ use xtask::lab::{Family, Pod, SERVICE_DNS, SERVICE_HTTP};
 /// Where the tests' objects live.
 pub(crate) const NAMESPACE: &str = "default";
 
-/// A dual-stack Service with the ports `http` and `dns`; `spec` is laid over it.
+/// A dual-stack Service with the ports `http` and `dns`; `spec` is laid over it, null takes a field away.
 pub(crate) fn service(name: &str, spec: &Value) -> Value {
     let mut service = json!({
         "apiVersion": "v1",
@@ -22,7 +22,11 @@ pub(crate) fn service(name: &str, spec: &Value) -> Value {
         },
     });
     for (field, value) in spec.as_object().unwrap() {
-        service["spec"][field] = value.clone();
+        if value.is_null() {
+            service["spec"].as_object_mut().unwrap().remove(field);
+        } else {
+            service["spec"][field] = value.clone();
+        }
     }
     service
 }
