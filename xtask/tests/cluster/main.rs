@@ -2,7 +2,9 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
 
 mod api;
+mod cases;
 mod fixture;
+mod forty;
 mod harness;
 mod life;
 mod objects;
