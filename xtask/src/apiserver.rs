@@ -25,6 +25,9 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How often a start is tried anew when another program took a port between its choice and its use.
 const PORT_ATTEMPTS: usize = 3;
 
+/// The ranges of `ClusterIP`s.
+pub const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd00:96::/112"];
+
 /// A control plane of one API server and one etcd. All its processes end when it is dropped, or with this process.
 #[derive(Debug)]
 pub struct Cluster {
@@ -178,7 +181,7 @@ impl Cluster {
             ("bind-address", self.address.ip().to_string()),
             ("advertise-address", self.address.ip().to_string()),
             ("secure-port", self.address.port().to_string()),
-            ("service-cluster-ip-range", "10.96.0.0/16,fd00:96::/112".into()),
+            ("service-cluster-ip-range", SERVICE_CIDRS.join(",")),
             ("service-account-issuer", "https://kubernetes.default.svc".into()),
             ("service-account-key-file", file("service-account.pub")),
             ("service-account-signing-key-file", file("service-account.pem")),

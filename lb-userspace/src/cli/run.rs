@@ -60,7 +60,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE", requires = "kube")]
     kubeconfig: Option<PathBuf>,
     /// Reach the API server here rather than where the configuration says; may be given several times.
-    #[arg(long, value_name = "URL", requires = "kube")]
+    #[arg(long, value_name = "URL", requires = "kube", env = "SLUICE_API_SERVER", value_delimiter = ',')]
     api_server: Vec<String>,
     /// Name of this node's Node object.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]

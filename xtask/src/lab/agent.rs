@@ -24,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct AgentOptions {
     /// The `sluice` program.
     pub binary: PathBuf,
-    /// Folder of manifests.
-    pub manifests: PathBuf,
+    /// Arguments that say where Services come from.
+    pub source: Vec<String>,
     /// Further arguments of `sluice run`.
     pub args: Vec<String>,
 }
@@ -33,10 +33,20 @@ pub struct AgentOptions {
 impl AgentOptions {
     /// The lab's usual settings: external IPs served, the ranges of Services and Pods known.
     pub fn new(binary: &Path, manifests: &Path) -> Self {
-        let ranges = SERVICE_CIDRS.map(|cidr| ["--service-cidr", cidr]).into_iter();
+        Self::with_source(binary, vec!["--manifests".into(), manifests.display().to_string()], SERVICE_CIDRS)
+    }
+
+    /// The same for Services from an API server.
+    pub fn kube(binary: &Path, kubeconfig: &Path) -> Self {
+        let source = ["--kube", "--kubeconfig", &kubeconfig.to_string_lossy()].map(str::to_owned).to_vec();
+        Self::with_source(binary, source, crate::apiserver::SERVICE_CIDRS)
+    }
+
+    fn with_source(binary: &Path, source: Vec<String>, service_cidrs: [&str; 2]) -> Self {
+        let ranges = service_cidrs.map(|cidr| ["--service-cidr", cidr]).into_iter();
         let pods = CLUSTER_CIDRS.map(|cidr| ["--cluster-cidr", cidr]);
         let args = ranges.chain(pods).flatten().chain(["--external-ips"]).map(str::to_owned).collect();
-        Self { binary: binary.to_owned(), manifests: manifests.to_owned(), args }
+        Self { binary: binary.to_owned(), source, args }
     }
 
     /// Adds an argument.
@@ -104,8 +114,7 @@ impl Agent {
         let Self { options, pin_path, .. } = self;
         Command::new(&options.binary)
             .arg("run")
-            .arg("--manifests")
-            .arg(&options.manifests)
+            .args(&options.source)
             .args(["--node-name", NODE1])
             .arg("--pin-path")
             .arg(pin_path)

@@ -14,9 +14,14 @@ use kube::{Client, Config};
 
 use super::connection::Observer;
 use super::{KubeError, KubeSettings};
+use crate::source::Kind;
 
 /// A server that is gone without a word must not hold up the next one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An API server that takes a request and says nothing is given up after this long, and the next one is asked.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two parts of an answer. Longer than a watch is asked for, which may have nothing to say.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// A name that every API server's certificate has.
 const SERVER_NAME: &str = "kubernetes.default.svc";
 
@@ -31,6 +36,8 @@ pub(super) async fn connect(settings: &KubeSettings, observer: &Observer) -> Res
         None => Config::infer().await.map_err(|error| KubeError::NoConfig(Box::new(error)))?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
     let mut urls = Vec::new();
     for url in &settings.api_servers {
         let uri = url.parse::<Uri>().ok().filter(|uri| uri.scheme().is_some() && uri.authority().is_some());
@@ -80,7 +87,9 @@ impl tower::Service<Request<Body>> for InTurn {
             let Some((url, client)) = this.servers.get(current % this.servers.len().max(1)) else {
                 return Err(kube::Error::Service("no api server is configured".into()));
             };
-            let result = client.send(request).await;
+            let watched = watched_kind(request.uri());
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.send(request)).await;
+            let result = answer.unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())));
             let failure = match &result {
                 Ok(response) if response.status().is_server_error() => Some(response.status().to_string()),
                 Ok(_) => None,
@@ -93,9 +102,27 @@ impl tower::Service<Request<Body>> for InTurn {
                 this.current.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed).ok();
             } else {
                 this.observer.answered(url);
+                if let (Some(kind), Ok(response)) = (watched, &result)
+                    && response.status().is_success()
+                {
+                    this.observer.watches(kind, url);
+                }
             }
             result
         })
+    }
+}
+
+/// The kind that a request is to watch, if it is one of ours.
+fn watched_kind(uri: &Uri) -> Option<Kind> {
+    if !uri.query()?.split('&').any(|part| part == "watch=true") {
+        return None;
+    }
+    match uri.path().rsplit('/').next()? {
+        "services" => Some(Kind::Service),
+        "endpointslices" => Some(Kind::EndpointSlice),
+        "nodes" => Some(Kind::Node),
+        _ => None,
     }
 }
 

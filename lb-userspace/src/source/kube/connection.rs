@@ -1,13 +1,16 @@
 //! Whether the API answers, for `status`.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
+
+use crate::source::Kind;
 
 /// State of the connection to the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connection {
-    /// The last request was answered, and no watch has failed since.
+    /// The API answers, and every watch that has failed is established again.
     pub connected: bool,
     /// URL of the API server in use.
     pub server: String,
@@ -17,35 +20,86 @@ pub struct Connection {
 
 /// Notes what happens on the connection.
 #[derive(Clone, Debug)]
-pub(super) struct Observer(Arc<watch::Sender<Connection>>);
+pub(super) struct Observer(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    now: watch::Sender<Connection>,
+    /// What cannot be read at the moment, and why.
+    failing: Mutex<BTreeMap<Kind, String>>,
+}
 
 impl Observer {
     pub(super) fn new() -> (Self, watch::Receiver<Connection>) {
-        let (tx, rx) = watch::channel(Connection::default());
-        (Self(Arc::new(tx)), rx)
+        let (now, seen) = watch::channel(Connection::default());
+        (Self(Arc::new(State { now, failing: Mutex::default() })), seen)
     }
 
+    /// A server has answered.
     pub(super) fn answered(&self, server: &str) {
-        self.0.send_if_modified(|now| {
-            let news = !now.connected || now.server != server;
-            if news {
+        let connected = self.failing(|failing| failing.is_empty());
+        self.0.now.send_if_modified(|now| {
+            let news = now.connected != connected || now.server != server;
+            if news && connected {
                 tracing::info!(server, "connected to the Kubernetes API");
-                now.connected = true;
-                server.clone_into(&mut now.server);
             }
+            now.connected = connected;
+            server.clone_into(&mut now.server);
             news
         });
     }
 
+    /// A watch of this kind is established.
+    pub(super) fn watches(&self, kind: Kind, server: &str) {
+        if self.failing(|failing| failing.remove(&kind)).is_some() {
+            self.answered(server);
+        }
+    }
+
+    /// A server cannot be reached, or is not well.
     pub(super) fn failed(&self, error: String) {
-        self.0.send_if_modified(|now| {
-            if now.connected || now.last_error.as_ref() != Some(&error) {
+        self.fails(error, true);
+    }
+
+    /// A kind cannot be read.
+    pub(super) fn kind_failed(&self, kind: Kind, error: String) {
+        let error = format!("{}: {error}", kind.name());
+        let news = self.failing(|failing| failing.insert(kind, error.clone())).as_ref() != Some(&error);
+        self.fails(error, news);
+    }
+
+    fn fails(&self, error: String, news: bool) {
+        self.0.now.send_if_modified(|now| {
+            let changed = now.connected || now.last_error.as_ref() != Some(&error);
+            if changed && news {
                 tracing::warn!(%error, "the Kubernetes API fails: the last known state stays in force");
             }
-            let news = now.connected || now.last_error.as_ref() != Some(&error);
             now.connected = false;
             now.last_error = Some(error);
-            news
+            changed
         });
+    }
+
+    fn failing<T>(&self, f: impl FnOnce(&mut BTreeMap<Kind, String>) -> T) -> T {
+        f(&mut self.0.failing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_cannot_be_watched_counts_as_disconnected_whatever_else_is_answered() {
+        let (observer, seen) = Observer::new();
+        observer.answered("https://one");
+        assert!(seen.borrow().connected);
+        observer.kind_failed(Kind::EndpointSlice, "forbidden".into());
+        observer.answered("https://one");
+        observer.watches(Kind::Service, "https://one");
+        assert!(!seen.borrow().connected);
+        assert_eq!(seen.borrow().last_error.as_deref(), Some("EndpointSlice: forbidden"));
+        observer.watches(Kind::EndpointSlice, "https://one");
+        assert!(seen.borrow().connected);
     }
 }

@@ -191,13 +191,12 @@ async fn an_outage_takes_nothing_back_and_ends_in_one_complete_list() {
     for _ in 0..5 {
         script.answer("list services", Answer::Broken);
     }
-    script.list("services", &[service("b")]);
+    script.list("services", &[service("b")]).watch("services", &[]);
     let mut run = script.start();
     assert_eq!(run.synced().await, ["a", "b"]);
     // The next thing that is heard is the new list, whole.
     assert_eq!(names(run.next().await), ["b"]);
-    let connection = run.connection.borrow().clone();
-    assert!(connection.connected);
+    let connection = run.connection.wait_for(|now| now.connected).await.unwrap().clone();
     assert!(connection.last_error.unwrap().contains("connection refused"));
 }
 

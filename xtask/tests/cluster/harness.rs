@@ -1,4 +1,4 @@
-//! Tests against a real API server.
+//! The API server of the tests itself: what the other tests here build on.
 
 use xtask::apiserver::Cluster;
 

@@ -1,0 +1,13 @@
+//! The agent against a real API server.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
+
+mod api;
+mod cases;
+mod fixture;
+mod forty;
+mod harness;
+mod life;
+mod objects;
+mod oracle;
+mod outage;
+mod rbac;

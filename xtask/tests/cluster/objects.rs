@@ -1,0 +1,77 @@
+//! Kubernetes objects for the tests, as JSON.
+
+use serde_json::{Value, json};
+use xtask::lab::plan::{DNS_PORT, HTTP_PORT, NODE1_ADDR};
+use xtask::lab::{Family, Pod, SERVICE_DNS, SERVICE_HTTP};
+
+/// Where the tests' objects live.
+pub(crate) const NAMESPACE: &str = "default";
+
+/// A dual-stack Service with the ports `http` and `dns`; `spec` is laid over it, null takes a field away.
+pub(crate) fn service(name: &str, spec: &Value) -> Value {
+    let mut service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "ipFamilyPolicy": "RequireDualStack",
+            "ports": [
+                {"name": "http", "protocol": "TCP", "port": SERVICE_HTTP, "targetPort": HTTP_PORT},
+                {"name": "dns", "protocol": "UDP", "port": SERVICE_DNS, "targetPort": DNS_PORT},
+            ],
+        },
+    });
+    for (field, value) in spec.as_object().unwrap() {
+        if value.is_null() {
+            service["spec"].as_object_mut().unwrap().remove(field);
+        } else {
+            service["spec"][field] = value.clone();
+        }
+    }
+    service
+}
+
+/// A slice of a Service with the given endpoints.
+pub(crate) fn slice(service: &str, family: Family, endpoints: &[Value]) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": format!("{service}-{}", family.name().to_lowercase()),
+            "namespace": NAMESPACE,
+            "labels": {"kubernetes.io/service-name": service},
+        },
+        "addressType": family.name(),
+        "ports": [
+            {"name": "http", "protocol": "TCP", "port": HTTP_PORT},
+            {"name": "dns", "protocol": "UDP", "port": DNS_PORT},
+        ],
+        "endpoints": endpoints,
+    })
+}
+
+/// A ready endpoint.
+pub(crate) fn endpoint(address: &str, node: &str) -> Value {
+    json!({"addresses": [address], "conditions": {"ready": true, "serving": true}, "nodeName": node})
+}
+
+/// The slices of both families with these Pods, all ready.
+pub(crate) fn pods<'a>(service: &str, pods: impl IntoIterator<Item = &'a Pod>) -> [Value; 2] {
+    let pods: Vec<&Pod> = pods.into_iter().collect();
+    Family::ALL.map(|family| {
+        let endpoints: Vec<Value> =
+            pods.iter().map(|pod| endpoint(&pod.addr.of(family).to_string(), pod.cni.node())).collect();
+        slice(service, family, &endpoints)
+    })
+}
+
+/// The Node under test.
+pub(crate) fn node(name: &str, zone: &str) -> Value {
+    let addresses = Family::ALL.map(|family| json!({"type": "InternalIP", "address": NODE1_ADDR.of(family)}));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone}},
+        "status": {"addresses": addresses},
+    })
+}

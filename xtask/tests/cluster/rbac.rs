@@ -1,0 +1,125 @@
+//! The agent with exactly the rights that `deploy/kustomize` gives it: to the API and on the node.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use xtask::lab::probe::Transport;
+use xtask::lab::{Agent, AgentOptions, Family, SERVICE_HTTP, sluice_binary};
+
+use crate::fixture::Node;
+use crate::objects::{pods, service};
+
+const NAMESPACE: &str = "kube-system";
+
+/// A node whose agent is deployed, but not started. The folder has its credentials and its program.
+fn deployed() -> (Node, TempDir) {
+    let mut node = Node::prepare();
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
+    node.cluster.kubectl(&["apply", "-k", &manifests.to_string_lossy()]).unwrap();
+    let dir = TempDir::new().unwrap();
+    let kubeconfig = service_account(&node, dir.path());
+    let program = with_capabilities(&node, dir.path());
+    node.agent = Agent::prepare(&node.lab, AgentOptions::kube(&program, &kubeconfig));
+    (node, dir)
+}
+
+/// A kubeconfig with a token of the `ServiceAccount` and nothing of the administrator.
+fn service_account(node: &Node, dir: &Path) -> PathBuf {
+    let token = node.cluster.kubectl(&["create", "token", "sluice", "--namespace", NAMESPACE]).unwrap();
+    let path = dir.join("kubeconfig");
+    fs::copy(node.cluster.kubeconfig(), &path).unwrap();
+    let config = format!("--kubeconfig={}", path.display());
+    node.cluster.kubectl(&[&config, "config", "delete-user", "admin"]).unwrap();
+    node.cluster.kubectl(&[&config, "config", "set-credentials", "admin", "--token", token.trim()]).unwrap();
+    path
+}
+
+/// The program under the capabilities of the `DaemonSet`'s container.
+fn with_capabilities(node: &Node, dir: &Path) -> PathBuf {
+    let path = "jsonpath={.spec.template.spec.containers[0].securityContext.capabilities.add}";
+    let added = node.cluster.kubectl(&["get", "daemonset", "sluice", "--namespace", NAMESPACE, "-o", path]).unwrap();
+    let added: Vec<String> = serde_json::from_str(&added).unwrap();
+    let set = added.iter().fold("-all".to_owned(), |set, capability| format!("{set},+{}", capability.to_lowercase()));
+    let program = sluice_binary().unwrap();
+    let wrapper = dir.join("sluice");
+    let script = format!("#!/bin/sh\nexec setpriv --no-new-privs --bounding-set {set} {} \"$@\"\n", program.display());
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    wrapper
+}
+
+#[test]
+fn the_deployed_rights_are_enough_to_serve() {
+    let (mut node, _dir) = deployed();
+    node.agent.spawn().unwrap();
+    node.agent.wait_synced(Duration::from_secs(30)).unwrap();
+    node.api.apply(&service("web", &json!({"type": "NodePort"})));
+    for slice in pods("web", node.lab.pods()) {
+        node.api.apply(&slice);
+    }
+    node.converge();
+    for family in Family::ALL {
+        let dst = node.frontend("web", family, SERVICE_HTTP);
+        for pod in ["br1", "rt1"] {
+            node.lab.pod(pod).unwrap().ns.ask(Transport::Tcp, dst).unwrap();
+        }
+    }
+    assert_eq!(node.source("connected"), true);
+    assert_eq!(node.source("last_error"), Value::Null);
+    // A restart finds and takes over what is there with the same rights.
+    node.agent.kill9().unwrap();
+    node.agent.restart().unwrap();
+    node.converge();
+}
+
+#[test]
+fn each_verb_of_the_deployed_role_is_missed() {
+    let (mut node, _dir) = deployed();
+    let role = node.cluster.kubectl(&["get", "clusterrole", "sluice", "-o", "json"]).unwrap();
+    let role: Value = serde_json::from_str(&role).unwrap();
+    let mut tried = 0;
+    for (index, rule) in role["rules"].as_array().unwrap().iter().enumerate() {
+        let resource = rule["resources"][0].as_str().unwrap();
+        assert_eq!(rule["resources"].as_array().unwrap().len(), 1, "a rule a resource: {rule}");
+        for verb in rule["verbs"].as_array().unwrap() {
+            let mut rules = role["rules"].clone();
+            rules[index]["verbs"].as_array_mut().unwrap().retain(|other| other != verb);
+            node.api.merge(&role, &json!({"rules": rules}));
+            says_what_is_forbidden(&mut node, verb.as_str().unwrap(), resource);
+            tried += 1;
+        }
+    }
+    assert!(tried >= 6, "{tried}");
+    node.api.merge(&role, &json!({"rules": role["rules"]}));
+    node.wait_connected(true, Duration::from_secs(20));
+    node.converge();
+}
+
+/// Starts an agent and waits until its status names the right that it lacks.
+fn says_what_is_forbidden(node: &mut Node, verb: &str, resource: &str) {
+    if node.agent.pid().is_some() {
+        node.agent.kill9().unwrap();
+    }
+    node.agent.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let wanted = format!("cannot {verb} resource \"{resource}\"");
+    loop {
+        let status = node.agent.json(&["status"]).unwrap_or_default();
+        let own = status["agent"]["pid"].as_u64() == node.agent.pid().map(u64::from);
+        let source = &status["report"]["source"];
+        let error = source["last_error"].as_str().unwrap_or_default();
+        if own && source["connected"] == false && error.contains(&wanted) {
+            // What it may not list it does not take for empty.
+            let all = verb != "list" || resource == "nodes";
+            assert!(all || status["synced"] == false, "{verb} {resource}: {status}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "nothing is said about {wanted}: {status}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
