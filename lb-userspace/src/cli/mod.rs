@@ -5,6 +5,7 @@
 mod backends;
 mod cleanup;
 mod flows;
+mod listen;
 mod output;
 mod run;
 mod services;

@@ -18,10 +18,13 @@ use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use super::PinArgs;
+use super::listen::{Agent, ListenArgs};
 use super::status::agent_alive;
 use crate::attach::{AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwork, XdpMode};
+use crate::events::EventSink;
 use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
+use crate::metrics::Metrics;
 use crate::model::desired::ResolveSettings;
 use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler};
 use crate::source::kube::{KubeSettings, KubeSource};
@@ -102,6 +105,8 @@ pub(super) struct RunArgs {
     snat_ports: (u16, u16),
     #[command(flatten)]
     sizes: SizeArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// Form of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -221,10 +226,17 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let mut following = tokio::spawn(datapath.run(network, report));
 
     let tables = take_over(args).await?;
-    let reconciler = Reconciler::new(tables, args.reconcile_settings(), source.origin.clone())?;
+    let servers = args.listen.start(Agent {
+        pin_path: args.pins.pin_path.clone(),
+        node_name: args.node_name.clone(),
+        source: source.origin.kind(),
+        events: source.events(&args.node_name),
+        configz: String::from("{}"),
+    })?;
+    let reconciler = Reconciler::new(tables, args.reconcile_settings(), source.origin.clone(), servers.observers)?;
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes };
     let mut writing = tokio::spawn(reconciler.run(inputs));
-    start_sweep(args, ticks);
+    start_sweep(args, ticks, servers.metrics);
 
     tokio::select! {
         _ = term.recv() => tracing::info!("SIGTERM: ending; programs and maps stay in place"),
@@ -263,13 +275,22 @@ async fn take_over(args: &RunArgs) -> anyhow::Result<KernelTables> {
 /// The running source: it ends when this is dropped, or when nobody listens any more.
 struct Running {
     origin: Origin,
-    _kube: Option<KubeSource>,
+    kube: Option<KubeSource>,
+}
+
+impl Running {
+    fn events(&self, node_name: &str) -> EventSink {
+        match &self.kube {
+            Some(kube) => EventSink::to_api(kube.client.clone(), node_name.to_owned()),
+            None => EventSink::log_only(),
+        }
+    }
 }
 
 async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyhow::Result<Running> {
     if let Some(folder) = &args.manifests {
         source::manifests::spawn(folder, events)?;
-        return Ok(Running { origin: Origin::Manifests(folder.clone()), _kube: None });
+        return Ok(Running { origin: Origin::Manifests(folder.clone()), kube: None });
     }
     let settings = KubeSettings {
         kubeconfig: args.kubeconfig.clone(),
@@ -277,11 +298,11 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
         node_name: args.node_name.clone(),
     };
     let kube = source::kube::spawn(settings, events).await?;
-    Ok(Running { origin: Origin::Kube(kube.connection.clone()), _kube: Some(kube) })
+    Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube) })
 }
 
 /// Takes idle flows out, on a thread of its own.
-fn start_sweep(args: &RunArgs, ticks: Option<u32>) {
+fn start_sweep(args: &RunArgs, ticks: Option<u32>, metrics: Metrics) {
     let Some(per_second) = ticks else {
         tracing::warn!("the kernel's tick rate is unknown: idle flows stay until newer ones need their room");
         return;
@@ -291,7 +312,10 @@ fn start_sweep(args: &RunArgs, ticks: Option<u32>) {
         loop {
             std::thread::sleep(SWEEP_EVERY);
             match sweep::sweep(&pin_path, Ticks { per_second }, &Timeouts::default(), SWEEP_PAUSE) {
-                Ok(swept) => tracing::debug!(removed = swept.removed, live = swept.live, "swept idle flows"),
+                Ok(swept) => {
+                    tracing::debug!(removed = swept.removed, live = swept.live, "swept idle flows");
+                    metrics.swept(swept);
+                }
                 Err(failure) => tracing::warn!(%failure, "cannot sweep idle flows"),
             }
         }

@@ -64,10 +64,12 @@ pub enum KubeError {
 }
 
 /// The running source. Dropping it stops it.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "the client has none")]
 pub struct KubeSource {
     /// Whether the API answers.
     pub connection: watch::Receiver<Connection>,
+    /// For events.
+    pub client: Client,
     _tasks: JoinSet<()>,
 }
 
@@ -93,7 +95,7 @@ fn start(
     let mut tasks = JoinSet::new();
     tasks.spawn(follow(Api::<Service>::all(client.clone()), services, Kind::Service, Arc::clone(&progress)));
     tasks.spawn(follow(Api::<EndpointSlice>::all(client.clone()), slices, Kind::EndpointSlice, Arc::clone(&progress)));
-    tasks.spawn(follow(Api::<Node>::all(client), node, Kind::Node, Arc::clone(&progress)));
+    tasks.spawn(follow(Api::<Node>::all(client.clone()), node, Kind::Node, Arc::clone(&progress)));
     tasks.spawn(node_grace(progress));
-    KubeSource { connection, _tasks: tasks }
+    KubeSource { connection, client, _tasks: tasks }
 }
