@@ -32,10 +32,10 @@ pub(super) struct ListenArgs {
     metrics_bind_address: BindAddress,
     /// End when one of these addresses is taken, rather than try again.
     #[arg(long)]
-    bind_address_hard_fail: bool,
+    pub(super) bind_address_hard_fail: bool,
     /// An update that waits for twice as long makes the node unhealthy.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    sync_period: Duration,
+    pub(super) sync_period: Duration,
     /// Rows of a metric family that grows with the node, such as those by device; further rows are only counted.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     metrics_max_series: usize,
@@ -65,6 +65,11 @@ pub(super) struct Servers {
 }
 
 impl ListenArgs {
+    /// Of health and metrics.
+    pub(super) const fn addresses(&self) -> [BindAddress; 2] {
+        [self.healthz_bind_address, self.metrics_bind_address]
+    }
+
     /// Starts all servers. An address that is taken is no failure unless it should be.
     pub(super) fn start(&self, agent: Agent) -> anyhow::Result<Servers> {
         let Agent { pin_path, node_name, source, events, configz } = agent;

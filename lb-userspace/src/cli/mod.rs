@@ -6,6 +6,7 @@ mod backends;
 mod cleanup;
 mod flows;
 mod listen;
+mod node_args;
 mod output;
 mod run;
 mod services;

@@ -19,8 +19,11 @@ use tracing_subscriber::EnvFilter;
 
 use super::PinArgs;
 use super::listen::{Agent, ListenArgs};
+use super::node_args::{DetectLocal, NodeArgs};
 use super::status::agent_alive;
 use crate::attach::{AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwork, XdpMode};
+use crate::config::effective::Effective;
+use crate::config::values::NodePortAddress;
 use crate::events::EventSink;
 use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
@@ -88,9 +91,9 @@ pub(super) struct RunArgs {
     /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed.
     #[arg(long, value_name = "CIDR")]
     cluster_cidr: Vec<IpNet>,
-    /// Serve `NodePort`s on the node's addresses inside this prefix; without it: on its primary ones.
-    #[arg(long, value_name = "CIDR")]
-    node_port_addresses: Vec<IpNet>,
+    /// Serve `NodePort`s on the node's primary addresses, or on those inside this prefix.
+    #[arg(long, value_name = "primary|CIDR", default_value = "primary")]
+    node_port_addresses: Vec<NodePortAddress>,
     /// Serve `spec.externalIPs`.
     #[arg(long)]
     external_ips: bool,
@@ -107,6 +110,8 @@ pub(super) struct RunArgs {
     sizes: SizeArgs,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    node: NodeArgs,
     /// Form of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -185,11 +190,32 @@ impl RunArgs {
             resolve: ResolveSettings { external_ips: self.external_ips },
             node_port_addresses: self.node_port_addresses.clone(),
             cluster_cidrs: self.cluster_cidr.clone(),
+            node_cidrs: self.node.detect_local == DetectLocal::NodeCidr,
             service_cidrs: self.service_cidr.clone(),
             snat_ports: self.snat_ports,
             masquerade_all: self.masquerade_all,
             takeover: self.takeover,
         }
+    }
+
+    fn configz(&self) -> String {
+        let [healthz, metrics] = self.listen.addresses();
+        let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
+        Effective {
+            node_name: &self.node_name,
+            kubeconfig: kubeconfig.unwrap_or_default(),
+            healthz,
+            metrics,
+            hard_fail: self.listen.bind_address_hard_fail,
+            sync_period: self.listen.sync_period,
+            masquerade_all: self.masquerade_all,
+            detect_local_mode: self.node.detect_local.name(),
+            cluster_cidrs: self.cluster_cidr.iter().map(ToString::to_string).collect(),
+            node_port_addresses: self.node_port_addresses.iter().map(ToString::to_string).collect(),
+            oom_score_adj: self.node.oom_score_adj,
+            conntrack: &self.node.conntrack(),
+        }
+        .configz()
     }
 }
 
@@ -215,6 +241,7 @@ fn start_log(args: &RunArgs) -> anyhow::Result<()> {
 async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = args.node_name, "starting");
+    args.node.apply();
     let datapath = Datapath::load(&args.attach_settings(), OBJECT)?;
     let ticks = datapath.ticks_per_second();
 
@@ -231,7 +258,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         node_name: args.node_name.clone(),
         source: source.origin.kind(),
         events: source.events(&args.node_name),
-        configz: String::from("{}"),
+        configz: args.configz(),
     })?;
     let reconciler = Reconciler::new(tables, args.reconcile_settings(), source.origin.clone(), servers.observers)?;
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes };

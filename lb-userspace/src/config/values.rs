@@ -1,5 +1,6 @@
 //! Values of settings as people write them.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
@@ -33,6 +34,15 @@ pub enum NodePortAddress {
     Primary,
     /// Those inside this prefix.
     Inside(IpNet),
+}
+
+impl fmt::Display for NodePortAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Primary => f.write_str("primary"),
+            Self::Inside(net) => net.fmt(f),
+        }
+    }
 }
 
 impl FromStr for NodePortAddress {

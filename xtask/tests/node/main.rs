@@ -7,5 +7,6 @@ mod crash;
 mod direct;
 mod endpoints;
 mod fixture;
+mod health;
 mod matrix;
 mod refusal;

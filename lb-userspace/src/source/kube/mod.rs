@@ -64,13 +64,18 @@ pub enum KubeError {
 }
 
 /// The running source. Dropping it stops it.
-#[allow(missing_debug_implementations, reason = "the client has none")]
 pub struct KubeSource {
     /// Whether the API answers.
     pub connection: watch::Receiver<Connection>,
     /// For events.
     pub client: Client,
     _tasks: JoinSet<()>,
+}
+
+impl std::fmt::Debug for KubeSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubeSource").field("connection", &self.connection).finish_non_exhaustive()
+    }
 }
 
 /// Starts to list and watch. Fails on a wrong configuration only: an API that is away is waited for.
