@@ -2,7 +2,11 @@
 
 pub mod attach;
 pub mod cli;
+pub mod config;
+pub mod events;
+pub mod health;
 pub mod maps;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod reconcile;

@@ -20,6 +20,17 @@ pub enum Role {
     Ignored,
 }
 
+impl Role {
+    /// As in reports and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Uplink => "uplink",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 /// A role and its reason, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {

@@ -241,8 +241,12 @@ fn load_programs(object: &mut Ebpf, xdp: XdpMode, features: &mut Vec<Feature>) -
 /// Hands the programs to the verifier, each on a thread of its own: that is most of the time which an agent takes to
 /// start. Programs that the object lacks, or has as another type, are absent from the answer.
 fn verify_side_by_side(object: &mut Ebpf, with_xdp: bool) -> BTreeMap<&'static str, Result<(), ProgramError>> {
-    let wanted: Vec<&'static str> =
-        POD_PROGRAMS.into_iter().chain(UPLINK_PROGRAMS).chain(with_xdp.then_some(XDP_PROGRAM)).collect();
+    let wanted: Vec<&'static str> = POD_PROGRAMS
+        .into_iter()
+        .chain(UPLINK_PROGRAMS)
+        .chain(TUNNEL_PROGRAMS)
+        .chain(with_xdp.then_some(XDP_PROGRAM))
+        .collect();
     thread::scope(|scope| {
         let mut verifying = Vec::with_capacity(wanted.len());
         for (found, program) in object.programs_mut() {

@@ -5,6 +5,8 @@
 mod backends;
 mod cleanup;
 mod flows;
+mod listen;
+mod node_args;
 mod output;
 mod run;
 mod services;

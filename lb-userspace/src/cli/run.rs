@@ -18,10 +18,16 @@ use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use super::PinArgs;
+use super::listen::{Agent, ListenArgs};
+use super::node_args::{DetectLocal, NodeArgs};
 use super::status::agent_alive;
 use crate::attach::{AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwork, XdpMode};
+use crate::config::effective::Effective;
+use crate::config::values::NodePortAddress;
+use crate::events::EventSink;
 use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
+use crate::metrics::Metrics;
 use crate::model::desired::ResolveSettings;
 use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler};
 use crate::source::kube::{KubeSettings, KubeSource};
@@ -85,9 +91,9 @@ pub(super) struct RunArgs {
     /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed.
     #[arg(long, value_name = "CIDR")]
     cluster_cidr: Vec<IpNet>,
-    /// Serve `NodePort`s on the node's addresses inside this prefix; without it: on its primary ones.
-    #[arg(long, value_name = "CIDR")]
-    node_port_addresses: Vec<IpNet>,
+    /// Serve `NodePort`s on the node's primary addresses, or on those inside this prefix.
+    #[arg(long, value_name = "primary|CIDR", default_value = "primary")]
+    node_port_addresses: Vec<NodePortAddress>,
     /// Serve `spec.externalIPs`.
     #[arg(long)]
     external_ips: bool,
@@ -102,6 +108,10 @@ pub(super) struct RunArgs {
     snat_ports: (u16, u16),
     #[command(flatten)]
     sizes: SizeArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    node: NodeArgs,
     /// Form of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -180,11 +190,32 @@ impl RunArgs {
             resolve: ResolveSettings { external_ips: self.external_ips },
             node_port_addresses: self.node_port_addresses.clone(),
             cluster_cidrs: self.cluster_cidr.clone(),
+            node_cidrs: self.node.detect_local == DetectLocal::NodeCidr,
             service_cidrs: self.service_cidr.clone(),
             snat_ports: self.snat_ports,
             masquerade_all: self.masquerade_all,
             takeover: self.takeover,
         }
+    }
+
+    fn configz(&self) -> String {
+        let [healthz, metrics] = self.listen.addresses();
+        let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
+        Effective {
+            node_name: &self.node_name,
+            kubeconfig: kubeconfig.unwrap_or_default(),
+            healthz,
+            metrics,
+            hard_fail: self.listen.bind_address_hard_fail,
+            sync_period: self.listen.sync_period,
+            masquerade_all: self.masquerade_all,
+            detect_local_mode: self.node.detect_local.name(),
+            cluster_cidrs: self.cluster_cidr.iter().map(ToString::to_string).collect(),
+            node_port_addresses: self.node_port_addresses.iter().map(ToString::to_string).collect(),
+            oom_score_adj: self.node.oom_score_adj,
+            conntrack: &self.node.conntrack(),
+        }
+        .configz()
     }
 }
 
@@ -210,6 +241,7 @@ fn start_log(args: &RunArgs) -> anyhow::Result<()> {
 async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = args.node_name, "starting");
+    args.node.apply();
     let started = Instant::now();
     // The source reads while the kernel looks at the programs.
     let (events, from_source) = mpsc::channel(EVENTS);
@@ -222,10 +254,18 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let mut following = tokio::spawn(datapath.run(network, report));
 
     let tables = take_over(args).await?;
-    let reconciler = Reconciler::new(tables, args.reconcile_settings(), source.origin.clone(), started)?;
+    let servers = args.listen.start(Agent {
+        pin_path: args.pins.pin_path.clone(),
+        node_name: args.node_name.clone(),
+        source: source.origin.kind(),
+        events: source.events(&args.node_name),
+        configz: args.configz(),
+    })?;
+    let reconciler =
+        Reconciler::new(tables, args.reconcile_settings(), source.origin.clone(), servers.observers, started)?;
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes };
     let mut writing = tokio::spawn(reconciler.run(inputs));
-    start_sweep(args, ticks);
+    start_sweep(args, ticks, servers.metrics);
 
     tokio::select! {
         _ = term.recv() => tracing::info!("SIGTERM: ending; programs and maps stay in place"),
@@ -264,13 +304,22 @@ async fn take_over(args: &RunArgs) -> anyhow::Result<KernelTables> {
 /// The running source: it ends when this is dropped, or when nobody listens any more.
 struct Running {
     origin: Origin,
-    _kube: Option<KubeSource>,
+    kube: Option<KubeSource>,
+}
+
+impl Running {
+    fn events(&self, node_name: &str) -> EventSink {
+        match &self.kube {
+            Some(kube) => EventSink::to_api(kube.client.clone(), node_name.to_owned()),
+            None => EventSink::log_only(),
+        }
+    }
 }
 
 async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyhow::Result<Running> {
     if let Some(folder) = &args.manifests {
         source::manifests::spawn(folder, events)?;
-        return Ok(Running { origin: Origin::Manifests(folder.clone()), _kube: None });
+        return Ok(Running { origin: Origin::Manifests(folder.clone()), kube: None });
     }
     let settings = KubeSettings {
         kubeconfig: args.kubeconfig.clone(),
@@ -278,11 +327,11 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
         node_name: args.node_name.clone(),
     };
     let kube = source::kube::spawn(settings, events).await?;
-    Ok(Running { origin: Origin::Kube(kube.connection.clone()), _kube: Some(kube) })
+    Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube) })
 }
 
 /// Takes idle flows out, on a thread of its own.
-fn start_sweep(args: &RunArgs, ticks: Option<u32>) {
+fn start_sweep(args: &RunArgs, ticks: Option<u32>, metrics: Metrics) {
     let Some(per_second) = ticks else {
         tracing::warn!("the kernel's tick rate is unknown: idle flows stay until newer ones need their room");
         return;
@@ -292,7 +341,10 @@ fn start_sweep(args: &RunArgs, ticks: Option<u32>) {
         loop {
             std::thread::sleep(SWEEP_EVERY);
             match sweep::sweep(&pin_path, Ticks { per_second }, &Timeouts::default(), SWEEP_PAUSE) {
-                Ok(swept) => tracing::debug!(removed = swept.removed, live = swept.live, "swept idle flows"),
+                Ok(swept) => {
+                    tracing::debug!(removed = swept.removed, live = swept.live, "swept idle flows");
+                    metrics.swept(swept);
+                }
                 Err(failure) => tracing::warn!(%failure, "cannot sweep idle flows"),
             }
         }

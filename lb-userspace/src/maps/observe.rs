@@ -5,9 +5,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::Pod;
-use aya::maps::{MapData, MapInfo, PerCpuArray};
+use aya::maps::{MapData, MapInfo, PerCpuArray, lpm_trie::LpmTrie};
 use lb_common::abi::{
-    AffinityKey, AffinityValue, Counter, FlowKey, FlowValue, FrontendKey, FrontendValue, NameValue, V4, V6, map_name,
+    AffinityKey, AffinityValue, BackendValue, Counter, DeviceValue, FlowKey, FlowValue, FragmentKey, FragmentValue,
+    FrontendKey, FrontendValue, NameValue, SourceRangeKey, V4, V6, map_name,
 };
 
 use super::TableFailure;
@@ -61,6 +62,45 @@ pub fn fills(pin_path: &Path) -> Result<Vec<Fill>, TableFailure> {
     fills.push(fill::<AffinityKey<V4>, AffinityValue>(&dir, map_name::AFFINITY[0])?);
     fills.push(fill::<AffinityKey<V6>, AffinityValue>(&dir, map_name::AFFINITY[1])?);
     Ok(fills)
+}
+
+/// Fill of every map that can run full. The slots' is known to the planner alone.
+pub fn all_fills(pin_path: &Path) -> Result<Vec<Fill>, TableFailure> {
+    let dir = pin_path.join("maps");
+    let mut all = fills(pin_path)?;
+    all.push(fill::<FragmentKey<V4>, FragmentValue>(&dir, map_name::FRAGMENTS[0])?);
+    all.push(fill::<FragmentKey<V6>, FragmentValue>(&dir, map_name::FRAGMENTS[1])?);
+    all.push(fill::<u32, DeviceValue>(&dir, map_name::DEVICES)?);
+    all.push(ranges::<V4>(&dir, map_name::RANGES[0])?);
+    all.push(ranges::<V6>(&dir, map_name::RANGES[1])?);
+    all.push(filled::<BackendValue<V4>>(&dir, map_name::BACKENDS[0], |value| value.generation != 0)?);
+    all.push(filled::<BackendValue<V6>>(&dir, map_name::BACKENDS[1], |value| value.generation != 0)?);
+    Ok(all)
+}
+
+fn ranges<A>(dir: &Path, map: &'static str) -> Result<Fill, TableFailure>
+where
+    SourceRangeKey<A>: Pod,
+{
+    let trie: LpmTrie<MapData, SourceRangeKey<A>, u32> = open(dir, map)?;
+    let mut used = 0;
+    for key in trie.keys() {
+        key.map_err(read_failure(map))?;
+        used += 1;
+    }
+    Ok(Fill { map, used, capacity: capacity(dir, map)? })
+}
+
+fn filled<V: Pod>(dir: &Path, map: &'static str, is_used: impl Fn(&V) -> bool) -> Result<Fill, TableFailure> {
+    let path = dir.join(map);
+    let data = MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })?;
+    let mut used = 0;
+    let walked = batch::walk::<u32, V>(data.fd().as_fd(), 2048, |_, values| {
+        used += values.iter().filter(|value| is_used(value)).count();
+        ControlFlow::Continue(())
+    });
+    walked.map_err(|source| TableFailure::Batch { map, source })?;
+    Ok(Fill { map, used, capacity: capacity(dir, map)? })
 }
 
 fn fill<K: Pod, V: Pod>(dir: &Path, map: &'static str) -> Result<Fill, TableFailure> {

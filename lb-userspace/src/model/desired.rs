@@ -185,6 +185,29 @@ pub struct DesiredService {
     pub name: ServiceName,
     /// Service ports, one per port and family.
     pub ports: Vec<DesiredPort>,
+    /// The health check that a load balancer outside asks, for a Service that has one.
+    pub health: Option<HealthCheck>,
+}
+
+/// A Service's `healthCheckNodePort` and what is said there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HealthCheck {
+    /// The port, on every address on which `NodePort`s are served.
+    pub port: u16,
+    /// Distinct ready IPv4 endpoints on this node; none: the Service is not in that family.
+    pub local_v4: Option<u32>,
+    /// The same for IPv6.
+    pub local_v6: Option<u32>,
+}
+
+impl HealthCheck {
+    /// Distinct ready endpoints on this node; none: the Service is not in this family.
+    pub const fn local(&self, family: Family) -> Option<u32> {
+        match family {
+            Family::V4 => self.local_v4,
+            Family::V6 => self.local_v6,
+        }
+    }
 }
 
 /// The unit of work between `model` and `plan`: whole Services, never parts.

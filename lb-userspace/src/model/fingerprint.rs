@@ -10,6 +10,7 @@ use super::desired::{DesiredPort, DesiredService};
 pub(super) fn fingerprint(service: &DesiredService) -> u64 {
     let mut hasher = DefaultHasher::new();
     service.ports.len().hash(&mut hasher);
+    service.health.hash(&mut hasher);
     for port in &service.ports {
         let DesiredPort {
             id,

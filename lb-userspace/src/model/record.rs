@@ -36,6 +36,8 @@ pub struct ServiceRecord {
     pub external_local: bool,
     /// `sessionAffinity: ClientIP` timeout in seconds; 0: none.
     pub affinity_secs: u32,
+    /// `healthCheckNodePort` where it has a meaning: a load balancer with `externalTrafficPolicy: Local`; 0: none.
+    pub health_node_port: u16,
     /// What is wrong with the object itself.
     pub refusals: Box<[Refusal]>,
 }

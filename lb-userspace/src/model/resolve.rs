@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use super::Refusals;
 use super::desired::{
-    Backend, DesiredPort, DesiredService, Family, NodeFacts, PortId, Refusal, ResolveSettings, ServiceName, WhenEmpty,
+    Backend, DesiredPort, DesiredService, Family, HealthCheck, NodeFacts, PortId, Refusal, ResolveSettings,
+    ServiceName, WhenEmpty,
 };
 use super::endpoints::merge;
 use super::record::{PortRecord, ServiceRecord, SliceRecord};
@@ -32,7 +33,27 @@ pub fn resolve(
     refusals.extend(drop_twins(&mut ports, &service.name).into_rows());
     refusals.extend(unserved(service, settings).into_rows());
     refusals.extend(slices.iter().flat_map(|slice| slice.refusals.iter().cloned()));
-    (DesiredService { name: service.name.clone(), ports }, refusals)
+    let health = health(service, slices, &node.name);
+    (DesiredService { name: service.name.clone(), ports, health }, refusals)
+}
+
+/// The Service's health check. Every port of the slices counts, also one that the Service does not have; an endpoint that
+/// terminates does not, although it may still be served.
+fn health(service: &ServiceRecord, slices: &[&SliceRecord], node: &str) -> Option<HealthCheck> {
+    if service.skip.is_some() || service.health_node_port == 0 {
+        return None;
+    }
+    let local = |family| {
+        service.cluster_ips.iter().any(|ip| Family::of(ip) == family).then(|| {
+            let of_family = slices.iter().filter(|slice| slice.family == Some(family));
+            let ports: HashSet<_> =
+                of_family.flat_map(|slice| &slice.ports).map(|port| (&port.name, port.protocol)).collect();
+            let endpoints = ports.iter().flat_map(|(name, protocol)| merge(slices, name, *protocol, family, node));
+            let ready: HashSet<_> = endpoints.filter(|e| e.ready && e.local).map(|e| e.addr.ip()).collect();
+            u32::try_from(ready.len()).unwrap_or(u32::MAX)
+        })
+    };
+    Some(HealthCheck { port: service.health_node_port, local_v4: local(Family::V4), local_v6: local(Family::V6) })
 }
 
 /// Two ports of one Service may meet on one address, such as the `NodePort` of one and a load balancer's port of another

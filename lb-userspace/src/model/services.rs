@@ -41,6 +41,7 @@ impl From<Service> for ServiceRecord {
             internal_local: false,
             external_local: false,
             affinity_secs: 0,
+            health_node_port: 0,
             refusals: Box::default(),
         };
         if skip.is_none() {
@@ -96,6 +97,9 @@ impl ServiceRecord {
             || spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
         self.external_local = external && spec.external_traffic_policy.as_deref() == Some("Local");
         self.affinity_secs = affinity(spec, bad);
+        if self.external_local && spec.type_.as_deref() == Some("LoadBalancer") {
+            self.health_node_port = health_node_port(spec, bad);
+        }
     }
 
     /// Whether a port of this family can be reached from outside the cluster by design.
@@ -274,6 +278,17 @@ fn affinity(spec: &ServiceSpec, bad: &mut Refusals) -> u32 {
             AFFINITY_DEFAULT_SECS
         }
     }
+}
+
+fn health_node_port(spec: &ServiceSpec, bad: &mut Refusals) -> u16 {
+    let given = spec.health_check_node_port.unwrap_or_default();
+    if given == 0 {
+        return 0;
+    }
+    parse_port(given).unwrap_or_else(|| {
+        bad.note("BadHealthCheckNodePort", || format!("healthCheckNodePort is {given}: use 1 to 65535"));
+        0
+    })
 }
 
 /// A protocol by its name; TCP when not given.

@@ -31,6 +31,10 @@ pub struct World {
     given: NodeFacts,
     node: NodeFacts,
     node_object: Option<NodeRecord>,
+    /// Nodes were listed once.
+    node_listed: bool,
+    /// The own Node was there once.
+    node_seen: bool,
     settings: ResolveSettings,
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
@@ -52,6 +56,8 @@ impl World {
             node: node.clone(),
             given: node,
             node_object: None,
+            node_listed: false,
+            node_seen: false,
             settings,
             entries: Vec::new(),
             free: Vec::new(),
@@ -106,7 +112,7 @@ impl World {
     }
 
     /// Everything that is not served, and why. As of the last [`World::take_changes`].
-    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> + Clone {
         self.source_refusals.iter().chain(self.entries.iter().flatten().flat_map(|entry| &entry.refusals))
     }
 
@@ -120,6 +126,11 @@ impl World {
         self.node_object.as_ref()
     }
 
+    /// Whether this node's Node object is gone. `required`: a source that was asked and never had it counts as well.
+    pub fn node_is_gone(&self, required: bool) -> bool {
+        self.node_object.is_none() && (self.node_seen || (required && self.node_listed))
+    }
+
     fn put(&mut self, object: Object) {
         match object {
             Object::Service(service) => self.put_service(service),
@@ -127,6 +138,7 @@ impl World {
             Object::Node(node) => {
                 if node.name == self.given.name {
                     self.node_object = Some(*node);
+                    self.node_seen = true;
                     self.refresh_node();
                 }
             }
@@ -163,6 +175,7 @@ impl World {
     }
 
     fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
+        self.node_listed |= kind == Kind::Node;
         let key =
             |object: &Object| ServiceName { namespace: object.namespace().to_owned(), name: object.name().to_owned() };
         let listed: HashSet<ServiceName> = objects.iter().filter(|o| o.kind() == kind).map(key).collect();
@@ -256,7 +269,7 @@ impl World {
                 resolve(service, &slices, &self.node, &self.settings)
             }
             None => (
-                DesiredService { name: entry.name.clone(), ports: Vec::new() },
+                DesiredService { name: entry.name.clone(), ports: Vec::new(), health: None },
                 entry.slices.iter().flat_map(|slice| slice.refusals.iter().cloned()).collect(),
             ),
         };

@@ -69,6 +69,7 @@ pub struct Planner {
     pub(super) service_ids: IdPool,
     pub(super) backend_ids: [IdPool; 2],
     pub(super) slots: [SlotPool; 2],
+    slot_limits: [u32; 2],
     pub(super) next_generation: u32,
     pub(super) reserved: u32,
     pub(super) removals: Removals,
@@ -94,6 +95,7 @@ impl Planner {
             service_ids: IdPool::new(limits.services.saturating_add(1), &none),
             backend_ids: limits.backends.map(|n| IdPool::new(n, &none)),
             slots: limits.slots.map(|n| SlotPool::new(n, &ranges)),
+            slot_limits: limits.slots,
             next_generation: 1,
             reserved: 1,
             removals: Removals::default(),
@@ -119,6 +121,12 @@ impl Planner {
         self.services.len()
     }
 
+    /// Slots in use, per family.
+    pub fn slots_in_use(&self) -> [usize; 2] {
+        let limit = |index: usize| usize::try_from(self.slot_limits[index]).unwrap_or(usize::MAX);
+        [0, 1].map(|index| limit(index).saturating_sub(self.slots[index].free()))
+    }
+
     /// Services found in the maps that no change has named since: to be removed once the source has spoken in full.
     pub fn unclaimed(&self) -> Vec<ServiceName> {
         self.unclaimed.iter().cloned().collect()
@@ -128,7 +136,7 @@ impl Planner {
     /// committed or aborted before the next one is staged.
     pub fn stage(&mut self, change: &Change) -> Result<Transaction, Refusal> {
         let (name, ports): (_, &[DesiredPort]) = match change {
-            Change::Upsert(DesiredService { name, ports }) => (name, ports),
+            Change::Upsert(DesiredService { name, ports, .. }) => (name, ports),
             Change::Remove(name) => (name, &[]),
         };
         self.unclaimed.remove(name);

@@ -25,6 +25,12 @@ impl SlotPool {
         pool
     }
 
+    /// Slots in no range.
+    pub(crate) fn free(&self) -> usize {
+        let free = self.by_base.values().chain(self.resting.iter().map(|(_, len)| len));
+        free.map(|len| usize::try_from(*len).unwrap_or(usize::MAX)).sum()
+    }
+
     /// A range of `len` slots.
     pub(crate) fn take(&mut self, len: u32) -> Option<u32> {
         let &(hole, base) = self.by_len.range((len, 0)..).next()?;

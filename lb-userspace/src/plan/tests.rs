@@ -67,7 +67,7 @@ pub(crate) fn port(n: u8, port: u16, endpoints: &[(u8, u8)]) -> DesiredPort {
 }
 
 pub(crate) fn upsert(n: u8, ports: Vec<DesiredPort>) -> Change {
-    Change::Upsert(DesiredService { name: service_name(n), ports })
+    Change::Upsert(DesiredService { name: service_name(n), ports, health: None })
 }
 
 /// What a client meets at a frontend, without ids.

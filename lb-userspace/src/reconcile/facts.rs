@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use lb_common::abi::config_flag;
 
 use crate::attach::NodeNetwork;
+use crate::config::values::NodePortAddress;
 use crate::maps::FamilySettings;
 use crate::model::desired::{Family, NodeFacts, ResolveSettings};
 use crate::model::record::NodeRecord;
@@ -17,10 +18,12 @@ pub struct ReconcileSettings {
     pub node_name: String,
     /// Settings of the resolver.
     pub resolve: ResolveSettings,
-    /// `--node-port-addresses`: serve `NodePort`s on the node's addresses inside these; empty: on its primary ones.
-    pub node_port_addresses: Vec<IpNet>,
+    /// `--node-port-addresses`: where `NodePort`s are served; empty: on the primary addresses.
+    pub node_port_addresses: Vec<NodePortAddress>,
     /// `--cluster-cidr`: where in-cluster clients are.
     pub cluster_cidrs: Vec<IpNet>,
+    /// `--detect-local node-cidr`: and in the Pod ranges of the Node object.
+    pub node_cidrs: bool,
     /// `--service-cidr`: where unallocated addresses are dropped.
     pub service_cidrs: Vec<IpNet>,
     /// `--snat-ports`.
@@ -43,11 +46,17 @@ fn primary(network: &NodeNetwork, node: Option<&NodeRecord>) -> [Option<IpAddr>;
 impl ReconcileSettings {
     /// What the resolver must know.
     pub fn node_facts(&self, network: &NodeNetwork, node: Option<&NodeRecord>) -> NodeFacts {
+        let primary = primary(network, node);
+        let serves = |ip: &IpAddr| {
+            self.node_port_addresses.iter().any(|addresses| match addresses {
+                NodePortAddress::Primary => primary.contains(&Some(*ip)),
+                NodePortAddress::Inside(net) => net.contains(ip),
+            })
+        };
         let node_port_addresses = if self.node_port_addresses.is_empty() {
-            primary(network, node).into_iter().flatten().collect()
+            primary.into_iter().flatten().collect()
         } else {
-            let inside = |ip: &&IpAddr| self.node_port_addresses.iter().any(|net| net.contains(*ip));
-            network.addresses.iter().filter(inside).copied().collect()
+            network.addresses.iter().filter(|ip| serves(ip)).copied().collect()
         };
         NodeFacts {
             name: self.node_name.clone(),
@@ -58,13 +67,16 @@ impl ReconcileSettings {
     }
 
     /// What the data path must know, per family.
-    pub fn family_settings(&self, network: &NodeNetwork, node: Option<&NodeRecord>) -> [FamilySettings; 2] {
-        let [v4, v6] = primary(network, node);
+    pub fn family_settings(&self, network: &NodeNetwork, object: Option<&NodeRecord>) -> [FamilySettings; 2] {
+        let [v4, v6] = primary(network, object);
         [(Family::V4, v4), (Family::V6, v6)].map(|(family, node)| {
             let of_family = |nets: &[IpNet]| -> Vec<IpNet> {
                 nets.iter().filter(|net| Family::of(&net.addr()) == family).copied().collect()
             };
-            let cluster = of_family(&self.cluster_cidrs);
+            let mut cluster = of_family(&self.cluster_cidrs);
+            if self.node_cidrs {
+                cluster.extend(of_family(object.map_or(&[], |object| &object.pod_cidrs)));
+            }
             let flags = [
                 (!cluster.is_empty(), config_flag::DETECT_LOCAL),
                 (self.takeover, config_flag::TAKEOVER),
@@ -101,6 +113,8 @@ mod tests {
         assert_eq!(ports(&settings), ["198.51.100.1".parse::<IpAddr>().unwrap()]);
         settings.node_port_addresses = vec!["192.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()];
         assert_eq!(ports(&settings), [network().addresses[0], network().addresses[2]]);
+        settings.node_port_addresses = vec!["primary".parse().unwrap(), "::/0".parse().unwrap()];
+        assert_eq!(ports(&settings), [network().addresses[1], network().addresses[2]]);
     }
 
     #[test]
@@ -119,5 +133,10 @@ mod tests {
         let [v4, v6] = settings.family_settings(&network(), None);
         assert_eq!((v4.flags, v6.flags), (config_flag::DETECT_LOCAL, 0));
         assert!(v6.cluster.is_empty());
+        let node = NodeRecord { pod_cidrs: vec!["fd00:1::/64".parse().unwrap()], ..NodeRecord::default() };
+        let settings = ReconcileSettings { node_cidrs: true, ..Default::default() };
+        let [v4, v6] = settings.family_settings(&network(), Some(&node));
+        assert_eq!((v4.flags, v6.flags), (0, config_flag::DETECT_LOCAL));
+        assert_eq!(v6.cluster, node.pod_cidrs);
     }
 }

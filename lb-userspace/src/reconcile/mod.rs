@@ -9,11 +9,13 @@
 //! has listed everything once, so a restart or an API outage never removes what is served.
 
 pub mod facts;
+mod observers;
 pub mod report;
 mod task;
 mod writer;
 
 pub use facts::ReconcileSettings;
+pub use observers::Observers;
 pub use report::Origin;
 pub use task::{Ended, Inputs, Reconciler};
 pub use writer::{Outcome, Writer};

@@ -35,6 +35,16 @@ pub enum Origin {
     Kube(watch::Receiver<Connection>),
 }
 
+impl Origin {
+    /// `manifests` or `kube`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Manifests(_) => "manifests",
+            Self::Kube(_) => "kube",
+        }
+    }
+}
+
 /// The source, for people.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub struct SourceRow {
@@ -52,14 +62,14 @@ impl From<&Origin> for SourceRow {
     fn from(origin: &Origin) -> Self {
         match origin {
             Origin::Manifests(folder) => Self {
-                kind: "manifests",
+                kind: origin.kind(),
                 from: folder.display().to_string(),
                 connected: folder.is_dir(),
                 last_error: None,
             },
             Origin::Kube(connection) => {
                 let Connection { connected, server, last_error } = connection.borrow().clone();
-                Self { kind: "kube", from: server, connected, last_error }
+                Self { kind: origin.kind(), from: server, connected, last_error }
             }
         }
     }

@@ -7,11 +7,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{self, MissedTickBehavior};
 
 use super::facts::ReconcileSettings;
-use super::report::{Origin, Report};
+use super::observers::{Observers, State};
+use super::report::{Origin, Report, SourceRow};
 use super::writer::{Outcome, Writer};
 use crate::attach::{AttachReport, NodeNetwork};
 use crate::maps::kernel::KernelTables;
 use crate::maps::{FamilySettings, TableFailure, Tables};
+use crate::metrics::kube_proxy::SyncKind;
 use crate::model::desired::{Family, NodeFacts};
 use crate::model::world::World;
 use crate::source::SourceEvent;
@@ -52,6 +54,7 @@ pub struct Reconciler {
     world: World,
     settings: ReconcileSettings,
     origin: Origin,
+    observers: Observers,
     pid: u32,
     started: Instant,
     facts: NodeFacts,
@@ -73,6 +76,7 @@ impl Reconciler {
         mut tables: KernelTables,
         settings: ReconcileSettings,
         origin: Origin,
+        observers: Observers,
         started: Instant,
     ) -> Result<Self, TableFailure> {
         let pid = std::process::id();
@@ -89,6 +93,7 @@ impl Reconciler {
             world: World::new(facts.clone(), settings.resolve.clone()),
             settings,
             origin,
+            observers,
             pid,
             started,
             facts,
@@ -108,12 +113,14 @@ impl Reconciler {
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
+        self.observers.started(&self.settings.node_name);
         loop {
             tokio::select! {
                 taken = inputs.events.recv_many(&mut batch, EVENTS_AT_ONCE) => {
                     if taken == 0 {
                         return Ended::SourceEnded;
                     }
+                    self.observers.received(&batch);
                 }
                 changed = inputs.network.changed() => {
                     self.network_known |= changed.is_ok();
@@ -158,17 +165,22 @@ impl Reconciler {
         let begin = Instant::now();
         let changes = self.world.take_changes();
         if !self.synced {
+            let announced = self.observers.announce(&changes);
             let outcome = self.writer.write_first(changes);
             self.synced = true;
+            self.observers.written(announced, SyncKind::Full, &outcome, begin.elapsed());
             self.first_write = Some((outcome, millis(begin)));
         } else if !changes.is_empty() {
             let services = changes.len();
+            let announced = self.observers.announce(&changes);
             let outcome = self.writer.write(changes);
             self.stamp(false);
+            self.observers.written(announced, SyncKind::Partial, &outcome, begin.elapsed());
             log(services, &outcome, begin);
         }
         self.announce();
         self.retry();
+        self.observers.settled(self.configured.is_none() || self.writer.in_trouble());
     }
 
     /// The first full state counts once the programs are where the packets are.
@@ -199,6 +211,7 @@ impl Reconciler {
             let begin = Instant::now();
             let outcome = self.writer.retry();
             self.stamp(false);
+            self.observers.wrote(&outcome);
             log(outcome.services + outcome.refused, &outcome, begin);
             if due {
                 self.retry_after = (self.retry_after * 2).min(RETRY_LAST);
@@ -216,6 +229,9 @@ impl Reconciler {
             self.world.set_node(facts.clone());
             self.facts = facts;
         }
+        let gone = self.world.node_is_gone(matches!(self.origin, Origin::Kube(_)));
+        let leaving = self.world.node().is_some_and(|node| node.leaving);
+        self.observers.node(&self.facts, !gone && !leaving);
         let families = self.settings.family_settings(network, self.world.node());
         if self.configured.as_ref() != Some(&families) {
             let tables = self.writer.tables();
@@ -223,7 +239,10 @@ impl Reconciler {
                 tables.configure(Family::V4, &families[0]).and_then(|()| tables.configure(Family::V6, &families[1]));
             match written {
                 Ok(()) => self.configured = Some(families),
-                Err(failure) => tracing::error!(%failure, "settings of the data path are not written yet"),
+                Err(failure) => {
+                    self.configured = None;
+                    tracing::error!(%failure, "settings of the data path are not written yet");
+                }
             }
         }
     }
@@ -247,11 +266,21 @@ impl Reconciler {
     }
 
     fn report(&mut self, attach: &AttachReport) {
-        let refusals = self.world.refusals().chain(self.writer.refusals()).map(Into::into).collect();
+        let source: SourceRow = (&self.origin).into();
+        let state = State {
+            attach,
+            source_connected: source.connected,
+            synced: self.synced,
+            services: self.writer.services(),
+            slots: self.writer.slots_in_use(),
+        };
+        let refusals = self.world.refusals().chain(self.writer.refusals());
+        self.observers.tick(&state, refusals.clone());
+        let refusals = refusals.map(Into::into).collect();
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),
             node_name: &self.settings.node_name,
-            source: (&self.origin).into(),
+            source,
             attach,
             refusals,
             refusals_omitted: 0,

@@ -7,6 +7,8 @@ use crate::maps::{TableFailure, Tables};
 use crate::model::desired::{Change, DesiredService, Refusal, ServiceName};
 use crate::plan::{Op, Planner, Transaction};
 
+const WRITE_FAILED: &str = "WriteFailed";
+
 /// What a batch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -52,9 +54,19 @@ impl<T: Tables> Writer<T> {
         self.planner.services()
     }
 
+    /// Slots in use, per family.
+    pub fn slots_in_use(&self) -> [usize; 2] {
+        self.planner.slots_in_use()
+    }
+
     /// Why Services are not as they should be.
-    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> + Clone {
         self.parked.values().map(|parked| &parked.refusal)
+    }
+
+    /// Whether maps could not be written, other than for want of room.
+    pub fn in_trouble(&self) -> bool {
+        !self.undo_left.is_empty() || self.refusals().any(|refusal| refusal.reason == WRITE_FAILED)
     }
 
     /// Whether something is left to try again.
@@ -114,7 +126,7 @@ impl<T: Tables> Writer<T> {
                 Err(failure) => refusal(&name, &failure),
             },
         };
-        tracing::warn!(object = %failed.object, reason = failed.reason, "Service stays as it was: {}", failed.message);
+        tracing::debug!(object = %failed.object, reason = failed.reason, "Service stays as it was: {}", failed.message);
         outcome.refused += 1;
         self.parked.insert(name, Parked { change, refusal: failed });
     }
@@ -172,7 +184,7 @@ fn change_name(change: &Change) -> &ServiceName {
 fn refusal(name: &ServiceName, failure: &TableFailure) -> Refusal {
     let (reason, message) = match failure.setting() {
         Some(setting) => ("MapFull", format!("{failure}; raise {setting} and restart the agent")),
-        None => ("WriteFailed", with_cause(failure)),
+        None => (WRITE_FAILED, with_cause(failure)),
     };
     Refusal { kind: "Service", object: name.to_string(), reason, message }
 }

@@ -35,6 +35,8 @@ pub struct ServiceSpec {
     pub internal_local: bool,
     /// `spec.loadBalancerSourceRanges`.
     pub source_ranges: Vec<String>,
+    /// `spec.healthCheckNodePort`.
+    pub health_node_port: Option<u16>,
 }
 
 impl ServiceSpec {
@@ -50,6 +52,7 @@ impl ServiceSpec {
             external_local: false,
             internal_local: false,
             source_ranges: Vec::new(),
+            health_node_port: None,
         }
     }
 
@@ -90,6 +93,9 @@ impl ServiceSpec {
         }
         if !self.source_ranges.is_empty() {
             spec["loadBalancerSourceRanges"] = json!(self.source_ranges);
+        }
+        if let Some(port) = self.health_node_port {
+            spec["healthCheckNodePort"] = json!(port);
         }
         let ingress: Vec<_> =
             self.load_balancer.iter().flat_map(|ips| both(*ips)).map(|ip| json!({"ip": ip})).collect();

@@ -7,6 +7,7 @@ mod crash;
 mod direct;
 mod endpoints;
 mod fixture;
+mod health;
 mod matrix;
 mod refusal;
 mod tunnel;

@@ -73,7 +73,10 @@ fn a_service_without_an_address_is_refused_and_a_headless_one_is_not() {
     ] {
         let skipped = record(&spec);
         assert_eq!(skipped.skip, Some(skip));
-        assert_eq!(served(&skipped), (DesiredService { name: skipped.name.clone(), ports: Vec::new() }, Vec::new()));
+        assert_eq!(
+            served(&skipped),
+            (DesiredService { name: skipped.name.clone(), ports: Vec::new(), health: None }, Vec::new())
+        );
     }
 }
 

@@ -64,11 +64,18 @@ pub enum KubeError {
 }
 
 /// The running source. Dropping it stops it.
-#[derive(Debug)]
 pub struct KubeSource {
     /// Whether the API answers.
     pub connection: watch::Receiver<Connection>,
+    /// For events.
+    pub client: Client,
     _tasks: JoinSet<()>,
+}
+
+impl std::fmt::Debug for KubeSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubeSource").field("connection", &self.connection).finish_non_exhaustive()
+    }
 }
 
 /// Starts to list and watch. Fails on a wrong configuration only: an API that is away is waited for.
@@ -93,7 +100,7 @@ fn start(
     let mut tasks = JoinSet::new();
     tasks.spawn(follow(Api::<Service>::all(client.clone()), services, Kind::Service, Arc::clone(&progress)));
     tasks.spawn(follow(Api::<EndpointSlice>::all(client.clone()), slices, Kind::EndpointSlice, Arc::clone(&progress)));
-    tasks.spawn(follow(Api::<Node>::all(client), node, Kind::Node, Arc::clone(&progress)));
+    tasks.spawn(follow(Api::<Node>::all(client.clone()), node, Kind::Node, Arc::clone(&progress)));
     tasks.spawn(node_grace(progress));
-    KubeSource { connection, _tasks: tasks }
+    KubeSource { connection, client, _tasks: tasks }
 }

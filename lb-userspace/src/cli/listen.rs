@@ -1,0 +1,135 @@
+//! The agent's own servers and events: their settings, and how they are started.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::net::TcpListener;
+
+use crate::config::values::{BindAddress, duration};
+use crate::events::{Event, EventSink, Regarding};
+use crate::health::listen::listen;
+use crate::health::server::{self, Answers};
+use crate::health::{ProxyHealth, Wanted, node, services};
+use crate::metrics::{self, AgentInfo, Metrics};
+use crate::reconcile::Observers;
+
+/// An address that an older agent still has is tried again this often.
+const RETRY: Duration = Duration::from_millis(250);
+/// So often an address may be taken before somebody is told.
+const QUIET_TRIES: u32 = 12;
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct ListenArgs {
+    /// Where /healthz and /livez are answered; `off`: nowhere.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:10256", value_parser = healthz_address)]
+    healthz_bind_address: BindAddress,
+    /// Where /metrics is answered; `off`: nowhere.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10249", value_parser = metrics_address)]
+    metrics_bind_address: BindAddress,
+    /// End when one of these addresses is taken, rather than try again.
+    #[arg(long)]
+    pub(super) bind_address_hard_fail: bool,
+    /// An update that waits for twice as long makes the node unhealthy.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub(super) sync_period: Duration,
+    /// Rows of a metric family that grows with the node, such as those by device; further rows are only counted.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    metrics_max_series: usize,
+}
+
+fn healthz_address(text: &str) -> Result<BindAddress, String> {
+    BindAddress::parse(text, 10_256)
+}
+
+fn metrics_address(text: &str) -> Result<BindAddress, String> {
+    BindAddress::parse(text, 10_249)
+}
+
+/// Who the agent is.
+pub(super) struct Agent {
+    pub(super) pin_path: PathBuf,
+    pub(super) node_name: String,
+    pub(super) source: &'static str,
+    pub(super) events: EventSink,
+    pub(super) configz: String,
+}
+
+/// What the rest of the agent tells its news to.
+pub(super) struct Servers {
+    pub(super) observers: Observers,
+    pub(super) metrics: Metrics,
+}
+
+impl ListenArgs {
+    /// Of health and metrics.
+    pub(super) const fn addresses(&self) -> [BindAddress; 2] {
+        [self.healthz_bind_address, self.metrics_bind_address]
+    }
+
+    /// Starts all servers. An address that is taken is no failure unless it should be.
+    pub(super) fn start(&self, agent: Agent) -> anyhow::Result<Servers> {
+        let Agent { pin_path, node_name, source, events, configz } = agent;
+        let health = Arc::new(ProxyHealth::new(self.sync_period.max(Duration::from_secs(1))));
+        let info = AgentInfo { version: env!("CARGO_PKG_VERSION"), node: node_name.clone(), source };
+        let metrics = Metrics::new(pin_path, info, self.metrics_max_series).context("cannot set up the metrics")?;
+        let checks = Wanted::default();
+
+        let node_answers = node::answers(Arc::clone(&health), metrics.clone());
+        let metric_answers = metrics::answers(metrics.clone(), configz);
+        let both = [
+            ("healthz", "FailedToStartProxierHealthcheck", self.healthz_bind_address, node_answers),
+            ("metrics", "FailedToStartMetricServer", self.metrics_bind_address, metric_answers),
+        ];
+        for (what, reason, address, answers) in both {
+            let Some(addr) = address.0 else { continue };
+            let begun = listen(addr);
+            if self.bind_address_hard_fail {
+                let listener = begun.with_context(|| format!("cannot listen on {addr} for {what}"))?;
+                tokio::spawn(server::serve(listener, answers));
+                continue;
+            }
+            let trouble = Trouble { what, reason, node: node_name.clone(), events: events.clone() };
+            tokio::spawn(serve_when_free(addr, begun.ok(), answers, trouble));
+        }
+        tokio::spawn(services::run(checks.clone(), Arc::clone(&health), events.clone(), node_name));
+        let observers = Observers::new(metrics.clone(), health, checks, events);
+        Ok(Servers { observers, metrics })
+    }
+}
+
+/// What is said when an address stays taken.
+struct Trouble {
+    what: &'static str,
+    reason: &'static str,
+    node: String,
+    events: EventSink,
+}
+
+async fn serve_when_free(addr: SocketAddr, begun: Option<TcpListener>, answers: Answers, trouble: Trouble) {
+    let mut listening = begun;
+    let mut tries = 0;
+    let listener = loop {
+        if let Some(listener) = listening {
+            break listener;
+        }
+        tokio::time::sleep(RETRY).await;
+        listening = match listen(addr) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tries += 1;
+                if tries == QUIET_TRIES {
+                    let Trouble { what, reason, node, events } = &trouble;
+                    let note = format!("node {node} failed to listen on {addr} for {what}: {error}; it is tried again");
+                    events.send(Event::warning(Regarding::node(node), reason, "Listen", note));
+                }
+                None
+            }
+        };
+    };
+    tracing::info!(%addr, "listening for {}", trouble.what);
+    server::serve(listener, answers).await;
+}

@@ -1,0 +1,8 @@
+//! Settings from outside the command line: a file (kube-proxy's or our own kind) and the environment.
+//!
+//! Everything becomes arguments of `sluice run`, so that there is one list of settings, one parser and one set of
+//! messages. What is given on the command line wins over the environment, and that over the file.
+
+pub mod conntrack;
+pub mod effective;
+pub mod values;

@@ -1,0 +1,112 @@
+//! Values of settings as people write them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Where a server listens; none: nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindAddress(pub Option<SocketAddr>);
+
+impl BindAddress {
+    /// Reads `ADDRESS:PORT`, or an address alone with a default port; nothing and `off` mean nowhere.
+    pub fn parse(text: &str, default_port: u16) -> Result<Self, String> {
+        if text.is_empty() || text == "off" {
+            return Ok(Self(None));
+        }
+        if let Ok(addr) = text.parse::<SocketAddr>() {
+            return Ok(Self((addr.port() != 0).then_some(addr)));
+        }
+        match text.parse::<IpAddr>() {
+            Ok(ip) => Ok(Self(Some(SocketAddr::new(ip, default_port)))),
+            Err(_) => Err("an address such as 0.0.0.0:10256 or [::]:10256 is expected, or off".to_owned()),
+        }
+    }
+}
+
+/// On which of the node's addresses `NodePort`s are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodePortAddress {
+    /// The primary ones of the Node.
+    Primary,
+    /// Those inside this prefix.
+    Inside(IpNet),
+}
+
+impl fmt::Display for NodePortAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Primary => f.write_str("primary"),
+            Self::Inside(net) => net.fmt(f),
+        }
+    }
+}
+
+impl FromStr for NodePortAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "primary" {
+            return Ok(Self::Primary);
+        }
+        text.parse().map(Self::Inside).map_err(|_| "`primary` or a prefix such as 192.0.2.0/24 is expected".to_owned())
+    }
+}
+
+/// Reads a duration as Kubernetes' configuration has it: `1h30m`, `250ms`, `0`, `1.5h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration such as 30s, 5m or 1h30m");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, after) = rest.split_at(digits);
+        let unit_len = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, next) = after.split_at(unit_len);
+        let secs = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        total += Duration::try_from_secs_f64(number * secs).map_err(|_| wrong())?;
+        rest = next;
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_go() {
+        let good = [("0", 0), ("0s", 0), ("30s", 30_000), ("1h30m", 5_400_000), ("250ms", 250), ("1.5h", 5_400_000)];
+        for (text, millis) in good {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "30", "s", "-1s", "1d", "1h 30m", "1..5s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bind_address_may_lack_its_port_or_be_off() {
+        let at = |text: &str| BindAddress::parse(text, 10_256).unwrap().0.map(|addr| addr.to_string());
+        assert_eq!(at("0.0.0.0"), Some("0.0.0.0:10256".into()));
+        assert_eq!(at("[::]:1"), Some("[::]:1".into()));
+        assert_eq!(at("::1"), Some("[::1]:10256".into()));
+        assert_eq!((at(""), at("off"), at("127.0.0.1:0")), (None, None, None));
+        assert!(BindAddress::parse("localhost:1", 1).is_err());
+    }
+}

@@ -1,0 +1,275 @@
+//! Events on Kubernetes objects, and the same as log lines: the log always, the API when there is one.
+//!
+//! Bounded: an object is told the same thing once in a while only, and the API gets a few events a second at most.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::events::v1::Event as ApiEvent;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ListParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use crate::model::desired::Refusal;
+
+/// Events that wait to be sent; further ones are only logged.
+const WAITING: usize = 256;
+/// The same event is not told again before.
+const REPEAT: Duration = Duration::from_secs(600);
+/// Events sent without a pause between them, and the pause after those.
+const BURST: u32 = 25;
+const PAUSE: Duration = Duration::from_millis(500);
+/// The API's limit for a note.
+const NOTE_LEN: usize = 1024;
+const REPORTER: &str = "sluice";
+
+/// The object that an event is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Regarding {
+    kind: &'static str,
+    namespace: String,
+    name: String,
+}
+
+impl Regarding {
+    /// An object of a namespace.
+    pub fn object(kind: &'static str, namespace: &str, name: &str) -> Self {
+        Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// A Node.
+    pub fn node(name: &str) -> Self {
+        Self::object("Node", "", name)
+    }
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What it is about.
+    pub regarding: Regarding,
+    /// `Warning`, else `Normal`.
+    pub warning: bool,
+    /// CamelCase reason.
+    pub reason: String,
+    /// What was being done.
+    pub action: &'static str,
+    /// For people.
+    pub note: String,
+}
+
+impl Event {
+    /// All is as it should be.
+    pub fn normal(regarding: Regarding, reason: &str, action: &'static str, note: String) -> Self {
+        Self { regarding, warning: false, reason: reason.to_owned(), action, note }
+    }
+
+    /// Something is not.
+    pub fn warning(regarding: Regarding, reason: &str, action: &'static str, note: String) -> Self {
+        Self { regarding, warning: true, reason: reason.to_owned(), action, note }
+    }
+
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.regarding, &self.reason, &self.note).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// Where events are put.
+#[derive(Clone, Debug)]
+pub struct EventSink {
+    queue: Option<mpsc::Sender<Event>>,
+}
+
+impl EventSink {
+    /// Only the log.
+    pub const fn log_only() -> Self {
+        Self { queue: None }
+    }
+
+    /// The log and the API. Sends for as long as the sink lives.
+    pub fn to_api(client: Client, node_name: String) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING);
+        tokio::spawn(send_all(client, node_name, waiting));
+        Self { queue: Some(queue) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test() -> (Self, mpsc::Receiver<Event>) {
+        let (queue, waiting) = mpsc::channel(WAITING);
+        (Self { queue: Some(queue) }, waiting)
+    }
+
+    /// Logs the event and has it sent.
+    pub fn send(&self, event: Event) {
+        let Event { regarding: Regarding { kind, namespace, name }, warning, reason, note, .. } = &event;
+        if *warning {
+            tracing::warn!(kind, namespace, name, reason, "{note}");
+        } else {
+            tracing::info!(kind, namespace, name, reason, "{note}");
+        }
+        // Files of manifests are no objects of the API.
+        if let Some(queue) = &self.queue
+            && *kind != "File"
+            && queue.try_send(event).is_err()
+        {
+            tracing::debug!("too many events: this one is only logged");
+        }
+    }
+}
+
+async fn send_all(client: Client, node_name: String, mut waiting: mpsc::Receiver<Event>) {
+    let mut told: HashMap<u64, Instant> = HashMap::new();
+    let mut tokens = BURST;
+    let mut refilled = Instant::now();
+    while let Some(event) = waiting.recv().await {
+        told.retain(|_, at| at.elapsed() < REPEAT);
+        if told.insert(event.fingerprint(), Instant::now()).is_some() {
+            continue;
+        }
+        let earned = u32::try_from(refilled.elapsed().as_millis() / PAUSE.as_millis()).unwrap_or(BURST);
+        if earned > 0 {
+            tokens = tokens.saturating_add(earned).min(BURST);
+            refilled = Instant::now();
+        }
+        if tokens == 0 {
+            tokio::time::sleep(PAUSE).await;
+        } else {
+            tokens -= 1;
+        }
+        if let Err(error) = send(&client, &node_name, &event).await {
+            tracing::debug!(%error, reason = event.reason, "an event was not taken by the API");
+        }
+    }
+}
+
+async fn send(client: &Client, node_name: &str, event: &Event) -> Result<(), kube::Error> {
+    let Regarding { kind, namespace, name } = &event.regarding;
+    let uid = match *kind {
+        "Service" => uid::<Service>(client, namespace, name).await,
+        "EndpointSlice" => uid::<EndpointSlice>(client, namespace, name).await,
+        // By custom a Node's events carry its name as uid: that is where kubectl looks.
+        _ => Some(name.clone()),
+    };
+    let now = Timestamp::now();
+    // Objects without a namespace have their events in this one.
+    let home = if namespace.is_empty() { "default" } else { namespace };
+    let body = ApiEvent {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+            namespace: Some(home.to_owned()),
+            ..ObjectMeta::default()
+        },
+        regarding: Some(ObjectReference {
+            api_version: Some(if *kind == "EndpointSlice" { "discovery.k8s.io/v1" } else { "v1" }.to_owned()),
+            kind: Some((*kind).to_owned()),
+            namespace: (!namespace.is_empty()).then(|| namespace.clone()),
+            name: Some(name.clone()),
+            uid,
+            ..ObjectReference::default()
+        }),
+        type_: Some(if event.warning { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(event.reason.clone()),
+        action: Some(event.action.to_owned()),
+        note: Some(cut(&event.note)),
+        event_time: Some(MicroTime(now)),
+        reporting_controller: Some(REPORTER.to_owned()),
+        reporting_instance: Some(node_name.to_owned()),
+        ..ApiEvent::default()
+    };
+    Api::<ApiEvent>::namespaced(client.clone(), home).create(&PostParams::default(), &body).await.map(drop)
+}
+
+/// An object's uid, by a list: the right to list is there already. Without it kubectl does not show the event.
+async fn uid<K>(client: &Client, namespace: &str, name: &str) -> Option<String>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let api = Api::<K>::namespaced(client.clone(), namespace);
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    api.list_metadata(&named).await.ok()?.items.into_iter().next()?.metadata.uid
+}
+
+fn cut(note: &str) -> String {
+    if note.len() < NOTE_LEN {
+        return note.to_owned();
+    }
+    let mut cut: String = note.chars().take(NOTE_LEN / 4 - 1).collect();
+    cut.push('…');
+    cut
+}
+
+/// Which refusals are new: each object is told once.
+#[derive(Debug, Default)]
+pub struct RefusalWatch {
+    known: HashMap<u64, u64>,
+    round: u64,
+}
+
+impl RefusalWatch {
+    /// The full current set. Gives one warning for each object that has something new to be said about.
+    pub fn news<'a>(&mut self, refusals: impl Iterator<Item = &'a Refusal>) -> Vec<Event> {
+        self.round += 1;
+        let mut news: Vec<&Refusal> = Vec::new();
+        for refusal in refusals {
+            let mut hasher = DefaultHasher::new();
+            refusal.hash(&mut hasher);
+            if self.known.insert(hasher.finish(), self.round).is_none() {
+                news.push(refusal);
+            }
+        }
+        self.known.retain(|_, round| *round == self.round);
+        news.sort_unstable();
+        let same_object = |a: &&Refusal, b: &&Refusal| (a.kind, &a.object) == (b.kind, &b.object);
+        news.chunk_by(same_object).filter_map(one_event).collect()
+    }
+}
+
+fn one_event(rows: &[&Refusal]) -> Option<Event> {
+    let first = rows.first()?;
+    let (namespace, name) = match first.object.split_once('/') {
+        Some(parts) if first.kind != "File" => parts,
+        _ => ("", first.object.as_str()),
+    };
+    let messages: Vec<&str> = rows.iter().map(|row| row.message.as_str()).collect();
+    let regarding = Regarding::object(first.kind, namespace, name);
+    Some(Event::warning(regarding, first.reason, "Serve", messages.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(object: &str, reason: &'static str) -> Refusal {
+        Refusal { kind: "Service", object: object.to_owned(), reason, message: format!("{reason} is wrong") }
+    }
+
+    #[test]
+    fn each_refused_object_is_told_once_until_it_has_been_well() {
+        let mut watch = RefusalWatch::default();
+        let both = [refusal("a/x", "Port"), refusal("a/y", "Port"), refusal("a/x", "Address")];
+        let events = watch.news(both.iter());
+        assert_eq!(events.len(), 2);
+        assert_eq!(events[0].note, "Address is wrong; Port is wrong");
+        assert_eq!(events[1].regarding, Regarding::object("Service", "a", "y"));
+        assert!(watch.news(both.iter()).is_empty());
+        assert!(watch.news(both[..1].iter()).is_empty());
+        assert_eq!(watch.news(both.iter()).len(), 2);
+    }
+
+    #[test]
+    fn a_long_note_is_cut_to_what_the_api_takes() {
+        assert!(cut(&"ü".repeat(5000)).len() <= NOTE_LEN);
+        assert_eq!(cut("short"), "short");
+    }
+}

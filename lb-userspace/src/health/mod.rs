@@ -1,0 +1,13 @@
+//! What load balancers and kubelets ask: is this node's proxy well, and has a Service endpoints here.
+//!
+//! [`state`] knows, [`node`] answers `/healthz` and `/livez`, [`services`] runs a small server for each
+//! `healthCheckNodePort`. The answers are kube-proxy's, to the byte: cloud load balancers are built on them.
+
+pub mod listen;
+pub mod node;
+pub mod server;
+pub mod services;
+pub mod state;
+
+pub use services::Wanted;
+pub use state::ProxyHealth;

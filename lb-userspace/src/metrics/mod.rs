@@ -1,0 +1,83 @@
+//! What is measured, as Prometheus reads it: kube-proxy's families under their own names, and Sluice's beside them.
+//!
+//! [`kube_proxy`] is fed by the reconciler as things happen. [`own`] is put together when somebody asks, from a
+//! [`Snapshot`] and the pinned maps: it costs nothing while nobody does.
+
+pub mod family;
+pub mod kube_proxy;
+pub mod own;
+mod server;
+mod track;
+
+#[cfg(test)]
+mod lint;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::proto::MetricFamily;
+use prometheus::{Encoder, Registry, TextEncoder};
+
+pub use kube_proxy::KubeProxyMetrics;
+pub use own::{AgentInfo, FlowUse, Snapshot};
+pub use server::answers;
+pub use track::{Batch as TrackedBatch, Tracker};
+
+use crate::maps::sweep::Swept;
+
+/// All metrics of one agent. Clones are the same metrics.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    registry: Registry,
+    kube_proxy: KubeProxyMetrics,
+    snapshot: Mutex<Snapshot>,
+    source: own::Source,
+}
+
+impl Metrics {
+    /// `pin_path`: whose counters and maps are shown. `series_limit`: rows of one family that grows with the node.
+    pub fn new(pin_path: PathBuf, info: AgentInfo, series_limit: usize) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let kube_proxy = KubeProxyMetrics::new(&registry)?;
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let source = own::Source::new(pin_path, info, series_limit);
+        Ok(Self { shared: Arc::new(Shared { registry, kube_proxy, snapshot: Mutex::default(), source }) })
+    }
+
+    /// The families that kube-proxy has.
+    pub fn kube_proxy(&self) -> &KubeProxyMetrics {
+        &self.shared.kube_proxy
+    }
+
+    /// Changes what is known of the agent.
+    pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A sweep of the flow tables has ended.
+    pub fn swept(&self, swept: Swept) {
+        let amount = |flows: usize| u64::try_from(flows).unwrap_or(u64::MAX);
+        if let Some(created) = self.shared.source.flows_created() {
+            self.update(|snapshot| snapshot.flows.swept(created, amount(swept.removed), amount(swept.live)));
+        }
+    }
+
+    /// Everything, as text. Reads maps: call it where that may take its time.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let snapshot = self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut families = self.shared.registry.gather();
+        families.extend(self.shared.source.families(&snapshot));
+        encode(&families)
+    }
+}
+
+fn encode(families: &[MetricFamily]) -> Result<String, prometheus::Error> {
+    let mut text = Vec::new();
+    TextEncoder::new().encode(families, &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}

@@ -1,0 +1,187 @@
+//! What changes of Services mean for the metrics: how long an endpoint's change took to come into force, and how many
+//! service ports have no endpoint on this node where their policy wants one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::kube_proxy::KubeProxyMetrics;
+use crate::model::desired::{
+    Change, DesiredPort, DesiredService, Family, FrontendKind, ServiceName, SetKind, WhenEmpty,
+};
+
+/// What is kept of a Service, by the hash of its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Known {
+    /// Newest trigger time seen, per family.
+    triggered: [u64; 2],
+    /// Service ports without a local endpoint, per family: internal, external policy.
+    without_local: [[u16; 2]; 2],
+}
+
+/// Follows the changes.
+#[derive(Debug)]
+pub struct Tracker {
+    known: HashMap<u64, Known>,
+    /// Changes from before this are not ours to be measured.
+    since: u64,
+}
+
+/// What a batch says, to be told when it is in force.
+#[derive(Debug)]
+pub struct Batch(Vec<(u64, Option<Known>)>);
+
+impl Tracker {
+    /// Measures what happens from now on.
+    pub fn new() -> Self {
+        Self { known: HashMap::new(), since: now_ns() }
+    }
+
+    /// Reads a batch before it is written.
+    pub fn read(changes: &[Change]) -> Batch {
+        let read = changes.iter().map(|change| match change {
+            Change::Upsert(service) => (hash(&service.name), Some(read(service))),
+            Change::Remove(name) => (hash(name), None),
+        });
+        Batch(read.collect())
+    }
+
+    /// The batch is in force.
+    pub fn written(&mut self, batch: Batch, metrics: &KubeProxyMetrics) {
+        let now = now_ns();
+        for (name, read) in batch.0 {
+            let before = match read {
+                Some(read) => self.known.insert(name, read),
+                None => self.known.remove(&name),
+            };
+            let (before, after) = (before.unwrap_or_default(), read.unwrap_or_default());
+            for (index, family) in [Family::V4, Family::V6].into_iter().enumerate() {
+                let triggered = after.triggered[index];
+                if triggered > before.triggered[index].max(self.since) {
+                    metrics.programmed(family, Duration::from_nanos(now.saturating_sub(triggered)));
+                }
+                for (at, policy) in ["internal", "external"].into_iter().enumerate() {
+                    let (was, is) = (before.without_local[index][at], after.without_local[index][at]);
+                    if was != is {
+                        metrics.no_local_endpoints(family, policy).add(i64::from(is) - i64::from(was));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn read(service: &DesiredService) -> Known {
+    let mut known = Known::default();
+    for port in &service.ports {
+        let index = usize::from(port.id.family == Family::V6);
+        known.triggered[index] = known.triggered[index].max(port.triggered_ns.unwrap_or(0));
+        let [internal, external] = without_local(port);
+        known.without_local[index][0] += u16::from(internal);
+        known.without_local[index][1] += u16::from(external);
+    }
+    known
+}
+
+/// Whether the internal, and the external, policy wants a local endpoint and there is none, although there are others.
+fn without_local(port: &DesiredPort) -> [bool; 2] {
+    if port.local_empty != WhenEmpty::Drop || port.backends.values().any(|backend| backend.in_local) {
+        return [false; 2];
+    }
+    let is_cluster_ip = |kind| kind == FrontendKind::ClusterIp;
+    [
+        port.frontends.iter().any(|f| is_cluster_ip(f.kind) && f.internal == SetKind::Local),
+        port.frontends.iter().any(|f| !is_cluster_ip(f.kind) && f.external == SetKind::Local),
+    ]
+}
+
+fn hash(name: &ServiceName) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn now_ns() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::model::desired::{Frontend, PortId, Protocol};
+
+    fn service(triggered_ns: Option<u64>, external: SetKind) -> Change {
+        let name = ServiceName { namespace: "n".into(), name: "s".into() };
+        let frontend = Frontend {
+            addr: "192.0.2.1:30000".parse().unwrap(),
+            kind: FrontendKind::NodePort,
+            internal: SetKind::Cluster,
+            external,
+            source_ranges: false,
+        };
+        let id =
+            PortId { service: name.clone(), port_name: String::new(), protocol: Protocol::Tcp, family: Family::V4 };
+        let port = DesiredPort {
+            id,
+            frontends: vec![frontend],
+            backends: BTreeMap::new(),
+            affinity_secs: 0,
+            cluster_empty: WhenEmpty::Drop,
+            local_empty: WhenEmpty::Drop,
+            source_ranges: Vec::new(),
+            triggered_ns,
+        };
+        Change::Upsert(DesiredService { name, ports: vec![port], health: None })
+    }
+
+    fn observed(metrics: &Registry) -> u64 {
+        let families = metrics.gather();
+        let family = families.iter().find(|f| f.name() == "kubeproxy_network_programming_duration_seconds").unwrap();
+        family.get_metric().iter().map(|metric| metric.get_histogram().get_sample_count()).sum()
+    }
+
+    #[test]
+    fn each_trigger_is_measured_once_and_none_from_before_the_start() {
+        let registry = Registry::new();
+        let metrics = KubeProxyMetrics::new(&registry).unwrap();
+        let mut tracker = Tracker::new();
+        let mut write = |triggered| {
+            let batch = Tracker::read(&[service(triggered, SetKind::Cluster)]);
+            tracker.written(batch, &metrics);
+            observed(&registry)
+        };
+        let later = now_ns() + 1;
+        assert_eq!(write(None), 0);
+        assert_eq!(write(Some(1)), 0, "from before the start");
+        assert_eq!(write(Some(later)), 1);
+        assert_eq!(write(Some(later)), 1, "the Service changed, not its endpoints");
+        assert_eq!(write(Some(later + 1)), 2);
+    }
+
+    #[test]
+    fn ports_without_local_endpoints_are_counted_while_they_are() {
+        let metrics = KubeProxyMetrics::new(&Registry::new()).unwrap();
+        let mut tracker = Tracker::new();
+        let external = metrics.no_local_endpoints(Family::V4, "external");
+        tracker.written(Tracker::read(&[service(None, SetKind::Local)]), &metrics);
+        assert_eq!((external.get(), metrics.no_local_endpoints(Family::V4, "internal").get()), (1, 0));
+        tracker.written(Tracker::read(&[service(None, SetKind::Cluster)]), &metrics);
+        assert_eq!(external.get(), 0);
+        tracker.written(Tracker::read(&[service(None, SetKind::Local)]), &metrics);
+        let gone = Change::Remove(ServiceName { namespace: "n".into(), name: "s".into() });
+        tracker.written(Tracker::read(&[gone]), &metrics);
+        assert_eq!(external.get(), 0);
+    }
+}

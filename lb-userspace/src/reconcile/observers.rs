@@ -1,0 +1,128 @@
+//! Who is told what the reconciler does: metrics, health, health check servers, events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::writer::Outcome;
+use crate::attach::AttachReport;
+use crate::events::{Event, EventSink, RefusalWatch, Regarding};
+use crate::health::services::HealthChange;
+use crate::health::{ProxyHealth, Wanted};
+use crate::metrics::kube_proxy::SyncKind;
+use crate::metrics::{Metrics, TrackedBatch, Tracker};
+use crate::model::desired::{Change, NodeFacts, Refusal};
+use crate::source::{Kind, SourceEvent};
+
+/// All of them.
+#[derive(Debug)]
+pub struct Observers {
+    metrics: Metrics,
+    health: Arc<ProxyHealth>,
+    checks: Wanted,
+    events: EventSink,
+    tracker: Tracker,
+    refusals: RefusalWatch,
+}
+
+/// A batch that is about to be written.
+#[derive(Debug)]
+pub(super) struct Announced {
+    tracked: TrackedBatch,
+    checks: Vec<HealthChange>,
+}
+
+impl Observers {
+    /// Tells these.
+    pub fn new(metrics: Metrics, health: Arc<ProxyHealth>, checks: Wanted, events: EventSink) -> Self {
+        Self { metrics, health, checks, events, tracker: Tracker::new(), refusals: RefusalWatch::default() }
+    }
+
+    /// The agent has begun its work.
+    pub(super) fn started(&self, node: &str) {
+        self.events.send(Event::normal(Regarding::node(node), "Starting", "StartSluice", String::new()));
+    }
+
+    /// The source has said something.
+    pub(super) fn received(&self, events: &[SourceEvent]) {
+        let (mut services, mut slices) = (0, 0);
+        for event in events {
+            let (kind, number) = match event {
+                SourceEvent::Apply(object) => (object.kind(), 1),
+                SourceEvent::Delete { kind, .. } => (*kind, 1),
+                SourceEvent::Replace(kind, objects) => (*kind, u64::try_from(objects.len()).unwrap_or(u64::MAX)),
+                SourceEvent::Synced | SourceEvent::Refused(_) => continue,
+            };
+            match kind {
+                Kind::Service => services += number,
+                Kind::EndpointSlice => slices += number,
+                Kind::Node => {}
+            }
+        }
+        self.metrics.kube_proxy().changes_received(services, slices);
+    }
+
+    /// What is known of the node.
+    pub(super) fn node(&self, facts: &NodeFacts, eligible: bool) {
+        self.checks.set_addresses(&facts.node_port_addresses);
+        self.health.set_eligible(eligible);
+    }
+
+    /// These changes are about to be written.
+    pub(super) fn announce(&self, changes: &[Change]) -> Announced {
+        self.health.queued();
+        Announced { tracked: Tracker::read(changes), checks: self.checks.changes(changes) }
+    }
+
+    /// They are, as far as that went.
+    pub(super) fn written(&mut self, batch: Announced, kind: SyncKind, outcome: &Outcome, took: Duration) {
+        self.tracker.written(batch.tracked, self.metrics.kube_proxy());
+        self.checks.take(batch.checks);
+        self.metrics.kube_proxy().synced(kind, took);
+        self.wrote(outcome);
+    }
+
+    /// Something was written outside of a batch.
+    pub(super) fn wrote(&self, outcome: &Outcome) {
+        self.metrics.update(|snapshot| {
+            snapshot.map_writes += u64::try_from(outcome.writes).unwrap_or(0);
+            snapshot.writes_refused += u64::try_from(outcome.refused).unwrap_or(0);
+        });
+    }
+
+    /// The reconciler has nothing to do for now. `troubled`: because a write fails, not because all is written.
+    pub(super) fn settled(&self, troubled: bool) {
+        self.metrics.kube_proxy().nothing_pending();
+        if troubled {
+            self.health.queued();
+        } else {
+            self.health.settled();
+        }
+    }
+
+    /// A sign of life, with how things are.
+    pub(super) fn tick<'a>(&mut self, now: &State<'_>, refusals: impl Iterator<Item = &'a Refusal> + Clone) {
+        self.health.alive();
+        for event in self.refusals.news(refusals.clone()) {
+            self.events.send(event);
+        }
+        self.metrics.update(|snapshot| {
+            snapshot.count_refusals(refusals);
+            if snapshot.attach != *now.attach {
+                snapshot.attach = now.attach.clone();
+            }
+            snapshot.source_connected = now.source_connected;
+            snapshot.synced = now.synced;
+            snapshot.services = now.services;
+            snapshot.slots = now.slots;
+        });
+    }
+}
+
+/// How things are.
+pub(super) struct State<'a> {
+    pub(super) attach: &'a AttachReport,
+    pub(super) source_connected: bool,
+    pub(super) synced: bool,
+    pub(super) services: usize,
+    pub(super) slots: [usize; 2],
+}
