@@ -185,8 +185,12 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
     if key.dst.within(config.vip_lo, config.vip_hi)
         && env.frontend(&FrontendKey { addr: key.dst, port: Be16(0), proto: 0, pad: 0 }).is_some()
     {
+        if headers.tcp_flags & tcp_flag::RST != 0 {
+            env.count(Counter::DropNoFlow);
+            return Verdict::Drop;
+        }
         env.count(Counter::RejectUnknownPort);
-        return if headers.tcp_flags & tcp_flag::RST != 0 { Verdict::Drop } else { Verdict::Reject };
+        return Verdict::Reject;
     }
     if contains(&config.services, key.dst) {
         env.count(Counter::DropUnallocatedVip);
