@@ -35,6 +35,8 @@ where
     let (mut noise, mut host) = (Noise::new(seed), HostNode::<A>::default());
     set_up::<A>(&mut host);
     set_up::<A>(kernel);
+    // Some leave by the Pods' device.
+    Node::<A>::expect_hand_over(kernel);
     let mut seen = [0; 4];
     for n in 0..PACKETS {
         let packet = noise.packet::<A>();

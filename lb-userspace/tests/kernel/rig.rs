@@ -1,10 +1,11 @@
 //! The loaded object and its test runs.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use aya::maps::{HashMap, MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{Counter, DeviceValue, V4, V6, device_flag, map_name};
 use lb_common::testkit::{Action, Family, Hook, Outcome, POD, UPLINK, UPLINK2};
@@ -77,10 +78,10 @@ impl Rig {
         let mut object = loader.load(&read_object()).unwrap();
         for name in CLASSIFIERS {
             let program: &mut SchedClassifier = object.program_mut(name).unwrap().try_into().unwrap();
-            program.load().unwrap();
+            load(|| program.load());
         }
         let xdp: &mut Xdp = object.program_mut("uplink_xdp").unwrap().try_into().unwrap();
-        xdp.load().unwrap();
+        load(|| xdp.load());
         for (ifindex, name) in DEVICES {
             // A veth has receive queues for XDP only while a program is attached.
             if ifindex != POD {
@@ -163,6 +164,17 @@ impl Rig {
         };
         FromXdp::Done(Outcome { action, bytes: out })
     }
+}
+
+/// The verifier gives up with EAGAIN when a signal or other work waits for the thread: that is no refusal.
+fn load(mut attempt: impl FnMut() -> Result<(), ProgramError>) {
+    for _ in 0..4 {
+        match attempt() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
+            done => return done.unwrap(),
+        }
+    }
+    attempt().unwrap();
 }
 
 fn dropped() -> Outcome {
