@@ -2,7 +2,7 @@
 //! its own view of a flow, and look-ups stay few.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking; its name says what it shows")]
 
-use lb_common::abi::{Be16, FrontendKey, V4, V6, frontend_kind, proto};
+use lb_common::abi::{Be16, Counter, FrontendKey, V4, V6, frontend_kind, proto};
 use lb_common::testkit::{
     Action, Endpoint, Family, Hook, HostNode, L4, Lookups, Node, Noise, Pkt, Scene, Service, checksums_hold,
 };
@@ -42,14 +42,32 @@ fn garbage_is_untouched<A: Family>(seed: u64) {
     }
 }
 
-/// A mixed lot of packets: none panics, and what goes on has its length and its payload, and right checksums if it came
+/// Packets counted as dropped and as refused.
+fn named<A: Family>(node: &mut HostNode<A>) -> (u64, u64) {
+    let mut sum = |prefix| {
+        let counters = Counter::ALL.iter().filter(|counter| counter.name().starts_with(prefix));
+        counters.map(|counter| node.counter(*counter)).sum()
+    };
+    (sum("drop_"), sum("reject_"))
+}
+
+/// A mixed lot of packets: each drop and refusal is counted by one name, none panics, and what goes on has its length and its payload, and right checksums if it came
 /// with right ones.
 fn hostile_packets_do_no_harm<A: Family>(seed: u64) {
     let (mut noise, mut node) = (Noise::new(seed), serving(Endpoint::remote(1, A::REMOTE)));
     for _ in 0..200 {
         let packet = noise.packet::<A>();
         let hook = HOOKS[noise.below(4)];
+        let before = named(&mut node);
         let out = node.send(hook, hook.device(), &packet);
+        let (drops, rejects) = named(&mut node);
+        let (drops, rejects) = (drops - before.0, rejects - before.1);
+        match out.action {
+            // A refusal that cannot be answered is dropped under the refusal's name.
+            Action::Drop => assert_eq!(drops + rejects, 1, "{packet:02x?}"),
+            Action::Back => assert_eq!((drops, rejects), (0, 1), "{packet:02x?}"),
+            Action::Pass | Action::Route => assert_eq!((drops, rejects), (0, 0), "{packet:02x?}"),
+        }
         match out.action {
             Action::Drop => {}
             Action::Pass | Action::Route => {
@@ -222,12 +240,7 @@ fn full_flow_table_drops_new_flows_by_name() {
     node.memory.full.set(true);
     let syn = Pkt::syn((V4::POD, 40_000), (V4::LB, 443));
     assert_eq!(node.send(Hook::PodIngress, 10, &syn.bytes()).action, Action::Drop);
-    let drops: u64 = lb_common::abi::Counter::ALL
-        .iter()
-        .filter(|counter| counter.name().starts_with("drop_"))
-        .map(|counter| node.counter(*counter))
-        .sum();
-    assert_eq!(drops, 1);
+    assert_eq!(named(&mut node), (1, 0));
 }
 
 #[test]
