@@ -173,7 +173,10 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
     let key = &headers.key;
     let config = env.config();
     let lent = key.dport.get() >= config.snat_lo.get() && key.dport.get() <= config.snat_hi.get();
+    let syn = headers.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
+    // A SYN begins a connection, it is no reply: here as for an established flow it is none of ours.
     if lent
+        && !syn
         && let Some(flow) = env.embryo(key)
         && flow.kind == flow_kind::REVERSE_SNAT
     {
