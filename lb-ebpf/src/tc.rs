@@ -248,6 +248,7 @@ fn icmp<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
     if change.write(&mut pkt, L3, u8::from(out != 0)).is_none() {
         return dropped(Counter::DropRewrite);
     }
+    maps::count(Counter::IcmpTranslated);
     if out == 0 { TC_ACT_UNSPEC } else { depart::<L3>(ctx, change.action, out) }
 }
 

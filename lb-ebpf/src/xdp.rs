@@ -186,19 +186,22 @@ fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Hea
         if !mark(ctx) {
             return XDP_PASS;
         }
-        return match change.write(&mut pkt, L3, 0) {
-            Some(()) => XDP_PASS,
-            None => dropped(Counter::DropRewrite),
-        };
+        if change.write(&mut pkt, L3, 0).is_none() {
+            return dropped(Counter::DropRewrite);
+        }
+        maps::count(Counter::IcmpTranslated);
+        return XDP_PASS;
     }
     let Some(hop) = next_hop(ctx, change.dst, 0) else { return XDP_PASS };
     if headers.ttl <= 1 {
         return dropped(Counter::DropTtl);
     }
-    match change.write(&mut pkt, L3, 1) {
-        Some(()) => send(ctx, &hop),
-        None => dropped(Counter::DropRewrite),
+    if change.write(&mut pkt, L3, 1).is_none() {
+        return dropped(Counter::DropRewrite);
     }
+    // Not before: what is left to TC is counted there.
+    maps::count(Counter::IcmpTranslated);
+    send(ctx, &hop)
 }
 
 #[inline(never)]

@@ -7,7 +7,8 @@ use super::ingress::in_cluster;
 use super::parse::Headers;
 use super::scratch::Scratch;
 use crate::abi::{
-    Address, Be16, Counter, FlowKey, FlowValue, backend_flag, config_flag, flow_action, flow_kind, frontend_kind,
+    Address, Be16, Counter, FlowKey, FlowValue, backend_flag, config_flag, flow_action, flow_kind, flow_state,
+    frontend_kind,
 };
 
 /// Source ports tried before giving up.
@@ -127,7 +128,7 @@ fn taken<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, reverse: &FlowValue<A
         env.remove_flow(key);
     }
     match env.embryo(key) {
-        Some(other) => !same(&other, reverse),
+        Some(other) => !same(&other, reverse) && other.state & flow_state::RST == 0,
         None => false,
     }
 }

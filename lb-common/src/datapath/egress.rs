@@ -78,9 +78,13 @@ pub(super) fn forward_key<A: Address>(reverse: &FlowValue<A>, protocol: u8) -> F
 pub(super) fn promote<A: Address, E: Env<A>>(env: &E, tcp_flags: u8, scratch: &mut Scratch<A>) {
     let key = forward_key(&scratch.reverse, scratch.twin.proto);
     if tcp_flags & tcp_flag::RST != 0 {
-        // Refused: nothing was established, and the client's next try is free to go elsewhere.
-        env.remove_embryo(&key);
-        env.remove_embryo(&scratch.twin);
+        // Refused: nothing was established, and the client's next SYN is free to go elsewhere. The entries stay: what XDP
+        // cannot send TC has to find again.
+        for key in [key, scratch.twin] {
+            if let Some(flow) = env.embryo(&key) {
+                env.note(flow, flow_state::RST);
+            }
+        }
         scratch.forward = scratch.reverse;
         return;
     }

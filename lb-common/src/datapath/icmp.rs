@@ -7,7 +7,7 @@ use super::env::Env;
 use super::ip::{IpVersion, QuotedIp};
 use super::packet::{Packet, Store, first, join, second};
 use super::parse::Headers;
-use crate::abi::{Address, Be16, Counter, FlowKey, FlowValue, flow_action, flow_kind, proto};
+use crate::abi::{Address, Be16, FlowKey, FlowValue, flow_action, flow_kind, proto};
 
 /// A decided translation of an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,6 @@ pub fn icmp_ingress<A: IpVersion, E: Env<A>, P: Packet>(
     if flow.kind != flow_kind::FORWARD && flow.kind != flow_kind::REVERSE_SNAT {
         return None;
     }
-    env.count(Counter::IcmpTranslated);
     Some(plan(headers, &quoted, &flow))
 }
 
@@ -138,12 +137,11 @@ pub fn icmp_egress<A: IpVersion, E: Env<A>, P: Packet>(
     if flow.kind != flow_kind::REVERSE {
         return None;
     }
-    env.count(Counter::IcmpTranslated);
     Some(plan(headers, &quoted, &flow))
 }
 
 impl<A: IpVersion> IcmpRewrite<A> {
-    /// Writes the translation and takes `hops` off the hop limit. `None`: a part of the packet was not there.
+    /// Writes the translation, which the caller counts, and takes `hops` off the hop limit. `None`: a part of the packet was not there.
     #[inline(always)]
     pub fn write<P: Store>(&self, pkt: &mut P, l3: usize, hops: u8) -> Option<()> {
         let l4 = usize::from(self.l4);

@@ -173,7 +173,10 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
     let key = &headers.key;
     let config = env.config();
     let lent = key.dport.get() >= config.snat_lo.get() && key.dport.get() <= config.snat_hi.get();
+    let syn = headers.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
+    // A SYN begins a connection, it is no reply: here as for an established flow it is none of ours.
     if lent
+        && !syn
         && let Some(flow) = env.embryo(key)
         && flow.kind == flow_kind::REVERSE_SNAT
     {
@@ -185,8 +188,12 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
     if key.dst.within(config.vip_lo, config.vip_hi)
         && env.frontend(&FrontendKey { addr: key.dst, port: Be16(0), proto: 0, pad: 0 }).is_some()
     {
+        if headers.tcp_flags & tcp_flag::RST != 0 {
+            env.count(Counter::DropNoFlow);
+            return Verdict::Drop;
+        }
         env.count(Counter::RejectUnknownPort);
-        return if headers.tcp_flags & tcp_flag::RST != 0 { Verdict::Drop } else { Verdict::Reject };
+        return Verdict::Reject;
     }
     if contains(&config.services, key.dst) {
         env.count(Counter::DropUnallocatedVip);

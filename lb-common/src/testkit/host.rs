@@ -131,6 +131,7 @@ impl<A: Family> Visit<'_, A> {
         if change.write(&mut self.pkt, L3, u8::from(leaves)).is_none() {
             return self.dropped(Counter::DropRewrite);
         }
+        self.memory.count(Counter::IcmpTranslated);
         if leaves { self.depart(change.action) } else { self.end(Action::Pass) }
     }
 

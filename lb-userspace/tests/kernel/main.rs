@@ -15,6 +15,7 @@
 //! header (`tunnel_ingress`, `tunnel_egress`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
 
+mod differential;
 mod namespace;
 mod node;
 mod programs;

@@ -5,14 +5,17 @@ use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
 use lb_common::abi::{V4, V6};
 use lb_common::testkit::{Family, Pkt, UPLINK};
 
-use crate::rig::{CLASSIFIERS, FromXdp, Mode, Rig};
+use crate::rig::{CLASSIFIERS, FromXdp, Mode, Rig, on_a_node};
 
 /// The kernel's own limit is a million; much less leaves room for older verifiers, which see more states.
 const BOUND: u32 = 300_000;
 
 #[test]
 fn each_program_is_verified_within_bounds() {
-    let rig = Rig::new(Mode::Xdp);
+    on_a_node(Mode::Tc, |node| verified_within_bounds(node.rig));
+}
+
+fn verified_within_bounds(rig: &Rig) {
     let mut infos: Vec<(&str, ProgramInfo)> = Vec::new();
     for name in CLASSIFIERS {
         let program: &SchedClassifier = rig.object.program(name).unwrap().try_into().unwrap();
@@ -40,7 +43,8 @@ fn cuts<A: Family>(rig: &Rig) {
 /// Shorter than what the kernel makes a TC test run of.
 #[test]
 fn frames_without_a_whole_ip_header_pass_xdp_as_they_are() {
-    let rig = Rig::new(Mode::Xdp);
-    cuts::<V4>(&rig);
-    cuts::<V6>(&rig);
+    on_a_node(Mode::Xdp, |node| {
+        cuts::<V4>(node.rig);
+        cuts::<V6>(node.rig);
+    });
 }

@@ -1,14 +1,17 @@
 //! The loaded object and its test runs.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use aya::maps::{HashMap, MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{Counter, DeviceValue, V4, V6, device_flag, map_name};
 use lb_common::testkit::{Action, Family, Hook, Outcome, POD, UPLINK, UPLINK2};
 
 use crate::namespace::{DEVICES, Namespace};
+use crate::node::KernelNode;
 
 /// Offsets in `__sk_buff`, and its size up to the last field that a test run takes (linux/bpf.h).
 const SKB_IFINDEX: usize = 40;
@@ -75,10 +78,10 @@ impl Rig {
         let mut object = loader.load(&read_object()).unwrap();
         for name in CLASSIFIERS {
             let program: &mut SchedClassifier = object.program_mut(name).unwrap().try_into().unwrap();
-            program.load().unwrap();
+            load(|| program.load());
         }
         let xdp: &mut Xdp = object.program_mut("uplink_xdp").unwrap().try_into().unwrap();
-        xdp.load().unwrap();
+        load(|| xdp.load());
         for (ifindex, name) in DEVICES {
             // A veth has receive queues for XDP only while a program is attached.
             if ifindex != POD {
@@ -163,6 +166,32 @@ impl Rig {
     }
 }
 
+/// The verifier gives up with EAGAIN when a signal or other work waits for the thread: that is no refusal.
+fn load(mut attempt: impl FnMut() -> Result<(), ProgramError>) {
+    for _ in 0..4 {
+        match attempt() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
+            done => return done.unwrap(),
+        }
+    }
+    attempt().unwrap();
+}
+
 fn dropped() -> Outcome {
     Outcome { action: Action::Drop, bytes: Vec::new() }
+}
+
+/// Runs `test` against the loaded programs of a mode: they are loaded once, and each vector begins with empty tables.
+pub(crate) fn on_a_node(mode: Mode, test: impl FnOnce(&mut KernelNode<'_>)) {
+    static RIGS: [OnceLock<Mutex<Rig>>; 3] = [const { OnceLock::new() }; 3];
+    let rig = match mode {
+        Mode::Tc => &RIGS[0],
+        Mode::Xdp => &RIGS[1],
+        Mode::XdpNoSend => &RIGS[2],
+    };
+    let rig = rig.get_or_init(|| Mutex::new(Rig::new(mode)));
+    // A failed vector leaves tables behind that the next one clears.
+    let mut rig = rig.lock().unwrap_or_else(PoisonError::into_inner);
+    rig.namespace.enter();
+    test(&mut KernelNode { rig: &mut rig, mode, may_hand_over: false });
 }

@@ -1,27 +1,9 @@
 //! All vectors through the programs: one test each and mode, both address families.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
-
 use lb_common::abi::{V4, V6};
 use lb_common::testkit::{Scene, vectors};
 
-use crate::node::KernelNode;
-use crate::rig::{Mode, Rig};
-
-/// Runs `test` against the loaded programs of a mode: they are loaded once, and each vector begins with empty tables.
-fn on_a_node(mode: Mode, test: impl FnOnce(&mut KernelNode<'_>)) {
-    static RIGS: [OnceLock<Mutex<Rig>>; 3] = [const { OnceLock::new() }; 3];
-    let rig = match mode {
-        Mode::Tc => &RIGS[0],
-        Mode::Xdp => &RIGS[1],
-        Mode::XdpNoSend => &RIGS[2],
-    };
-    let rig = rig.get_or_init(|| Mutex::new(Rig::new(mode)));
-    // A failed vector leaves tables behind that the next one clears.
-    let mut rig = rig.lock().unwrap_or_else(PoisonError::into_inner);
-    rig.namespace.enter();
-    test(&mut KernelNode { rig: &mut rig, mode, may_hand_over: false });
-}
+use crate::rig::{Mode, on_a_node};
 
 macro_rules! kernel {
     ($($group:ident { $($name:ident)* })*) => {

@@ -111,15 +111,19 @@ pub fn retransmitted_syn_keeps_its_backend<A: Family>(scene: &mut Scene<'_, A>) 
     scene.flows(4, 0);
 }
 
-/// A backend that answers with RST: the client's next try is free to go elsewhere.
-pub fn refused_connection_leaves_no_flow<A: Family>(scene: &mut Scene<'_, A>) {
-    scene.serve(&balanced(proto::TCP));
+/// A backend that answers with RST: the client's next try may go elsewhere, and a repeated RST still reaches it.
+pub fn refused_connection_begins_anew<A: Family>(scene: &mut Scene<'_, A>) {
     for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {
+        scene.serve(&balanced(proto::TCP));
         let (client, front, back) = ((client, 40_000), (A::LB, 443), (A::LOCAL, 8080));
         scene.passes(edge.0, &Pkt::syn(client, front), &Pkt::syn(client, back));
-        scene.passes(edge.1, &Pkt::tcp(back, client, RST | ACK), &Pkt::tcp(front, client, RST | ACK));
-        scene.flows(0, 0);
+        for _ in 0..2 {
+            scene.passes(edge.1, &Pkt::tcp(back, client, RST | ACK), &Pkt::tcp(front, client, RST | ACK));
+        }
+        scene.serve(&replaced(proto::TCP));
+        Trip { edge, proto: proto::TCP, client, front, back: (A::LOCAL2, 8080) }.open(scene);
     }
+    scene.counted(Counter::FlowEstablished, 2);
 }
 
 /// With the very next datagram, though the client keeps its port.

@@ -48,6 +48,7 @@ macro_rules! each_vector {
                 masquerade_all_translates_every_source
                 exhausted_ports_drop_new_flows_only
                 lent_port_of_a_closed_flow_is_lent_again
+                refusal_by_a_remote_pod_reaches_the_client
                 expired_packet_is_not_redirected
                 backend_without_a_route_is_a_counted_drop
             }
@@ -75,7 +76,7 @@ macro_rules! each_vector {
                 takeover_leaves_mid_stream_tcp_to_the_stack
                 syn_after_a_close_begins_a_new_flow
                 retransmitted_syn_keeps_its_backend
-                refused_connection_leaves_no_flow
+                refused_connection_begins_anew
                 udp_moves_when_its_backend_goes
                 udp_without_a_reply_moves_when_its_backend_goes
                 udp_is_refused_when_the_last_backend_goes

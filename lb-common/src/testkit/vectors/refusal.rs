@@ -122,7 +122,8 @@ pub fn unknown_port_of_a_cluster_ip_is_refused<A: Family>(scene: &mut Scene<'_, 
     // The port exists, the protocol does not.
     refuses(scene, Hook::PodIngress, &Pkt::udp((A::POD, 40_000), (A::VIP, 80)));
     scene.drops(Hook::PodIngress, &Pkt::tcp((A::POD, 40_000), (A::VIP, 81), RST));
-    scene.counted(Counter::RejectUnknownPort, 6);
+    scene.counted(Counter::RejectUnknownPort, 5);
+    scene.counted(Counter::DropNoFlow, 1);
 }
 
 /// By name, from every side.

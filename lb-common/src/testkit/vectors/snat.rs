@@ -113,6 +113,22 @@ pub fn lent_port_of_a_closed_flow_is_lent_again<A: Family>(scene: &mut Scene<'_,
     scene.counted(Counter::DropSnatExhausted, 0);
 }
 
+/// Also where XDP sees the RST first and leaves it to TC. The port is free for others then.
+pub fn refusal_by_a_remote_pod_reaches_the_client<A: Family>(scene: &mut Scene<'_, A>) {
+    let mut config = Scene::config();
+    config.snat_lo = Be16::new(61_000);
+    config.snat_hi = Be16::new(61_000);
+    scene.node.set_config(config);
+    scene.serve(&full(proto::TCP, &[Endpoint::remote(1, A::REMOTE)]));
+    let (front, back, node) = ((A::LB, 443), (A::REMOTE, 8080), (A::NODE, 61_000));
+    for port in 40_000..40_003 {
+        let client = (A::CLIENT, port);
+        scene.routes(UP, &Pkt::syn(client, front), &Pkt::syn(node, back));
+        let flags = tcp_flag::RST | tcp_flag::ACK;
+        scene.routes(UP, &Pkt::tcp(back, node, flags), &Pkt::tcp(front, client, flags));
+    }
+}
+
 /// A packet that leaves by redirect is routed by Sluice, so its hop limit counts.
 pub fn expired_packet_is_not_redirected<A: Family>(scene: &mut Scene<'_, A>) {
     for proto in PROTOCOLS {
