@@ -1,7 +1,7 @@
 //! An skb's bytes, and the rewrite by helpers that know about unfinished checksums.
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes};
+use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_skb_pull_data};
 use lb_common::abi::{Address, FlowValue, proto};
 use lb_common::datapath::{Fragment, Headers, IpVersion, Packet, Store};
 
@@ -113,16 +113,18 @@ impl Packet for SkbPacket {
 impl Store for SkbPacket {
     #[inline(always)]
     fn store<const W: usize>(&mut self, offset: usize, words: [u32; W]) -> Option<()> {
-        // SAFETY: the context is the program's own, the source is `W` words on the stack; the helper checks the offset.
-        let ret = unsafe { bpf_skb_store_bytes(self.0, offset as u32, words.as_ptr().cast(), 4 * W as u32, 0) };
-        if ret == 0 { Some(()) } else { None }
+        let at = self.at(offset, 4 * W)? as *mut [u32; W];
+        // SAFETY: as in `words`; a program that writes gets an skb of its own from the verifier's prologue.
+        unsafe { *at = words };
+        Some(())
     }
 
     #[inline(always)]
     fn store_half(&mut self, offset: usize, half: u16) -> Option<()> {
-        // SAFETY: the context is the program's own, the source is two bytes on the stack; the helper checks the offset.
-        let ret = unsafe { bpf_skb_store_bytes(self.0, offset as u32, (&raw const half).cast(), 2, 0) };
-        if ret == 0 { Some(()) } else { None }
+        let at = self.at(offset, 2)? as *mut u16;
+        // SAFETY: as in `store`.
+        unsafe { *at = half };
+        Some(())
     }
 
     #[inline(always)]

@@ -20,26 +20,37 @@ pub(crate) enum Kind {
     Reply,
     /// The first packet of a flow.
     Opening,
+    /// The same, but only to the Services of a small cluster, however large this one is.
+    OpeningFew,
     /// The first packet to a Service without endpoints.
     Refused,
     /// A packet between others.
     Foreign,
 }
 
+impl Kind {
+    /// Whether each packet begins a flow.
+    const fn is_fresh(self) -> bool {
+        matches!(self, Self::Opening | Self::OpeningFew)
+    }
+}
+
 /// What is measured of each hook: name, program, kind of packet.
-const XDP: [(&str, &str, Kind); 5] = [
+const XDP: [(&str, &str, Kind); 6] = [
     ("flow hit", "uplink_xdp", Kind::Request(proto::TCP)),
     ("flow hit, UDP", "uplink_xdp", Kind::Request(proto::UDP)),
     ("new flow", "uplink_xdp", Kind::Opening),
+    ("new flow, to 10", "uplink_xdp", Kind::OpeningFew),
     ("reject", "uplink_xdp", Kind::Refused),
     ("none of ours", "uplink_xdp", Kind::Foreign),
 ];
-const TC: [(&str, &str, Kind); 8] = [
+const TC: [(&str, &str, Kind); 9] = [
     ("flow hit", "pod_ingress", Kind::Request(proto::TCP)),
     ("flow hit, UDP", "pod_ingress", Kind::Request(proto::UDP)),
     ("flow hit", "uplink_ingress", Kind::Request(proto::TCP)),
     ("reply hit", "pod_egress", Kind::Reply),
     ("new flow", "pod_ingress", Kind::Opening),
+    ("new flow, to 10", "pod_ingress", Kind::OpeningFew),
     ("reject", "pod_ingress", Kind::Refused),
     ("none of ours", "pod_ingress", Kind::Foreign),
     ("none of ours", "pod_egress", Kind::Foreign),
@@ -86,7 +97,7 @@ pub(crate) fn family<A: Net>(harness: &mut Harness, subjects: &mut [Subject; 3])
                     v6: A::IS_V6,
                     services: subject.world.services,
                     kind,
-                    forget: (kind == Kind::Opening && !full).then_some(at),
+                    forget: (kind.is_fresh() && !full).then_some(at),
                     fd: subject.program(program)?,
                     traffic: traffic::<A>(harness, subject.world, kind)?,
                 };
@@ -133,13 +144,14 @@ fn packet<A: Net>(world: World, kind: Kind, number: u32) -> Tuple {
         Kind::Request(protocol) => world.request::<A>(number, protocol, ACK)[0].clone(),
         Kind::Reply => world.reply::<A>(number, proto::TCP, ACK)[0].clone(),
         Kind::Opening => world.opening::<A>(number, SYN),
+        Kind::OpeningFew => world.opening::<A>(number % 10, SYN),
         Kind::Refused => world.refused::<A>(number, SYN),
         Kind::Foreign => World::foreign::<A>(number, ACK),
     }
 }
 
 fn traffic<A: Net>(harness: &mut Harness, world: World, kind: Kind) -> Result<Traffic> {
-    harness.traffic(A::IS_V6, kind == Kind::Opening, |number| packet::<A>(world, kind, number))
+    harness.traffic(A::IS_V6, kind.is_fresh(), |number| packet::<A>(world, kind, number))
 }
 
 /// Fills the table of flows without a reply to its end, so that each further one takes another's place.
@@ -177,7 +189,7 @@ fn check<A: Net>(harness: &mut Harness, world: World, case: &Case) -> Result<()>
         Kind::Empty | Kind::Foreign => exactly(&packet::<A>(world, case.kind, 0)),
         Kind::Request(protocol) => exactly(&world.request::<A>(0, protocol, ACK)[1]),
         Kind::Reply => exactly(&world.reply::<A>(0, proto::TCP, ACK)[1]),
-        Kind::Opening => {
+        Kind::Opening | Kind::OpeningFew => {
             let good = read(&after, case.v6)
                 .is_some_and(|tuple| tuple.ports[1] == TARGET_PORT && world.is_pod::<A>(&tuple.addresses[1]));
             ensure!(good, "{what}: packet is not for a Pod: {after:02x?}");
