@@ -5,6 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use super::daemon::Daemon;
@@ -39,6 +41,23 @@ pub(super) fn start(program: &Path, dir: &Path, client_url: &str, peer_url: &str
 pub(super) fn compact(url: &str) -> Result<()> {
     let revision = revision(url)?;
     call(url, "v3/kv/compaction", &json!({ "revision": revision, "physical": true }))?;
+    Ok(())
+}
+
+/// Operations that etcd takes in one transaction.
+const OPERATIONS: usize = 128;
+
+/// Writes keys and values.
+pub(super) fn put_all(url: &str, entries: &[(String, Value)]) -> Result<()> {
+    for entries in entries.chunks(OPERATIONS) {
+        let puts: Vec<Value> = entries
+            .iter()
+            .map(|(key, value)| {
+                json!({"requestPut": {"key": BASE64.encode(key), "value": BASE64.encode(value.to_string())}})
+            })
+            .collect();
+        call(url, "v3/kv/txn", &json!({ "success": puts }))?;
+    }
     Ok(())
 }
 
