@@ -14,11 +14,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 use tempfile::TempDir;
 
 pub use assets::Assets;
 use daemon::Daemon;
+pub use etcd::Store;
 
 /// How long a server may take to be ready; 2 to 5 seconds are usual.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -142,10 +142,9 @@ impl Cluster {
         etcd::compact(&self.etcd_url)
     }
 
-    /// Puts objects straight into the store, by their keys below `/registry`: thousands a second where the API takes
-    /// tens. They are not defaulted or checked, so they must be whole.
-    pub fn seed(&self, objects: &[(String, Value)]) -> Result<()> {
-        etcd::put_all(&self.etcd_url, objects)
+    /// What the API server stores its objects in.
+    pub fn store(&self) -> Store {
+        Store::new(&self.etcd_url)
     }
 
     /// A `kubectl` command for this cluster, to add arguments to.

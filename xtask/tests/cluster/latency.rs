@@ -24,15 +24,17 @@ fn a_packet_follows_a_slice_within_milliseconds_beside_ten_thousand_services() {
     let ipv4 = json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]});
     let begin = Instant::now();
     let objects: Vec<_> = (0..SERVICES).flat_map(objects::stored).collect();
-    node.cluster.seed(&objects).unwrap();
+    node.cluster.store().put_all(&objects).unwrap();
     wait_listed(&node);
-    eprintln!("{SERVICES} Services made in {:?}", begin.elapsed());
+    eprintln!("{SERVICES} Services stored in {:?}", begin.elapsed());
     node.api.apply(&service("probed", &ipv4));
     node.api.apply(&pods("probed", [node.lab.pod("br1").unwrap()])[0]);
     let begin = Instant::now();
     node.agent.spawn().unwrap();
     node.agent.wait_synced(Duration::from_secs(60)).unwrap();
     eprintln!("agent ready after {:?}", begin.elapsed());
+    let services = node.agent.json(&["status"]).unwrap()["services"].as_u64();
+    assert!(services > Some(u64::from(SERVICES)), "{services:?}");
 
     let dst = node.frontend("probed", Family::V4, SERVICE_DNS);
     let client = &node.lab.pod("rt1").unwrap().ns;

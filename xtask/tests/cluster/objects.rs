@@ -76,6 +76,11 @@ pub(crate) fn node(name: &str, zone: &str) -> Value {
     })
 }
 
+/// Where the store has a Service's IPv4 slice.
+pub(crate) fn slice_key(service: &str) -> String {
+    format!("/registry/endpointslices/{NAMESPACE}/{service}-ipv4")
+}
+
 /// One of many single-stack Services with its slice and its allocated address, whole, by their keys in the store.
 pub(crate) fn stored(number: u32) -> [(String, Value); 3] {
     let name = format!("s{number}");
@@ -114,6 +119,6 @@ pub(crate) fn stored(number: u32) -> [(String, Value); 3] {
     [
         (format!("/registry/ipaddresses/{ip}"), address),
         (format!("/registry/services/specs/{NAMESPACE}/{name}"), service),
-        (format!("/registry/endpointslices/{NAMESPACE}/{name}-ipv4"), slice),
+        (slice_key(&name), slice),
     ]
 }
