@@ -77,11 +77,10 @@ fn a_flood_of_endpoint_slices_is_followed_and_leaves_no_work_behind() {
         assert!(asked < CONVERGED_WITHIN, "after {asked:?}:\n{}", differences(&served, &wanted));
     };
 
-    let cpu = cpu_ticks(pid);
+    let cpu = cpu_time(pid);
     let quiet = Instant::now();
     thread::sleep(Duration::from_secs(3));
-    // Linux counts a hundred ticks a second for user space.
-    let share = (cpu_ticks(pid) - cpu) as f64 / 100.0 / quiet.elapsed().as_secs_f64();
+    let share = cpu_time(pid).saturating_sub(cpu).as_secs_f64() / quiet.elapsed().as_secs_f64();
     let peak = memory_kb(pid, "VmHWM");
     eprintln!("{made} updates in {FLOOD:?}");
     eprintln!("converged {converged:?} after the flood; then {share:.3} of a core; memory {before} kB, peak {peak} kB");
@@ -95,10 +94,10 @@ fn memory_kb(pid: u32, field: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// User and system time.
-fn cpu_ticks(pid: u32) -> u64 {
+/// User and system time. Linux counts a hundred ticks a second for user space.
+fn cpu_time(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let times = fields.split_whitespace().skip(11).take(2);
-    times.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    times.map(|ticks| Duration::from_millis(10 * ticks.parse::<u64>().unwrap())).sum()
 }

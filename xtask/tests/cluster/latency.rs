@@ -40,7 +40,7 @@ fn a_packet_follows_a_slice_within_milliseconds_beside_ten_thousand_services() {
     let client = &node.lab.pod("rt1").unwrap().ns;
     let mut latencies: Vec<Duration> = thread::scope(|scope| {
         let (wanted, wants) = mpsc::channel::<String>();
-        let (seen, sees) = mpsc::channel();
+        let (seen, answered) = mpsc::channel();
         scope.spawn(move || {
             client.enter().unwrap();
             for pod in wants {
@@ -54,7 +54,7 @@ fn a_packet_follows_a_slice_within_milliseconds_beside_ten_thousand_services() {
                 node.api.replace(slice);
                 let acknowledged = Instant::now();
                 wanted.send(pod.name.clone()).unwrap();
-                sees.recv().unwrap().saturating_duration_since(acknowledged)
+                answered.recv().unwrap().saturating_duration_since(acknowledged)
             })
             .collect()
     });
