@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 pub use assets::Assets;
 use daemon::Daemon;
+pub use etcd::Store;
 
 /// How long a server may take to be ready; 2 to 5 seconds are usual.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -139,6 +140,11 @@ impl Cluster {
     pub fn compact_etcd(&self) -> Result<()> {
         self.etcd.check_running()?;
         etcd::compact(&self.etcd_url)
+    }
+
+    /// What the API server stores its objects in.
+    pub fn store(&self) -> Store {
+        Store::new(&self.etcd_url)
     }
 
     /// A `kubectl` command for this cluster, to add arguments to.

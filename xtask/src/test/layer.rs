@@ -60,7 +60,7 @@ impl Layer {
     }
 
     pub(super) fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Node)
+        !matches!(self, Self::Unit)
     }
 
     /// After this long a layer hangs rather than works (a first build included, for the API server a cold one).

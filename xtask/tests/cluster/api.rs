@@ -1,7 +1,5 @@
 //! A client of the API server: whole objects as JSON in, whole objects out.
 
-use std::future::Future;
-
 use futures::StreamExt as _;
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -67,25 +65,15 @@ impl Api {
 
     /// Creates many objects at the same time.
     pub(crate) fn create_all(&self, objects: impl IntoIterator<Item = Value>) {
-        self.run(futures::stream::iter(objects).for_each_concurrent(IN_FLIGHT, |object| async move {
+        self.runtime.block_on(futures::stream::iter(objects).for_each_concurrent(IN_FLIGHT, |object| async move {
             let path = path(&object);
             let (collection, _) = path.rsplit_once('/').unwrap();
             self.request(Method::POST, collection, JSON, &object).await;
         }));
     }
 
-    /// The same as [`Self::replace`], to be awaited within [`Self::run`].
-    pub(crate) async fn replace_async(&self, object: &Value) {
-        self.request(Method::PUT, &path(object), JSON, object).await;
-    }
-
-    /// Runs what needs the client's runtime.
-    pub(crate) fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(work)
-    }
-
     fn send(&self, method: Method, path: &str, content: &str, body: &Value) -> Value {
-        self.run(self.request(method, path, content, body))
+        self.runtime.block_on(self.request(method, path, content, body))
     }
 
     async fn request(&self, method: Method, path: &str, content: &str, body: &Value) -> Value {

@@ -41,8 +41,8 @@ fn slices(lab: &Lab, name: &str, endpoints: &[(&str, Value)]) -> [Value; 2] {
 }
 
 /// Further slices of the same Service.
-fn renamed(slices: [Value; 2], suffix: &str) -> Vec<Value> {
-    let mut slices = slices.to_vec();
+fn renamed(slices: impl Into<Vec<Value>>, suffix: &str) -> Vec<Value> {
+    let mut slices = slices.into();
     for slice in &mut slices {
         let name = format!("{}-{suffix}", slice["metadata"]["name"].as_str().unwrap());
         slice["metadata"]["name"] = json!(name);

@@ -87,9 +87,8 @@ impl Node {
             if served == wanted {
                 return begin.elapsed();
             }
-            if begin.elapsed() > patience {
-                panic!("the maps differ from the API after {patience:?}:\n{}", differences(&served, &wanted));
-            }
+            let differ = || differences(&served, &wanted);
+            assert!(begin.elapsed() < patience, "the maps differ from the API after {patience:?}:\n{}", differ());
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -125,13 +124,9 @@ impl Node {
 /// What differs, key by key.
 pub(crate) fn differences(served: &Served, wanted: &Served) -> String {
     let keys: std::collections::BTreeSet<&String> = served.keys().chain(wanted.keys()).collect();
-    let mut text = String::new();
-    for key in keys {
-        let (is, should) = (served.get(key), wanted.get(key));
-        if is != should {
-            let line = |row: Option<&Value>| row.map_or_else(|| "nothing".to_owned(), Value::to_string);
-            text += &format!("{key}\n  is     {}\n  should {}\n", line(is), line(should));
-        }
-    }
-    text
+    let line = |row: Option<&Value>| row.map_or_else(|| "nothing".to_owned(), Value::to_string);
+    let differ =
+        keys.into_iter().map(|key| (key, served.get(key), wanted.get(key))).filter(|(_, is, should)| is != should);
+    let lines = differ.map(|(key, is, should)| format!("{key}\n  is     {}\n  should {}", line(is), line(should)));
+    lines.collect::<Vec<_>>().join("\n")
 }

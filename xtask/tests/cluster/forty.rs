@@ -92,7 +92,6 @@ fn packets_agree(node: &Node) {
             }
         }
     }
-    eprintln!("{asked} asked, {refused} refused, {dropped} dropped");
     assert!(asked > 60 && refused > 0 && dropped > 0, "{asked} asked, {refused} refused, {dropped} dropped");
 }
 

@@ -4,10 +4,13 @@
 mod api;
 mod cases;
 mod fixture;
+mod flood;
 mod forty;
 mod harness;
+mod latency;
 mod life;
 mod objects;
 mod oracle;
 mod outage;
 mod rbac;
+mod slow;

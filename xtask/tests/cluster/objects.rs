@@ -75,3 +75,50 @@ pub(crate) fn node(name: &str, zone: &str) -> Value {
         "status": {"addresses": addresses},
     })
 }
+
+/// Where the store has a Service's IPv4 slice.
+pub(crate) fn slice_key(service: &str) -> String {
+    format!("/registry/endpointslices/{NAMESPACE}/{service}-ipv4")
+}
+
+/// One of many single-stack Services with its slice and its allocated address, whole, by their keys in the store.
+pub(crate) fn stored(number: u32) -> [(String, Value); 3] {
+    let name = format!("s{number}");
+    // Above the band that the allocator takes addresses from first, so that tests may still make Services.
+    let ip = format!("10.96.{}.{}", 128 + number / 250, 1 + number % 250);
+    let created = "2026-01-01T00:00:00Z";
+    let uid = |kind: u32| format!("00000000-0000-4000-8{kind:03}-{number:012}");
+    let mut service = service(
+        &name,
+        &json!({
+            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
+        }),
+    );
+    service["metadata"]["uid"] = uid(1).into();
+    service["metadata"]["creationTimestamp"] = created.into();
+    service["status"] = json!({"loadBalancer": {}});
+    let endpoint = endpoint(&format!("10.244.{}.{}", 3 + number / 250, 1 + number % 250), "node2");
+    let mut slice = slice(&name, Family::V4, &[endpoint]);
+    slice["metadata"]["uid"] = uid(2).into();
+    slice["metadata"]["creationTimestamp"] = created.into();
+    let address = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IPAddress",
+        "metadata": {
+            "name": ip,
+            "uid": uid(3),
+            "creationTimestamp": created,
+            "labels": {
+                "ipaddress.kubernetes.io/ip-family": "IPv4",
+                "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+            },
+        },
+        "spec": {"parentRef": {"group": "", "resource": "services", "namespace": NAMESPACE, "name": name}},
+    });
+    [
+        (format!("/registry/ipaddresses/{ip}"), address),
+        (format!("/registry/services/specs/{NAMESPACE}/{name}"), service),
+        (slice_key(&name), slice),
+    ]
+}
