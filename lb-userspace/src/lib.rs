@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod cli;
 pub mod maps;
+pub mod memory;
 pub mod model;
 pub mod plan;
 pub mod reconcile;

@@ -1,9 +1,11 @@
 //! Loads the BPF object: pinned maps are reused or created, the ABI is checked, programs are handed to the verifier.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::thread;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_common::abi::{ABI_VERSION, DeviceValue, NameValue, ReportValue, StatusValue, map_name};
 
@@ -20,6 +22,8 @@ pub const POD_PROGRAMS: [&str; 2] = ["pod_ingress", "pod_egress"];
 pub const UPLINK_PROGRAMS: [&str; 2] = ["uplink_ingress", "uplink_egress"];
 /// Programs for uplinks without a link header (tun, WireGuard, IPIP): ingress, egress.
 pub const TUNNEL_PROGRAMS: [&str; 2] = ["tunnel_ingress", "tunnel_egress"];
+/// All programs that TC runs.
+const TC_PROGRAMS: [[&str; 2]; 3] = [POD_PROGRAMS, UPLINK_PROGRAMS, TUNNEL_PROGRAMS];
 /// The XDP program for uplinks.
 pub const XDP_PROGRAM: &str = "uplink_xdp";
 /// `BPF_F_NO_PREALLOC`.
@@ -215,18 +219,16 @@ fn bpffs_feature(directories: &PinDirectories) -> Feature {
 
 /// Loads all programs. XDP that the kernel refuses is done without, unless it was asked for.
 fn load_programs(object: &mut Ebpf, xdp: XdpMode, features: &mut Vec<Feature>) -> Result<XdpMode, AttachError> {
-    for name in POD_PROGRAMS.into_iter().chain(UPLINK_PROGRAMS).chain(TUNNEL_PROGRAMS) {
-        let program: &mut SchedClassifier =
-            object.program_mut(name).and_then(|p| p.try_into().ok()).ok_or(AttachError::MissingProgram { name })?;
-        program.load().map_err(|error| refused(name, &error))?;
+    let mut loaded = verify_side_by_side(object, xdp != XdpMode::Off);
+    let mut take = |name| loaded.remove(name).ok_or(AttachError::MissingProgram { name });
+    for name in TC_PROGRAMS.into_iter().flatten() {
+        take(name)?.map_err(|error| refused(name, &error))?;
     }
     if xdp == XdpMode::Off {
         return Ok(xdp);
     }
     let name = XDP_PROGRAM;
-    let program: &mut Xdp =
-        object.program_mut(name).and_then(|p| p.try_into().ok()).ok_or(AttachError::MissingProgram { name })?;
-    match program.load() {
+    match take(name)? {
         Ok(()) => Ok(xdp),
         Err(error) if xdp == XdpMode::Auto => {
             let error = refused(name, &error);
@@ -236,6 +238,25 @@ fn load_programs(object: &mut Ebpf, xdp: XdpMode, features: &mut Vec<Feature>) -
         }
         Err(error) => Err(refused(name, &error)),
     }
+}
+
+/// Hands the programs to the verifier, each on a thread of its own: that is most of the time which an agent takes to
+/// start. Programs that the object lacks, or has as another type, are absent from the answer.
+fn verify_side_by_side(object: &mut Ebpf, with_xdp: bool) -> BTreeMap<&'static str, Result<(), ProgramError>> {
+    let wanted: Vec<&'static str> = TC_PROGRAMS.into_iter().flatten().chain(with_xdp.then_some(XDP_PROGRAM)).collect();
+    thread::scope(|scope| {
+        let mut verifying = Vec::with_capacity(wanted.len());
+        for (found, program) in object.programs_mut() {
+            let Some(name) = wanted.iter().copied().find(|name| *name == found) else { continue };
+            let load = move || match program {
+                Program::SchedClassifier(program) if name != XDP_PROGRAM => Some(program.load()),
+                Program::Xdp(program) if name == XDP_PROGRAM => Some(program.load()),
+                _ => None,
+            };
+            verifying.push((name, scope.spawn(load)));
+        }
+        verifying.into_iter().filter_map(|(name, load)| Some((name, load.join().ok()??))).collect()
+    })
 }
 
 /// Lines of the verifier's log that are worth a look: the refusal is at the end.

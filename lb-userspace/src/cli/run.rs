@@ -7,7 +7,7 @@
 //! On SIGTERM and SIGINT the agent ends; programs and maps stay and go on working.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -190,6 +190,7 @@ impl RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
     start_log(args)?;
+    crate::memory::settle_allocator();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(serve(args));
     // The sweep may be in the middle of its walk.
@@ -210,18 +211,19 @@ fn start_log(args: &RunArgs) -> anyhow::Result<()> {
 async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = args.node_name, "starting");
-    let datapath = Datapath::load(&args.attach_settings(), OBJECT)?;
-    let ticks = datapath.ticks_per_second();
-
-    // The source reads while the devices are being attached.
+    let started = Instant::now();
+    // The source reads while the kernel looks at the programs.
     let (events, from_source) = mpsc::channel(EVENTS);
     let source = start_source(args, events).await?;
+    let datapath = tokio::task::block_in_place(|| Datapath::load(&args.attach_settings(), OBJECT))?;
+    let ticks = datapath.ticks_per_second();
+
     let (network, network_changes) = watch::channel(NodeNetwork::default());
     let (report, report_changes) = watch::channel(AttachReport::default());
     let mut following = tokio::spawn(datapath.run(network, report));
 
     let tables = take_over(args).await?;
-    let reconciler = Reconciler::new(tables, args.reconcile_settings(), source.origin.clone())?;
+    let reconciler = Reconciler::new(tables, args.reconcile_settings(), source.origin.clone(), started)?;
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes };
     let mut writing = tokio::spawn(reconciler.run(inputs));
     start_sweep(args, ticks);

@@ -207,6 +207,10 @@ where
             let ids: Result<Box<[u32]>, _> = (base..end).map(|slot| self.slots.get(&slot, 0)).collect();
             into.sets.push((A::FAMILY, SetRef { base, count }, ids.map_err(read_failure(Self::SLOTS))?));
         }
+        if into.next_generation == 0 {
+            // No backend was ever written: the walk through a large array would find nothing.
+            return self.read_ranges(into);
+        }
         let walked = batch::walk::<u32, BackendValue<A>>(self.backends_raw.fd().as_fd(), 4096, |ids, values| {
             for (id, value) in ids.iter().zip(values).filter(|(_, value)| value.generation != 0) {
                 let entry = BackendEntry {
@@ -220,6 +224,10 @@ where
             ControlFlow::Continue(())
         });
         walked.map_err(|source| TableFailure::Batch { map: Self::BACKENDS, source })?;
+        self.read_ranges(into)
+    }
+
+    fn read_ranges(&self, into: &mut Existing) -> Result<(), TableFailure> {
         for key in self.ranges.keys() {
             let key = key.map_err(read_failure(Self::RANGES))?;
             let bits = u8::try_from(key.prefix_len().saturating_sub(u32::BITS)).unwrap_or(A::BITS);

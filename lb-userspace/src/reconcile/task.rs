@@ -12,6 +12,7 @@ use super::writer::{Outcome, Writer};
 use crate::attach::{AttachReport, NodeNetwork};
 use crate::maps::kernel::KernelTables;
 use crate::maps::{FamilySettings, TableFailure, Tables};
+use crate::memory;
 use crate::model::desired::{Family, NodeFacts};
 use crate::model::world::World;
 use crate::source::SourceEvent;
@@ -24,6 +25,8 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 /// Events taken together before changes are worked out.
 const EVENTS_AT_ONCE: usize = 100_000;
+/// A change of this many writes leaves memory behind that is worth giving back.
+const LARGE_CHANGE: usize = 5_000;
 
 /// Where everything comes from.
 #[derive(Debug)]
@@ -57,15 +60,26 @@ pub struct Reconciler {
     facts: NodeFacts,
     configured: Option<[FamilySettings; 2]>,
     network_known: bool,
+    /// The programs are on the devices that were there at the start.
+    attached: bool,
+    /// What the first write did and how long it took, until it is announced.
+    first_write: Option<(Outcome, u64)>,
     synced: bool,
     retry_after: Duration,
     retry_at: Option<time::Instant>,
     reported: String,
+    /// Writes since memory was last given back.
+    writes: usize,
 }
 
 impl Reconciler {
-    /// Claims the maps for this process and takes over what they hold.
-    pub fn new(mut tables: KernelTables, settings: ReconcileSettings, origin: Origin) -> Result<Self, TableFailure> {
+    /// Claims the maps for this process and takes over what they hold. `started`: when the agent began.
+    pub fn new(
+        mut tables: KernelTables,
+        settings: ReconcileSettings,
+        origin: Origin,
+        started: Instant,
+    ) -> Result<Self, TableFailure> {
         let pid = std::process::id();
         tables.update_status(|status| {
             status.pid = pid;
@@ -81,14 +95,17 @@ impl Reconciler {
             settings,
             origin,
             pid,
-            started: Instant::now(),
+            started,
             facts,
             configured: None,
             network_known: false,
+            attached: false,
+            first_write: None,
             synced: false,
             retry_after: RETRY_FIRST,
             retry_at: None,
             reported: String::new(),
+            writes: 0,
         })
     }
 
@@ -116,9 +133,14 @@ impl Reconciler {
                     if self.superseded() {
                         return Ended::TakenOver;
                     }
+                    // To look at it marks it as seen.
+                    self.attached |= inputs.attach.has_changed().unwrap_or(true);
                     self.report(&inputs.attach.borrow_and_update().clone());
+                    self.give_memory_back();
                 }
+                changed = inputs.attach.changed(), if !self.attached => self.attached |= changed.is_ok(),
             }
+            self.network_known |= inputs.network.has_changed().unwrap_or(false);
             let network = inputs.network.borrow_and_update().clone();
             tokio::task::block_in_place(|| {
                 for event in batch.drain(..) {
@@ -145,22 +167,34 @@ impl Reconciler {
         if !self.synced {
             let outcome = self.writer.write_first(changes);
             self.synced = true;
-            self.stamp(true);
-            tracing::info!(
-                services = self.writer.services(),
-                writes = outcome.writes,
-                refused = outcome.refused,
-                millis = millis(begin),
-                since_start_millis = millis(self.started),
-                "first full state is in the kernel"
-            );
+            self.writes += outcome.writes;
+            self.first_write = Some((outcome, millis(begin)));
         } else if !changes.is_empty() {
             let services = changes.len();
             let outcome = self.writer.write(changes);
+            self.writes += outcome.writes;
             self.stamp(false);
             log(services, &outcome, begin);
         }
+        self.announce();
         self.retry();
+    }
+
+    /// The first full state counts once the programs are where the packets are.
+    fn announce(&mut self) {
+        if !self.attached {
+            return;
+        }
+        let Some((outcome, millis_to_write)) = self.first_write.take() else { return };
+        self.stamp(true);
+        tracing::info!(
+            services = self.writer.services(),
+            writes = outcome.writes,
+            refused = outcome.refused,
+            millis = millis_to_write,
+            since_start_millis = millis(self.started),
+            "first full state is in the kernel"
+        );
     }
 
     /// What did not fit is tried again at once when room has appeared, else after a pause that grows.
@@ -200,6 +234,13 @@ impl Reconciler {
                 Ok(()) => self.configured = Some(families),
                 Err(failure) => tracing::error!(%failure, "settings of the data path are not written yet"),
             }
+        }
+    }
+
+    fn give_memory_back(&mut self) {
+        if self.writes >= LARGE_CHANGE {
+            self.writes = 0;
+            memory::give_back();
         }
     }
 
