@@ -6,6 +6,7 @@ pub mod config;
 pub mod events;
 pub mod health;
 pub mod maps;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod plan;

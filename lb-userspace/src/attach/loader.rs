@@ -22,6 +22,8 @@ pub const POD_PROGRAMS: [&str; 2] = ["pod_ingress", "pod_egress"];
 pub const UPLINK_PROGRAMS: [&str; 2] = ["uplink_ingress", "uplink_egress"];
 /// Programs for uplinks without a link header (tun, WireGuard, IPIP): ingress, egress.
 pub const TUNNEL_PROGRAMS: [&str; 2] = ["tunnel_ingress", "tunnel_egress"];
+/// All programs that TC runs.
+const TC_PROGRAMS: [[&str; 2]; 3] = [POD_PROGRAMS, UPLINK_PROGRAMS, TUNNEL_PROGRAMS];
 /// The XDP program for uplinks.
 pub const XDP_PROGRAM: &str = "uplink_xdp";
 /// `BPF_F_NO_PREALLOC`.
@@ -219,7 +221,7 @@ fn bpffs_feature(directories: &PinDirectories) -> Feature {
 fn load_programs(object: &mut Ebpf, xdp: XdpMode, features: &mut Vec<Feature>) -> Result<XdpMode, AttachError> {
     let mut loaded = verify_side_by_side(object, xdp != XdpMode::Off);
     let mut take = |name| loaded.remove(name).ok_or(AttachError::MissingProgram { name });
-    for name in POD_PROGRAMS.into_iter().chain(UPLINK_PROGRAMS).chain(TUNNEL_PROGRAMS) {
+    for name in TC_PROGRAMS.into_iter().flatten() {
         take(name)?.map_err(|error| refused(name, &error))?;
     }
     if xdp == XdpMode::Off {
@@ -241,12 +243,7 @@ fn load_programs(object: &mut Ebpf, xdp: XdpMode, features: &mut Vec<Feature>) -
 /// Hands the programs to the verifier, each on a thread of its own: that is most of the time which an agent takes to
 /// start. Programs that the object lacks, or has as another type, are absent from the answer.
 fn verify_side_by_side(object: &mut Ebpf, with_xdp: bool) -> BTreeMap<&'static str, Result<(), ProgramError>> {
-    let wanted: Vec<&'static str> = POD_PROGRAMS
-        .into_iter()
-        .chain(UPLINK_PROGRAMS)
-        .chain(TUNNEL_PROGRAMS)
-        .chain(with_xdp.then_some(XDP_PROGRAM))
-        .collect();
+    let wanted: Vec<&'static str> = TC_PROGRAMS.into_iter().flatten().chain(with_xdp.then_some(XDP_PROGRAM)).collect();
     thread::scope(|scope| {
         let mut verifying = Vec::with_capacity(wanted.len());
         for (found, program) in object.programs_mut() {

@@ -221,6 +221,7 @@ impl RunArgs {
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
     start_log(args)?;
+    crate::memory::settle_allocator();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(serve(args));
     // The sweep may be in the middle of its walk.

@@ -226,7 +226,11 @@ impl World {
                 }
                 *known = slice;
             }
-            Err(at) => entry.slices.insert(at, slice),
+            Err(at) => {
+                // Most Services have one or two.
+                entry.slices.reserve_exact(1);
+                entry.slices.insert(at, slice);
+            }
         }
         self.slice_home.insert(name, id);
         self.dirty.insert(id);

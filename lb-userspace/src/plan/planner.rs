@@ -297,6 +297,8 @@ impl Planner {
         state.frontends.dedup();
         state.cluster_ips.sort_unstable();
         state.cluster_ips.dedup();
+        state.frontends.shrink_to_fit();
+        state.cluster_ips.shrink_to_fit();
         for addr in &state.cluster_ips {
             let marked = Vip::known(*addr);
             if !self.written.contains_key(&marked) && !txn.flips.iter().any(|(vip, _)| *vip == marked) {

@@ -13,6 +13,7 @@ use super::writer::{Outcome, Writer};
 use crate::attach::{AttachReport, NodeNetwork};
 use crate::maps::kernel::KernelTables;
 use crate::maps::{FamilySettings, TableFailure, Tables};
+use crate::memory;
 use crate::metrics::kube_proxy::SyncKind;
 use crate::model::desired::{Family, NodeFacts};
 use crate::model::world::World;
@@ -26,6 +27,8 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 /// Events taken together before changes are worked out.
 const EVENTS_AT_ONCE: usize = 100_000;
+/// A change of this many writes leaves memory behind that is worth giving back.
+const LARGE_CHANGE: usize = 5_000;
 
 /// Where everything comes from.
 #[derive(Debug)]
@@ -68,6 +71,8 @@ pub struct Reconciler {
     retry_after: Duration,
     retry_at: Option<time::Instant>,
     reported: String,
+    /// Writes since memory was last given back.
+    writes: usize,
 }
 
 impl Reconciler {
@@ -105,6 +110,7 @@ impl Reconciler {
             retry_after: RETRY_FIRST,
             retry_at: None,
             reported: String::new(),
+            writes: 0,
         })
     }
 
@@ -137,6 +143,7 @@ impl Reconciler {
                     // To look at it marks it as seen.
                     self.attached |= inputs.attach.has_changed().unwrap_or(true);
                     self.report(&inputs.attach.borrow_and_update().clone());
+                    self.give_memory_back();
                 }
                 changed = inputs.attach.changed(), if !self.attached => self.attached |= changed.is_ok(),
             }
@@ -169,11 +176,13 @@ impl Reconciler {
             let outcome = self.writer.write_first(changes);
             self.synced = true;
             self.observers.written(announced, SyncKind::Full, &outcome, begin.elapsed());
+            self.writes += outcome.writes;
             self.first_write = Some((outcome, millis(begin)));
         } else if !changes.is_empty() {
             let services = changes.len();
             let announced = self.observers.announce(&changes);
             let outcome = self.writer.write(changes);
+            self.writes += outcome.writes;
             self.stamp(false);
             self.observers.written(announced, SyncKind::Partial, &outcome, begin.elapsed());
             log(services, &outcome, begin);
@@ -244,6 +253,13 @@ impl Reconciler {
                     tracing::error!(%failure, "settings of the data path are not written yet");
                 }
             }
+        }
+    }
+
+    fn give_memory_back(&mut self) {
+        if self.writes >= LARGE_CHANGE {
+            self.writes = 0;
+            memory::give_back();
         }
     }
 

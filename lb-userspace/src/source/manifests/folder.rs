@@ -7,9 +7,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use super::decode::Key;
-use super::reading::{Reading, read};
+use super::reading::{Reading, read, share};
 use crate::model::desired::Refusal;
 use crate::source::{Object, SourceEvent};
 
@@ -98,11 +99,13 @@ impl Folder {
     /// Reads the files of these names again, whether they look changed or not.
     pub(super) fn refresh(&mut self, names: BTreeSet<String>) -> Vec<SourceEvent> {
         let mut work: Work = names.into_iter().map(|name| (name.into(), HashSet::new())).collect();
+        let mut ahead = self.read_ahead(&work);
         let mut objects: BTreeMap<Arc<Key>, Object> = BTreeMap::new();
         let mut touched: BTreeSet<Arc<Key>> = BTreeSet::new();
         let mut asked: HashSet<Arc<Key>> = HashSet::new();
         while let Some((name, wanted)) = work.pop_first() {
-            self.refresh_file(&name, &wanted, &mut objects, &mut touched);
+            let read = ahead.remove(&name).unwrap_or_else(|| self.read_file(&name, &wanted));
+            self.refresh_file(&name, read, &mut objects, &mut touched);
             if work.is_empty() {
                 // A second round reads what was overshadowed by a file that is gone now.
                 for key in touched.iter().filter(|key| !objects.contains_key(*key)) {
@@ -137,17 +140,41 @@ impl Folder {
         events
     }
 
+    fn read_file(&self, name: &str, wanted: &HashSet<Arc<Key>>) -> (Option<Stamp>, Reading) {
+        let path = self.path.join(name);
+        let old = self.files.get(name).map_or(&[][..], |file| &file.documents);
+        // In this order: what is written meanwhile is noticed by its stamp.
+        let stamp = stamp(&path).ok();
+        (stamp, read(&path, old, wanted))
+    }
+
+    /// Reads on several threads when there are many files; else nothing, they are read one by one.
+    fn read_ahead(&self, work: &Work) -> HashMap<Arc<str>, (Option<Stamp>, Reading)> {
+        let Some(share) = share(work.len()) else { return HashMap::new() };
+        let names: Vec<&Arc<str>> = work.keys().collect();
+        thread::scope(|scope| {
+            let readers: Vec<_> = names
+                .chunks(share)
+                .map(|part| {
+                    let none = HashSet::new();
+                    let read = move |name: &&Arc<str>| (Arc::clone(name), self.read_file(name, &none));
+                    scope.spawn(move || part.iter().map(read).collect::<Vec<_>>())
+                })
+                .collect();
+            // What a reader failed on is read again, one by one.
+            readers.into_iter().filter_map(|reader| reader.join().ok()).flatten().collect()
+        })
+    }
+
     fn refresh_file(
         &mut self,
         name: &Arc<str>,
-        wanted: &HashSet<Arc<Key>>,
+        (stamp, reading): (Option<Stamp>, Reading),
         objects: &mut BTreeMap<Arc<Key>, Object>,
         touched: &mut BTreeSet<Arc<Key>>,
     ) {
-        let path = self.path.join(&**name);
         let old = self.files.remove(name).unwrap_or_default();
-        let stamp = stamp(&path).ok();
-        let Reading { mut documents, objects: parsed, mut refusals, gone } = read(&path, &old.documents, wanted);
+        let Reading { mut documents, objects: parsed, mut refusals, gone } = reading;
 
         let mut held: HashSet<Arc<Key>> = documents.iter().filter_map(|document| document.key.clone()).collect();
         for document in old.documents {

@@ -13,7 +13,7 @@ use crate::model::Refusals;
 use crate::model::desired::Refusal;
 use crate::source::Object;
 
-/// Pieces from which on it pays to start threads.
+/// Pieces, or files, from which on it pays to start threads.
 const PARALLEL_FROM: usize = 64;
 
 /// What a file says.
@@ -103,12 +103,20 @@ fn accept(
     reading.documents.push(Document { hash, key });
 }
 
-fn decode_all(fresh: &[(u64, Piece<'_>)]) -> Vec<Result<Option<Object>, Unreadable>> {
-    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
-    if fresh.len() < PARALLEL_FROM || threads == 1 {
-        return fresh.iter().map(|(_, piece)| decode(piece)).collect();
+/// How many of so many each thread should take, when it pays to start threads. (To ask for the number of processors
+/// means to read several files, so that is left out for the few.)
+pub(super) fn share(count: usize) -> Option<usize> {
+    if count < PARALLEL_FROM {
+        return None;
     }
-    let share = fresh.len().div_ceil(threads);
+    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
+    (threads > 1).then(|| count.div_ceil(threads))
+}
+
+fn decode_all(fresh: &[(u64, Piece<'_>)]) -> Vec<Result<Option<Object>, Unreadable>> {
+    let Some(share) = share(fresh.len()) else {
+        return fresh.iter().map(|(_, piece)| decode(piece)).collect();
+    };
     thread::scope(|scope| {
         let workers: Vec<_> = fresh
             .chunks(share)
