@@ -38,11 +38,11 @@ enum Command {
     Status(ViewArgs),
     /// Frontends and the backends behind them.
     Services(ViewArgs),
-    /// Backends with their ids.
+    /// Backends with their ids, generations and state.
     Backends(ViewArgs),
     /// Connections in the flow tables.
     Flows(flows::FlowsArgs),
-    /// Detach everything and remove all pins: nothing is translated any more.
+    /// Detach everything and remove all pins: nothing is translated any more. Refused while the agent runs.
     Cleanup(PinArgs),
     /// Version of this program and of the maps that it understands.
     Version(output::FormatArgs),

@@ -73,13 +73,13 @@ pub(super) struct RunArgs {
     node_name: String,
     #[command(flatten)]
     pins: PinArgs,
-    /// Device (or pattern) that leads outside; without it: found by routes and addresses.
+    /// Device (or pattern) that leads outside, several times for several; without it: found by routes and addresses.
     #[arg(long, value_name = "IFACE")]
     uplink: Vec<Pattern>,
-    /// Pattern of devices with Pods behind them; without it: found by their kind.
+    /// Pattern of devices with Pods behind them, several times for several; without it: found by their kind.
     #[arg(long, value_name = "GLOB")]
     pod_device: Vec<Pattern>,
-    /// Pattern of devices to leave alone.
+    /// Pattern of devices to leave alone; may be given several times.
     #[arg(long, value_name = "GLOB")]
     ignore_device: Vec<Pattern>,
     /// Where uplinks use native XDP: auto, native, off.
@@ -88,7 +88,7 @@ pub(super) struct RunArgs {
     /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped.
     #[arg(long, value_name = "CIDR")]
     service_cidr: Vec<IpNet>,
-    /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed.
+    /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed; up to four a family.
     #[arg(long, value_name = "CIDR")]
     cluster_cidr: Vec<IpNet>,
     /// Serve `NodePort`s on the node's primary addresses, or on those inside this prefix.
@@ -100,7 +100,7 @@ pub(super) struct RunArgs {
     /// Source-NAT every connection.
     #[arg(long)]
     masquerade_all: bool,
-    /// Leave TCP connections that began before Sluice to the kernel's stack.
+    /// Leave TCP connections that began before Sluice, such as kube-proxy's, to the kernel's stack.
     #[arg(long)]
     takeover: bool,
     /// Source ports for source NAT; keep them outside of the kernel's ephemeral range.
@@ -120,32 +120,32 @@ pub(super) struct RunArgs {
     log: String,
 }
 
-/// Capacities; without them by the node's memory. They take effect for maps that are not pinned yet.
+/// Capacities; without them by the node's memory. They take effect for maps that are not pinned yet: after `cleanup`.
 #[derive(Clone, Debug, Args)]
 #[allow(clippy::struct_field_names, reason = "the fields are named as the flags")]
 struct SizeArgs {
-    /// Service ports.
+    /// Room for service ports; this and what follows is chosen by the node's memory, and holds once maps are pinned.
     #[arg(long, value_name = "N")]
     max_services: Option<u32>,
-    /// Frontends, per family.
+    /// Room for frontends, per family.
     #[arg(long, value_name = "N")]
     max_frontends: Option<u32>,
-    /// Backends, per family.
+    /// Room for backends (endpoints of service ports), per family.
     #[arg(long, value_name = "N")]
     max_backends: Option<u32>,
-    /// Members of all backend sets, per family.
+    /// Room for the members of all backend sets, per family.
     #[arg(long, value_name = "N")]
     max_slots: Option<u32>,
-    /// Prefixes of `loadBalancerSourceRanges`, per family.
+    /// Room for prefixes of `loadBalancerSourceRanges`, per family.
     #[arg(long, value_name = "N")]
     max_source_ranges: Option<u32>,
-    /// Entries for established flows, two a flow, per family.
+    /// Room for established flows, two entries a flow, per family.
     #[arg(long, value_name = "N")]
     max_flows: Option<u32>,
-    /// Entries for flows without a reply, two a flow, per family.
+    /// Room for flows without a reply, two entries a flow, per family.
     #[arg(long, value_name = "N")]
     max_embryonic_flows: Option<u32>,
-    /// Clients with session affinity, per family.
+    /// Room for clients with session affinity, per family.
     #[arg(long, value_name = "N")]
     max_affinity: Option<u32>,
 }
