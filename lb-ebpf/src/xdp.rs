@@ -63,8 +63,8 @@ fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md) -> u32 {
     match slow(ctx, &headers, scratch) {
         Verdict::Pass => XDP_PASS,
         Verdict::Forward => forward(ctx, &headers, &scratch.forward),
-        Verdict::Reject if headers.fragment != Fragment::Later => reject(ctx, &headers),
-        Verdict::Reject | Verdict::Drop => XDP_DROP,
+        Verdict::Reject => reject(ctx, &headers),
+        Verdict::Drop => XDP_DROP,
     }
 }
 
@@ -208,6 +208,9 @@ fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Hea
 fn reject<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> u32 {
     if !can_send(kernel(ctx).ifindex) {
         return XDP_PASS;
+    }
+    if headers.fragment == Fragment::Later {
+        return XDP_DROP;
     }
     match answer(ctx, headers) {
         Some(()) => XDP_TX,

@@ -108,7 +108,7 @@ impl<A: Family> Pkt<A> {
     fn v4_header(&self, payload: usize, piece: Option<Piece>) -> Vec<u8> {
         let length = 20 + self.options.len();
         let flags = match piece {
-            Some(Piece { offset, more }) => u16::from(more) << 13 | offset / 8,
+            Some(Piece { offset, more }) => (u16::from(more) << 13) | (offset / 8),
             None => u16::from(self.df) << 14,
         };
         let mut out = vec![0x40 | (length / 4) as u8, self.tos];

@@ -37,7 +37,7 @@ where
     set_up::<A>(kernel);
     // Some leave by the Pods' device.
     Node::<A>::expect_hand_over(kernel);
-    let mut seen = [0; 4];
+    let mut fates = [0; 4];
     for n in 0..PACKETS {
         let packet = noise.packet::<A>();
         let hook = [Hook::PodIngress, Hook::PodEgress, Hook::UplinkIngress, Hook::UplinkEgress][noise.below(4)];
@@ -56,9 +56,9 @@ where
             got.action,
             explain(&expected.bytes, &got.bytes),
         );
-        seen[expected.action as usize] += 1;
+        fates[expected.action as usize] += 1;
     }
-    assert!(seen.iter().all(|count| *count > PACKETS / 100), "hardly any packet of some kind: {seen:?}");
+    assert!(fates.iter().all(|count| *count > PACKETS / 100), "hardly any packet of some kind: {fates:?}");
     assert_eq!(host.flows(), Node::<A>::flows(kernel));
     for counter in Counter::ALL {
         let (host, kernel) = (host.counter(*counter), Node::<A>::counter(kernel, *counter));

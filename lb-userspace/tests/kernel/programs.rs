@@ -25,7 +25,6 @@ fn verified_within_bounds(rig: &Rig) {
     infos.push(("uplink_xdp", xdp.info().unwrap()));
     for (name, info) in infos {
         let verified = info.verified_instruction_count().unwrap();
-        println!("{name}: {verified} instructions verified, {} bytes", info.size_translated().unwrap_or(0));
         assert!(verified < BOUND, "{name}: the verifier looked at {verified} instructions");
     }
 }
