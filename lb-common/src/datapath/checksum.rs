@@ -13,28 +13,32 @@ pub const fn fold(sum: u64) -> u16 {
     sum as u16
 }
 
+/// Folds a sum of a few 16-bit words, at most some thousand, with end-around carry.
+#[inline(always)]
+#[allow(clippy::as_conversions, reason = "truncation to 16 bits after folding is the operation")]
+#[allow(clippy::cast_possible_truncation, reason = "the value is below 2^16 after the second fold")]
+const fn fold_few(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum + (sum >> 16)) as u16
+}
+
 /// What has to be added to a checksum's complement when words that sum to `old` become words that sum to `new`:
 /// `m' + ~m` of RFC 1624.
 #[inline(always)]
 pub fn delta(old: u64, new: u64) -> u16 {
-    fold(widen(fold(new)) + widen(!fold(old)))
+    fold_few(u32::from(fold(new)) + u32::from(!fold(old)))
 }
 
 /// The checksum field after its words changed by `delta`: `~(~HC + delta)`.
 #[inline(always)]
 pub fn update(field: u16, delta: u16) -> u16 {
-    !fold(widen(!field) + widen(delta))
+    !fold_few(u32::from(!field) + u32::from(delta))
 }
 
 /// Sum of two deltas.
 #[inline(always)]
 pub fn add(a: u16, b: u16) -> u16 {
-    fold(widen(a) + widen(b))
-}
-
-#[inline(always)]
-fn widen(x: u16) -> u64 {
-    u64::from(x)
+    fold_few(u32::from(a) + u32::from(b))
 }
 
 /// Full checksum of `bytes`, added to `seed` (a sum, not a folded checksum). Not for the data path.
@@ -42,7 +46,7 @@ fn widen(x: u16) -> u64 {
 pub fn full(bytes: &[u8], seed: u64) -> u16 {
     let mut sum = seed;
     for pair in bytes.chunks(2) {
-        sum += widen(u16::from_ne_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+        sum += u64::from(u16::from_ne_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
     }
     !fold(sum)
 }

@@ -61,32 +61,32 @@ pub enum Parsed {
 pub(super) fn transport<A: Address, P: Packet>(pkt: &P, protocol: u8, l4: usize, out: &mut Headers<A>) -> Parsed {
     let Ok(l4_offset) = u8::try_from(l4) else { return Parsed::Other };
     out.l4 = l4_offset;
-    out.tcp_flags = 0;
-    out.key.sport = Be16(0);
-    out.key.dport = Be16(0);
     out.key.proto = protocol;
-    out.key.pad = [0; 3];
-    if protocol == proto::TCP {
+    // One store of both ports for all protocols: the look-up's hash reads them as one word.
+    let mut both = 0;
+    let mut tcp_flags = 0;
+    let parsed = if protocol == proto::TCP {
         if out.fragment != Fragment::Later {
             let Some([ports, _, _, flags, _]) = pkt.words::<5>(l4) else { return Parsed::Other };
-            out.key.sport = Be16(first(ports));
-            out.key.dport = Be16(second(ports));
-            let [_, flags, ..] = flags.to_ne_bytes();
-            out.tcp_flags = flags;
+            both = ports;
+            [_, tcp_flags, _, _] = flags.to_ne_bytes();
         }
         Parsed::Flow
     } else if protocol == proto::UDP {
         if out.fragment != Fragment::Later {
             let Some([ports, _]) = pkt.words::<2>(l4) else { return Parsed::Other };
-            out.key.sport = Be16(first(ports));
-            out.key.dport = Be16(second(ports));
+            both = ports;
         }
         Parsed::Flow
     } else if (protocol == proto::ICMP && !A::IS_V6) || (protocol == proto::ICMPV6 && A::IS_V6) {
         if out.fragment == Fragment::None { Parsed::Icmp } else { Parsed::Other }
     } else {
         Parsed::Other
-    }
+    };
+    out.tcp_flags = tcp_flags;
+    out.key.sport = Be16(first(both));
+    out.key.dport = Be16(second(both));
+    parsed
 }
 
 /// Parses the packet whose network header begins at `l3` into `out`.

@@ -2,11 +2,10 @@
 //! fixed offsets: parse, one look-up in an LRU table, rewrite of addresses, ports and checksums.
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_skb_store_bytes};
+use aya_ebpf::helpers::generated::bpf_l4_csum_replace;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
-use core::ffi::c_void;
-use lb_common::abi::{Be16, FlowKey, FlowValue, V4, V6, proto};
+use lb_common::abi::{FlowKey, FlowValue, V4, V6, proto};
 
 /// Flows, as in the data path's table of established flows.
 #[map]
@@ -146,41 +145,63 @@ pub(crate) fn xdp6(ctx: *mut xdp_md) {
     }
 }
 
-/// Writes the TCP checksum and the ports by the helpers that know about unfinished checksums.
+/// Changes the TCP checksum by the helper that knows about unfinished ones.
 #[inline(always)]
-fn transport(ctx: *mut __sk_buff, l4: usize, deltas: (u16, u16), ports: *const Be16, flags: u64) {
+fn transport(ctx: *mut __sk_buff, l4: usize, deltas: (u16, u16), flags: u64) {
     let field = l4 as u32 + 16;
     let pseudo = u64::from(BPF_F_PSEUDO_HDR) | flags;
-    // SAFETY: the context is the program's own; the ports are the four bytes of a flow's two.
+    // SAFETY: the context is the program's own; packet pointers are read afresh after this.
+    unsafe { bpf_l4_csum_replace(ctx, field, 0, u64::from(deltas.0), pseudo) };
+    // SAFETY: as above.
+    unsafe { bpf_l4_csum_replace(ctx, field, 0, u64::from(deltas.1), 0) };
+}
+
+/// The packet's bounds, as they are now.
+#[inline(always)]
+fn bounds(ctx: *mut __sk_buff) -> (usize, usize) {
+    // SAFETY: the context is valid for the whole program. Volatile: helpers move the packet.
     unsafe {
-        bpf_l4_csum_replace(ctx, field, 0, u64::from(deltas.0), pseudo);
-        bpf_l4_csum_replace(ctx, field, 0, u64::from(deltas.1), 0);
-        bpf_skb_store_bytes(ctx, l4 as u32, ports.cast::<c_void>(), 4, 0);
+        ((&raw const (*ctx).data).read_volatile() as usize, (&raw const (*ctx).data_end).read_volatile() as usize)
     }
 }
 
 /// Translates a socket buffer.
 #[inline(always)]
 pub(crate) fn tc4(ctx: *mut __sk_buff) {
-    // SAFETY: the context is valid for the whole program.
-    let (data, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+    let (data, end) = bounds(ctx);
     let Some(flow) = lookup4(data, end) else { return };
-    // SAFETY: the look-up compared the length of all headers.
-    let (hops, check): (u16, u16) = unsafe { (read(data, 22), read(data, 24)) };
-    let check = update(check, flow.addr_delta, 0);
-    let header = [u32::from(hops) | u32::from(check) << 16, flow.src.0, flow.dst.0];
-    transport(ctx, L4_OF_4, (flow.addr_delta, flow.port_delta), &raw const flow.sport, 0);
-    // SAFETY: the context is the program's own, the source is three words on the stack.
-    unsafe { bpf_skb_store_bytes(ctx, 22, header.as_ptr().cast::<c_void>(), 12, 0) };
+    transport(ctx, L4_OF_4, (flow.addr_delta, flow.port_delta), 0);
+    let (data, end) = bounds(ctx);
+    if data + LENGTH4 > end {
+        return;
+    }
+    // SAFETY: the comparison shows all offsets to be inside the packet.
+    unsafe {
+        write(data, 24, update(read(data, 24), flow.addr_delta, 0));
+        write(data, 26, flow.src.0);
+        write(data, 30, flow.dst.0);
+        write(data, L4_OF_4, ports(flow));
+    }
 }
 
 /// Translates a socket buffer.
 #[inline(always)]
 pub(crate) fn tc6(ctx: *mut __sk_buff) {
-    // SAFETY: the context is valid for the whole program.
-    let (data, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+    let (data, end) = bounds(ctx);
     let Some(flow) = lookup6(data, end) else { return };
-    transport(ctx, L4_OF_6, (flow.addr_delta, flow.port_delta), &raw const flow.sport, F_IPV6);
-    // SAFETY: the context is the program's own, the source is both addresses of the flow, which lie side by side.
-    unsafe { bpf_skb_store_bytes(ctx, 22, core::ptr::from_ref(flow).cast::<c_void>(), 32, 0) };
+    transport(ctx, L4_OF_6, (flow.addr_delta, flow.port_delta), F_IPV6);
+    let (data, end) = bounds(ctx);
+    if data + LENGTH6 > end {
+        return;
+    }
+    let [a, b] = words(&flow.src);
+    let [c, d] = words(&flow.dst);
+    // SAFETY: the comparison shows all offsets to be inside the packet.
+    unsafe {
+        write(data, 22, a);
+        write(data, 30, b);
+        write(data, 38, c);
+        write(data, 46, d);
+        write(data, L4_OF_6, ports(flow));
+    }
 }

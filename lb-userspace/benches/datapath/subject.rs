@@ -20,8 +20,8 @@ const SIZES: [(&str, u32); 6] = [
     ("BACKENDS6", 131_072),
 ];
 
-/// The TC programs that are measured.
-const TC_PROGRAMS: [&str; 3] = ["pod_ingress", "pod_egress", "uplink_ingress"];
+/// The TC programs.
+const TC_PROGRAMS: [&str; 4] = ["pod_ingress", "pod_egress", "uplink_ingress", "uplink_egress"];
 /// The XDP program.
 const XDP_PROGRAM: &str = "uplink_xdp";
 
