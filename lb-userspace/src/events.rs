@@ -132,6 +132,7 @@ async fn send_all(client: Client, node_name: String, mut waiting: mpsc::Receiver
     let mut told: HashMap<u64, Instant> = HashMap::new();
     let mut tokens = BURST;
     let mut refilled = Instant::now();
+    let mut refused = false;
     while let Some(event) = waiting.recv().await {
         told.retain(|_, at| at.elapsed() < REPEAT);
         if told.insert(event.fingerprint(), Instant::now()).is_some() {
@@ -148,6 +149,9 @@ async fn send_all(client: Client, node_name: String, mut waiting: mpsc::Receiver
             tokens -= 1;
         }
         if let Err(error) = send(&client, &node_name, &event).await {
+            if !std::mem::replace(&mut refused, true) {
+                tracing::warn!(%error, "the API takes no event: they are in this log only, allow create of events.k8s.io");
+            }
             tracing::debug!(%error, reason = event.reason, "an event was not taken by the API");
         }
     }

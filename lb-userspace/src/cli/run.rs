@@ -36,6 +36,9 @@ use crate::source::{self, SourceEvent};
 /// The kernel programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SLUICE_BPF_OBJECT"));
 
+/// What is logged unless told otherwise. The watcher's own warnings repeat what the source says once.
+const LOG: &str = "info,kube_runtime=error";
+
 /// Events that wait for the writer.
 const EVENTS: usize = 4096;
 /// A predecessor notices within its tick of 200 ms.
@@ -116,7 +119,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     /// What to log, such as `info` or `sluice=debug`.
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "SLUICE_LOG")]
+    #[arg(long, value_name = "FILTER", default_value = LOG, env = "SLUICE_LOG")]
     log: String,
 }
 
