@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::PinArgs;
 use super::status::agent_alive;
+use crate::attach::links::TcMethod;
 use crate::attach::{AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwork, XdpMode};
 use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
@@ -44,6 +45,18 @@ enum LogFormat {
     Text,
     /// An object a line.
     Json,
+}
+
+/// How TC programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Tc {
+    /// By tcx links where the kernel has them (6.6), else by clsact filters.
+    #[default]
+    Auto,
+    /// By tcx links.
+    Tcx,
+    /// By clsact filters.
+    Clsact,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -79,6 +92,9 @@ pub(super) struct RunArgs {
     /// Where uplinks use native XDP: auto, native, off.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     xdp: XdpMode,
+    /// How TC programs are attached.
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = Tc::Auto)]
+    tc: Tc,
     /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped.
     #[arg(long, value_name = "CIDR")]
     service_cidr: Vec<IpNet>,
@@ -169,7 +185,11 @@ impl RunArgs {
             pod_devices: self.pod_device.clone(),
             ignored: self.ignore_device.clone(),
             xdp: self.xdp,
-            tc: None,
+            tc: match self.tc {
+                Tc::Auto => None,
+                Tc::Tcx => Some(TcMethod::Tcx),
+                Tc::Clsact => Some(TcMethod::Clsact),
+            },
             sizes: self.sizes.over(MapSizes::default()),
         }
     }

@@ -1,5 +1,6 @@
 //! The loop around [`Writer`]: waits for events, writes, retries, reports, and notices a successor.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lb_common::abi::REPORT_LEN;
@@ -13,7 +14,7 @@ use crate::attach::{AttachReport, NodeNetwork};
 use crate::maps::kernel::KernelTables;
 use crate::maps::{FamilySettings, TableFailure, Tables};
 use crate::memory;
-use crate::model::desired::{Family, NodeFacts};
+use crate::model::desired::{Family, NodeFacts, Refusal};
 use crate::model::world::World;
 use crate::source::SourceEvent;
 
@@ -27,6 +28,8 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 const EVENTS_AT_ONCE: usize = 100_000;
 /// A change of this many writes leaves memory behind that is worth giving back.
 const LARGE_CHANGE: usize = 5_000;
+/// Lines of the log about refusals at a time; the report has them all.
+const LINES_AT_ONCE: usize = 50;
 
 /// Where everything comes from.
 #[derive(Debug)]
@@ -64,10 +67,14 @@ pub struct Reconciler {
     attached: bool,
     /// What the first write did and how long it took, until it is announced.
     first_write: Option<(Outcome, u64)>,
+    /// When the source had been read for the first time.
+    read: Option<Instant>,
     synced: bool,
     retry_after: Duration,
     retry_at: Option<time::Instant>,
     reported: String,
+    /// Refusals that the log has.
+    said: HashSet<Refusal>,
     /// Writes since memory was last given back.
     writes: usize,
 }
@@ -101,10 +108,12 @@ impl Reconciler {
             network_known: false,
             attached: false,
             first_write: None,
+            read: None,
             synced: false,
             retry_after: RETRY_FIRST,
             retry_at: None,
             reported: String::new(),
+            said: HashSet::new(),
             writes: 0,
         })
     }
@@ -152,6 +161,9 @@ impl Reconciler {
     }
 
     fn converge(&mut self, network: &NodeNetwork) {
+        if self.read.is_none() && self.world.synced() {
+            self.read = Some(Instant::now());
+        }
         if !self.network_known {
             return;
         }
@@ -192,6 +204,7 @@ impl Reconciler {
             writes = outcome.writes,
             refused = outcome.refused,
             millis = millis_to_write,
+            since_read_millis = self.read.map(millis),
             since_start_millis = millis(self.started),
             "first full state is in the kernel"
         );
@@ -262,7 +275,25 @@ impl Reconciler {
         self.writer.tables().status().is_ok_and(|status| status.pid != self.pid)
     }
 
+    /// Each refusal is logged once, when it appears.
+    fn say_what_is_refused(&mut self) {
+        let current: HashSet<&Refusal> = self.world.refusals().chain(self.writer.refusals()).collect();
+        if current.len() == self.said.len() && current.iter().all(|refusal| self.said.contains(*refusal)) {
+            return;
+        }
+        let mut fresh: Vec<&Refusal> = current.iter().copied().filter(|row| !self.said.contains(*row)).collect();
+        fresh.sort_unstable();
+        for Refusal { kind, object, reason, message } in fresh.iter().take(LINES_AT_ONCE) {
+            tracing::warn!(kind, %object, reason, "not served as it stands: {message}");
+        }
+        if fresh.len() > LINES_AT_ONCE {
+            tracing::warn!("and {} more, which `sluice status` shows", fresh.len() - LINES_AT_ONCE);
+        }
+        self.said = current.into_iter().cloned().collect();
+    }
+
     fn report(&mut self, attach: &AttachReport) {
+        self.say_what_is_refused();
         let refusals = self.world.refusals().chain(self.writer.refusals()).map(Into::into).collect();
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),

@@ -114,7 +114,7 @@ impl<T: Tables> Writer<T> {
                 Err(failure) => refusal(&name, &failure),
             },
         };
-        tracing::warn!(object = %failed.object, reason = failed.reason, "Service stays as it was: {}", failed.message);
+        tracing::debug!(object = %failed.object, reason = failed.reason, "Service stays as it was: {}", failed.message);
         outcome.refused += 1;
         self.parked.insert(name, Parked { change, refusal: failed });
     }
