@@ -67,8 +67,6 @@ pub struct Reconciler {
     attached: bool,
     /// What the first write did and how long it took, until it is announced.
     first_write: Option<(Outcome, u64)>,
-    /// When the source had been read for the first time.
-    read: Option<Instant>,
     synced: bool,
     retry_after: Duration,
     retry_at: Option<time::Instant>,
@@ -108,7 +106,6 @@ impl Reconciler {
             network_known: false,
             attached: false,
             first_write: None,
-            read: None,
             synced: false,
             retry_after: RETRY_FIRST,
             retry_at: None,
@@ -161,9 +158,6 @@ impl Reconciler {
     }
 
     fn converge(&mut self, network: &NodeNetwork) {
-        if self.read.is_none() && self.world.synced() {
-            self.read = Some(Instant::now());
-        }
         if !self.network_known {
             return;
         }
@@ -204,7 +198,6 @@ impl Reconciler {
             writes = outcome.writes,
             refused = outcome.refused,
             millis = millis_to_write,
-            since_read_millis = self.read.map(millis),
             since_start_millis = millis(self.started),
             "first full state is in the kernel"
         );

@@ -2,10 +2,13 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
 
 mod affinity;
+mod bad_input;
 mod bulk;
 mod crash;
+mod devices;
 mod direct;
 mod endpoints;
 mod fixture;
 mod matrix;
 mod refusal;
+mod scale;
