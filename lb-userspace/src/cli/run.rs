@@ -21,6 +21,7 @@ use super::PinArgs;
 use super::listen::{Agent, ListenArgs};
 use super::node_args::{DetectLocal, NodeArgs};
 use super::status::agent_alive;
+use crate::attach::links::TcMethod;
 use crate::attach::{AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwork, XdpMode};
 use crate::config::effective::Effective;
 use crate::config::values::NodePortAddress;
@@ -53,6 +54,18 @@ enum LogFormat {
     Text,
     /// An object a line.
     Json,
+}
+
+/// How TC programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Tc {
+    /// By tcx links where the kernel has them (6.6), else by clsact filters.
+    #[default]
+    Auto,
+    /// By tcx links.
+    Tcx,
+    /// By clsact filters.
+    Clsact,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -88,6 +101,9 @@ pub(super) struct RunArgs {
     /// Where uplinks use native XDP: auto, native, off.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     xdp: XdpMode,
+    /// How TC programs are attached.
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = Tc::Auto)]
+    tc: Tc,
     /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped.
     #[arg(long, value_name = "CIDR")]
     service_cidr: Vec<IpNet>,
@@ -182,7 +198,11 @@ impl RunArgs {
             pod_devices: self.pod_device.clone(),
             ignored: self.ignore_device.clone(),
             xdp: self.xdp,
-            tc: None,
+            tc: match self.tc {
+                Tc::Auto => None,
+                Tc::Tcx => Some(TcMethod::Tcx),
+                Tc::Clsact => Some(TcMethod::Clsact),
+            },
             sizes: self.sizes.over(MapSizes::default()),
         }
     }

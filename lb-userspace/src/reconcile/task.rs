@@ -1,5 +1,6 @@
 //! The loop around [`Writer`]: waits for events, writes, retries, reports, and notices a successor.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lb_common::abi::REPORT_LEN;
@@ -15,7 +16,7 @@ use crate::maps::kernel::KernelTables;
 use crate::maps::{FamilySettings, TableFailure, Tables};
 use crate::memory;
 use crate::metrics::kube_proxy::SyncKind;
-use crate::model::desired::{Family, NodeFacts};
+use crate::model::desired::{Family, NodeFacts, Refusal};
 use crate::model::world::World;
 use crate::source::SourceEvent;
 
@@ -29,6 +30,8 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 const EVENTS_AT_ONCE: usize = 100_000;
 /// A change of this many writes leaves memory behind that is worth giving back.
 const LARGE_CHANGE: usize = 5_000;
+/// Lines of the log about refusals at a time; the report has them all.
+const LINES_AT_ONCE: usize = 50;
 
 /// Where everything comes from.
 #[derive(Debug)]
@@ -71,6 +74,8 @@ pub struct Reconciler {
     retry_after: Duration,
     retry_at: Option<time::Instant>,
     reported: String,
+    /// Refusals that the log has.
+    said: HashSet<Refusal>,
     /// Writes since memory was last given back.
     writes: usize,
 }
@@ -110,6 +115,7 @@ impl Reconciler {
             retry_after: RETRY_FIRST,
             retry_at: None,
             reported: String::new(),
+            said: HashSet::new(),
             writes: 0,
         })
     }
@@ -281,7 +287,25 @@ impl Reconciler {
         self.writer.tables().status().is_ok_and(|status| status.pid != self.pid)
     }
 
+    /// Each refusal is logged once, when it appears.
+    fn say_what_is_refused(&mut self) {
+        let current: HashSet<&Refusal> = self.world.refusals().chain(self.writer.refusals()).collect();
+        if current.len() == self.said.len() && current.iter().all(|refusal| self.said.contains(*refusal)) {
+            return;
+        }
+        let mut fresh: Vec<&Refusal> = current.iter().copied().filter(|row| !self.said.contains(*row)).collect();
+        fresh.sort_unstable();
+        for Refusal { kind, object, reason, message } in fresh.iter().take(LINES_AT_ONCE) {
+            tracing::warn!(kind, %object, reason, "not served as it stands: {message}");
+        }
+        if fresh.len() > LINES_AT_ONCE {
+            tracing::warn!("and {} more, which `sluice status` shows", fresh.len() - LINES_AT_ONCE);
+        }
+        self.said = current.into_iter().cloned().collect();
+    }
+
     fn report(&mut self, attach: &AttachReport) {
+        self.say_what_is_refused();
         let source: SourceRow = (&self.origin).into();
         let state = State {
             attach,

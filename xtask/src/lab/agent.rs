@@ -202,9 +202,14 @@ impl Agent {
         serde_json::from_str(&text).with_context(|| format!("`sluice {}` printed no JSON: {text}", args.join(" ")))
     }
 
+    /// Its log, of all its processes.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// The end of its log.
     pub fn log_tail(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n")
     }

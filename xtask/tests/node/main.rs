@@ -2,8 +2,10 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
 
 mod affinity;
+mod bad_input;
 mod bulk;
 mod crash;
+mod devices;
 mod direct;
 mod endpoints;
 mod fixture;
@@ -11,3 +13,4 @@ mod health;
 mod matrix;
 mod refusal;
 mod tunnel;
+mod scale;

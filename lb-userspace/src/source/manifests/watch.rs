@@ -48,7 +48,10 @@ pub(super) fn run(mut folder: Folder, events: &Sender<SourceEvent>) {
     };
     let mut current = None;
     watch_again(&mut watcher, &mut current, folder.path());
-    if !send(events, as_lists(folder.scan(&BTreeSet::new()))) {
+    let begin = Instant::now();
+    let lists = as_lists(folder.scan(&BTreeSet::new()));
+    tracing::info!(folder = %folder.path().display(), millis = begin.elapsed().as_millis(), "manifests are read");
+    if !send(events, lists) {
         return;
     }
 
