@@ -10,6 +10,7 @@ mod node_args;
 mod output;
 mod run;
 mod services;
+mod settings;
 mod status;
 
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ enum Command {
     Flows(flows::FlowsArgs),
     /// Detach everything and remove all pins: nothing is translated any more. Refused while the agent runs.
     Cleanup(PinArgs),
+    /// Say field by field what becomes of a configuration file.
+    CheckConfig(CheckArgs),
     /// Version of this program and of the maps that it understands.
     Version(output::FormatArgs),
 }
@@ -64,10 +67,27 @@ struct ViewArgs {
     format: output::FormatArgs,
 }
 
+#[derive(Clone, Debug, Args)]
+struct CheckArgs {
+    /// The file: `KubeProxyConfiguration`, `SluiceConfiguration`, or both.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    format: output::FormatArgs,
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Run(args) => run::run(&args),
+    let (cli, findings) = match settings::parse(std::env::args_os().collect()) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            output::complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args, &findings),
+        Command::CheckConfig(args) => settings::check(&args.file, args.format.output),
         Command::Status(args) => status::print(&args.pins.pin_path, args.format.output),
         Command::Services(args) => services::print(&args.pins.pin_path, args.format.output),
         Command::Backends(args) => backends::print(&args.pins.pin_path, args.format.output),

@@ -17,13 +17,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
-use super::PinArgs;
 use super::listen::{Agent, ListenArgs};
 use super::node_args::{DetectLocal, NodeArgs};
 use super::status::agent_alive;
+use super::{PinArgs, settings};
 use crate::attach::links::TcMethod;
 use crate::attach::{AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwork, XdpMode};
 use crate::config::effective::Effective;
+use crate::config::findings::Finding;
 use crate::config::values::NodePortAddress;
 use crate::events::EventSink;
 use crate::maps::kernel::KernelTables;
@@ -72,6 +73,9 @@ enum Tc {
 #[group(id = "source", required = true, multiple = false, args = ["manifests", "kube"])]
 #[allow(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub(super) struct RunArgs {
+    /// Settings, as `KubeProxyConfiguration` or `SluiceConfiguration`; the command line and the environment win.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Serve the Services and EndpointSlices of the manifests in this folder.
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
@@ -242,9 +246,10 @@ impl RunArgs {
     }
 }
 
-pub(super) fn run(args: &RunArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
     start_log(args)?;
     crate::memory::settle_allocator();
+    settings::log(findings);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(serve(args));
     // The sweep may be in the middle of its walk.

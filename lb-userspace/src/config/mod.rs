@@ -5,4 +5,8 @@
 
 pub mod conntrack;
 pub mod effective;
+pub mod file;
+pub mod findings;
+mod kube_proxy;
+mod own;
 pub mod values;

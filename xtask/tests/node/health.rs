@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use xtask::lab::plan::{BRIDGE_ADDR, NODE1, NODE1_ADDR};
-use xtask::lab::{EndpointState, Family, LabOptions, Manifests, Netns, Pod, ServiceSpec};
+use xtask::lab::{
+    Agent, AgentOptions, EndpointState, Family, Lab, LabOptions, Manifests, Netns, Pod, ServiceSpec, sluice_binary,
+};
 
 use crate::fixture::{ALL, Node, all};
 
@@ -59,7 +61,8 @@ fn until(ns: &Netns, addr: SocketAddr, path: &str, good: impl Fn(Option<&Said>) 
         if good(said.as_ref()) {
             return said;
         }
-        assert!(Instant::now() < deadline, "{addr}{path} says {said:#?}");
+        let head = said.as_ref().map(|said| &said.head);
+        assert!(Instant::now() < deadline, "{addr}{path} says {head:?}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -220,7 +223,7 @@ fn an_endpoints_way_into_the_kernel_is_timed() {
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {
             "name": "all-late", "namespace": "lab", "labels": {"kubernetes.io/service-name": ALL},
-            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2999-01-01T00:00:00Z"},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2100-01-01T00:00:00Z"},
         },
         "ports": [{"name": "http", "protocol": "TCP", "port": 8080}],
         "endpoints": [{"addresses": ["10.244.2.99"]}],
@@ -231,4 +234,31 @@ fn an_endpoints_way_into_the_kernel_is_timed() {
     until(&node.lab.node1, here, "/metrics", |said| said.is_some_and(|said| said.body.contains(&line)));
     let text = ask(&node.lab.node1, here, "/metrics").unwrap().body;
     assert!(text.contains(&format!("{count}{{ip_family=\"IPv6\"}} 0")), "{text}");
+}
+
+/// kube-proxy sets this for the whole node, and clusters rely on it for connections that Sluice never sees.
+#[test]
+fn a_kube_proxy_configuration_sets_connection_tracking() {
+    let lab = Lab::start(LabOptions::default()).unwrap();
+    let manifests = Manifests::of(&lab);
+    manifests.service(&all()).unwrap();
+    let file = lab.dir.path().join("kube-proxy.yaml");
+    let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\n\
+         hostnameOverride: other\nmetricsBindAddress: 0.0.0.0:9249\nconntrack: {maxPerCore: 0}\noomScoreAdj: 7\n";
+    std::fs::write(&file, text).unwrap();
+    let value = || {
+        let name = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
+        lab.node1.run(|| Ok(std::fs::read_to_string(name)?)).unwrap().trim().to_owned()
+    };
+    assert_ne!(value(), "3600", "the kernel's own default");
+    let options = AgentOptions::new(&sluice_binary().unwrap(), manifests.dir());
+    let agent = Agent::start(&lab, options.arg("--config").arg(&file.to_string_lossy())).unwrap();
+    assert_eq!(value(), "3600");
+    let adjusted = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", agent.pid().unwrap())).unwrap();
+    assert_eq!(adjusted.trim(), "7");
+    let metrics = at(NODE1_ADDR.of(Family::V4), 9249);
+    let said = until(&lab.client, metrics, "/configz", |said| said.is_some()).unwrap().json();
+    let config = &said["kubeproxy.config.k8s.io"];
+    assert_eq!(config["hostnameOverride"], NODE1, "the command line wins");
+    assert_eq!(config["conntrack"]["tcpCloseWaitTimeout"], "1h0m0s");
 }

@@ -12,5 +12,5 @@ mod fixture;
 mod health;
 mod matrix;
 mod refusal;
-mod tunnel;
 mod scale;
+mod tunnel;

@@ -1,0 +1,153 @@
+//! Where `sluice run` takes its settings from: the command line, then the environment, then the file.
+//!
+//! Every flag `--max-flows` can be given as `SLUICE_MAX_FLOWS` in the environment, and as `maxFlows` in the file.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
+
+use super::Cli;
+use super::output::{self, Format};
+use crate::config::file;
+use crate::config::findings::{Finding, Loaded, Verdict};
+
+const RUN: &str = "run";
+
+/// The command line's grammar with the environment added.
+fn grammar() -> Command {
+    Cli::command().mut_subcommand(RUN, |run| {
+        run.mut_args(|arg| {
+            let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
+            let name = format!("SLUICE_{}", long.replace('-', "_").to_ascii_uppercase());
+            let arg = if arg.get_env().is_none() { arg.env(name) } else { arg };
+            let arg = if matches!(arg.get_action(), ArgAction::Append) { arg.value_delimiter(',') } else { arg };
+            arg.hide_env_values(true)
+        })
+    })
+}
+
+/// The command of this process, and what its configuration file said.
+pub(super) fn parse(args: Vec<OsString>) -> anyhow::Result<(Cli, Vec<Finding>)> {
+    let draft = grammar().ignore_errors(true).try_get_matches_from(&args).ok();
+    let file = draft.as_ref().and_then(|draft| {
+        let run = draft.subcommand_matches(RUN)?;
+        Some((run, run.try_get_one::<PathBuf>("config").ok().flatten()?))
+    });
+    let (mut args, mut findings) = (args, Vec::new());
+    if let Some((run, path)) = file {
+        let loaded = load(path)?;
+        refuse(path, &loaded)?;
+        args.extend(extra_arguments(run, &loaded));
+        findings = loaded.findings;
+    }
+    let matches = grammar().get_matches_from(args);
+    Ok((Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()), findings))
+}
+
+fn load(path: &Path) -> anyhow::Result<Loaded> {
+    let grammar = grammar();
+    let run = grammar.find_subcommand(RUN);
+    let known = |flag: &str| run.is_some_and(|run| run.get_arguments().any(|arg| arg.get_long() == Some(flag)));
+    Ok(file::read(path, &known)?)
+}
+
+fn refuse(path: &Path, loaded: &Loaded) -> anyhow::Result<()> {
+    let refused: Vec<String> =
+        loaded.refused().map(|row| format!("{} ({}): {}", row.field, row.value, row.note)).collect();
+    if !refused.is_empty() {
+        bail!("configuration {} is refused:\n  {}", path.display(), refused.join("\n  "));
+    }
+    Ok(())
+}
+
+/// What the file says and nobody else does.
+fn extra_arguments(given: &ArgMatches, loaded: &Loaded) -> Vec<OsString> {
+    let is_given =
+        |id: &str| matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+    let mut extra = Vec::new();
+    for (flag, values) in &loaded.settings {
+        let id = flag.replace('-', "_");
+        let other_source = match flag.as_str() {
+            "kube" | "kubeconfig" | "api-server" => {
+                is_given("manifests") || (flag == "kube" && loaded.settings.contains_key("manifests"))
+            }
+            "manifests" => is_given("kube"),
+            _ => false,
+        };
+        if is_given(&id) || other_source {
+            continue;
+        }
+        if values.is_empty() {
+            extra.push(OsString::from(format!("--{flag}")));
+        }
+        extra.extend(values.iter().map(|value| OsString::from(format!("--{flag}={value}"))));
+    }
+    extra
+}
+
+/// Says at start what became of the file.
+pub(super) fn log(findings: &[Finding]) {
+    for Finding { field, value, verdict, note } in findings {
+        tracing::info!(field, value, verdict = verdict.name(), "configuration: {note}");
+    }
+}
+
+/// `sluice check-config`.
+pub(super) fn check(path: &Path, format: Format) -> anyhow::Result<()> {
+    let loaded = load(path)?;
+    output::print(&loaded.findings, format, |findings| {
+        let mut table = output::table(&["FIELD", "VALUE", "VERDICT", "AS, OR WHY"]);
+        for Finding { field, value, verdict, note } in findings {
+            table.add_row([field.as_str(), value, verdict.name(), note]);
+        }
+        format!("{table}\n")
+    })?;
+    let refused = loaded.findings.iter().filter(|row| row.verdict == Verdict::Refused).count();
+    if refused > 0 {
+        bail!("{refused} fields are refused: the agent does not start with this file");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_with(file: &str, args: &[&str]) -> anyhow::Result<String> {
+        let file_path = tempfile::NamedTempFile::new()?;
+        std::fs::write(file_path.path(), file)?;
+        let path = file_path.path().to_string_lossy().into_owned();
+        let all = [&["sluice", "run", "--config", &path], args].concat();
+        let (cli, _) = parse(all.into_iter().map(OsString::from).collect())?;
+        Ok(format!("{cli:?}"))
+    }
+
+    const KUBE_PROXY: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+         mode: nftables\nhostnameOverride: from-file\nclusterCIDR: 10.1.0.0/16\nnodePortAddresses: [primary]\n";
+
+    #[test]
+    fn a_file_alone_is_enough_and_the_command_line_wins() {
+        let alone = run_with(KUBE_PROXY, &[]).unwrap();
+        assert!(alone.contains("node_name: \"from-file\"") && alone.contains("kube: true"), "{alone}");
+        assert!(alone.contains("10.1.0.0/16"), "{alone}");
+        let args = ["--node-name", "from-args", "--cluster-cidr", "10.2.0.0/16,fd00::/64", "--manifests", "/x"];
+        let both = run_with(KUBE_PROXY, &args).unwrap();
+        assert!(both.contains("node_name: \"from-args\"") && both.contains("kube: false"), "{both}");
+        assert!(both.contains("10.2.0.0/16") && both.contains("fd00::/64") && !both.contains("10.1.0.0"), "{both}");
+    }
+
+    #[test]
+    fn a_refused_field_keeps_the_agent_from_starting() {
+        let error = run_with("kind: SluiceConfiguration\napiVersion: config.sluice-lb.io/v1alpha1\nfoo: 1\n", &[]);
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("foo") && message.contains("no such setting"), "{message}");
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        grammar().debug_assert();
+    }
+}

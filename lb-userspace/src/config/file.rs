@@ -1,0 +1,104 @@
+//! Reads a configuration file: YAML documents of kube-proxy's kind and of ours.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::findings::Loaded;
+use super::{kube_proxy, own};
+
+/// Why a file is of no use at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("configuration {path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// It is no YAML.
+    #[error("configuration {path} is no valid YAML: {message}")]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        message: String,
+    },
+    /// A document is of an unknown kind.
+    #[error(
+        "configuration {path} has kind {kind:?} of {api_version:?}: KubeProxyConfiguration of {}, or {} of {} is expected",
+        kube_proxy::API_VERSION,
+        own::KIND,
+        own::API_VERSION
+    )]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// `kind`.
+        kind: String,
+        /// `apiVersion`.
+        api_version: String,
+    },
+}
+
+/// Reads a file. `known` are the flags of `sluice run`.
+pub fn read(path: &Path, known: &dyn Fn(&str) -> bool) -> Result<Loaded, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&text, path, known)
+}
+
+/// The same with what a file holds.
+pub fn parse(text: &str, path: &Path, known: &dyn Fn(&str) -> bool) -> Result<Loaded, ConfigError> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|error| ConfigError::Yaml { path: path.to_owned(), message: error.to_string() })?;
+    let mut loaded = Loaded::default();
+    for document in documents.iter().filter(|document| !document.is_null()) {
+        let word = |field: &str| document[field].as_str().unwrap_or_default();
+        match (word("apiVersion"), word("kind")) {
+            (kube_proxy::API_VERSION, kube_proxy::KIND) => kube_proxy::read(document, &mut loaded),
+            (own::API_VERSION, own::KIND) => own::read(document, known, &mut loaded),
+            (api_version, kind) => {
+                return Err(ConfigError::Kind {
+                    path: path.to_owned(),
+                    kind: kind.to_owned(),
+                    api_version: api_version.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(loaded)
+}
+
+/// Fields with a value, by path; lists are values. What is empty is not set.
+pub(super) fn leaves(value: &Value) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    walk(String::new(), value, &mut found);
+    found.retain(|(path, _)| path != "apiVersion" && path != "kind");
+    found
+}
+
+fn walk(path: String, value: &Value, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                walk(path, value, found);
+            }
+        }
+        Value::Null => {}
+        Value::String(text) if text.is_empty() => {}
+        Value::Array(items) if items.is_empty() => {}
+        _ => found.push((path, value.clone())),
+    }
+}
+
+/// A value, or each of a list, as text.
+pub(super) fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::String(text) => vec![text.clone()],
+        other => vec![other.to_string()],
+    }
+}
