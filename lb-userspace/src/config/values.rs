@@ -52,7 +52,10 @@ impl FromStr for NodePortAddress {
         if text == "primary" {
             return Ok(Self::Primary);
         }
-        text.parse().map(Self::Inside).map_err(|_| "`primary` or a prefix such as 192.0.2.0/24 is expected".to_owned())
+        text.parse()
+            .ok()
+            .map(Self::Inside)
+            .ok_or_else(|| "`primary` or a prefix such as 192.0.2.0/24 is expected".to_owned())
     }
 }
 
@@ -78,8 +81,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             "h" => 3600.0,
             _ => return Err(wrong()),
         };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        total += Duration::try_from_secs_f64(number * secs).map_err(|_| wrong())?;
+        let number: f64 = number.parse().ok().ok_or_else(wrong)?;
+        total += Duration::try_from_secs_f64(number * secs).ok().ok_or_else(wrong)?;
         rest = next;
     }
     if text.is_empty() { Err(wrong()) } else { Ok(total) }

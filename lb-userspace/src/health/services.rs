@@ -59,7 +59,7 @@ impl Wanted {
                     Some(check) => checks.services.insert(name, check),
                     None => checks.services.remove(&name),
                 };
-                news | (before != check)
+                before != check || news
             })
         });
     }

@@ -11,7 +11,7 @@ use super::Metrics;
 use crate::health::server::{Answer, Answers, answer, not_found};
 
 /// What `/proxyMode` says: the kube-proxy mode whose behaviour Sluice has. Who asks wants to know what to expect of
-/// NodePorts and refusals, and knows no other words; `sluice_agent_info` tells that it is Sluice.
+/// `NodePort`s and refusals, and knows no other words; `sluice_agent_info` tells that it is Sluice.
 const PROXY_MODE: &str = "nftables";
 
 const PLAIN: &str = "text/plain; charset=utf-8";

@@ -242,7 +242,7 @@ fn a_kube_proxy_configuration_sets_connection_tracking() {
     let lab = Lab::start(LabOptions::default()).unwrap();
     let manifests = Manifests::of(&lab);
     manifests.service(&all()).unwrap();
-    let file = lab.dir.path().join("kube-proxy.yaml");
+    let file = manifests.dir().with_file_name("kube-proxy.yaml");
     let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\n\
          hostnameOverride: other\nmetricsBindAddress: 0.0.0.0:9249\nconntrack: {maxPerCore: 0}\noomScoreAdj: 7\n";
     std::fs::write(&file, text).unwrap();
