@@ -18,7 +18,7 @@ use crate::oracle::{self, NodeView, Served};
 pub(crate) const ZONE: &str = "zone-a";
 
 /// How long the maps may take to follow the API; usual are milliseconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A node with its cluster. Fields drop in this order: the agent first.
 pub(crate) struct Node {

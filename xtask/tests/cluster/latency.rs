@@ -13,7 +13,7 @@ use crate::fixture::Node;
 use crate::objects::{self, pods, service};
 
 const SERVICES: u32 = 10_000;
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 200;
 const MEDIAN: Duration = Duration::from_millis(20);
 const P99: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ fn a_packet_follows_a_slice_within_milliseconds_beside_ten_thousand_services() {
             .collect()
     });
     latencies.sort();
-    let (median, p99) = (latencies[ROUNDS / 2], latencies[ROUNDS * 99 / 100]);
+    let (median, p99) = (latencies[ROUNDS / 2], latencies[(ROUNDS * 99).div_ceil(100) - 1]);
     eprintln!("median {median:?}, p99 {p99:?}, most {:?}", latencies[ROUNDS - 1]);
     assert!(median < MEDIAN, "median {median:?}: {latencies:?}");
     assert!(p99 < P99, "p99 {p99:?}: {latencies:?}");

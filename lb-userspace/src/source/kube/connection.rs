@@ -62,7 +62,7 @@ impl Observer {
     }
 
     /// A kind cannot be read.
-    pub(super) fn kind_failed(&self, kind: Kind, error: String) {
+    pub(super) fn kind_failed(&self, kind: Kind, error: &str) {
         let error = format!("{}: {error}", kind.name());
         let news = self.failing(|failing| failing.insert(kind, error.clone())).as_ref() != Some(&error);
         self.fails(error, news);
@@ -94,7 +94,7 @@ mod tests {
         let (observer, seen) = Observer::new();
         observer.answered("https://one");
         assert!(seen.borrow().connected);
-        observer.kind_failed(Kind::EndpointSlice, "forbidden".into());
+        observer.kind_failed(Kind::EndpointSlice, "forbidden");
         observer.answered("https://one");
         observer.watches(Kind::Service, "https://one");
         assert!(!seen.borrow().connected);

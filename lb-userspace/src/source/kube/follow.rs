@@ -113,7 +113,7 @@ where
                     }
                 }
                 Err(error) => {
-                    progress.observer.kind_failed(kind, with_causes(&error));
+                    progress.observer.kind_failed(kind, &with_causes(&error));
                     if is_gone(&error) {
                         // History is lost and the watch cannot begin where it ended: list anew.
                         break;
