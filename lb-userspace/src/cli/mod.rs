@@ -11,6 +11,7 @@ mod output;
 mod run;
 mod services;
 mod settings;
+mod size_args;
 mod status;
 
 use std::path::PathBuf;
