@@ -4,6 +4,16 @@
 #![no_main]
 #![allow(missing_docs, reason = "the entry points are documented; what the attribute macros generate is not")]
 #![allow(unreachable_pub, reason = "entry points are symbols of the object, not of a crate")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "checksum folds and packet lengths, as in the programs it is held against"
+)]
+#![allow(clippy::cast_possible_wrap, reason = "lengths of packets are far below the sign bit")]
+#![allow(clippy::cast_sign_loss, reason = "verdicts are not negative")]
+#![allow(clippy::cast_ptr_alignment, reason = "BPF loads have no alignment of their own")]
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "the floor is straight code on packet memory")]
+#![allow(clippy::needless_borrows_for_generic_args, reason = "the key is borrowed from packet memory, not copied")]
+#![allow(clippy::needless_pass_by_value, reason = "the entry point macros hand contexts over by value")]
 #![allow(unsafe_code, reason = "helpers, maps and packet memory are reached through raw pointers")]
 
 mod floor;

@@ -1,4 +1,8 @@
 //! Whole nodes in network namespaces, with real sockets.
+#![allow(clippy::format_collect, reason = "texts of a few thousand lines, once a test")]
+#![allow(clippy::many_single_char_names, reason = "octets and indices")]
+#![allow(clippy::float_cmp, reason = "counters are whole numbers")]
+#![allow(clippy::unchecked_time_subtraction, reason = "a time after midnight less one before it, plus a day")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
 
 mod affinity;
