@@ -249,14 +249,28 @@ fn verify_side_by_side(object: &mut Ebpf, with_xdp: bool) -> BTreeMap<&'static s
         for (found, program) in object.programs_mut() {
             let Some(name) = wanted.iter().copied().find(|name| *name == found) else { continue };
             let load = move || match program {
-                Program::SchedClassifier(program) if name != XDP_PROGRAM => Some(program.load()),
-                Program::Xdp(program) if name == XDP_PROGRAM => Some(program.load()),
+                Program::SchedClassifier(program) if name != XDP_PROGRAM => Some(patiently(|| program.load())),
+                Program::Xdp(program) if name == XDP_PROGRAM => Some(patiently(|| program.load())),
                 _ => None,
             };
             verifying.push((name, scope.spawn(load)));
         }
         verifying.into_iter().filter_map(|(name, load)| Some((name, load.join().ok()??))).collect()
     })
+}
+
+/// Times that a load is tried when the kernel says to try again.
+const LOADS: u32 = 5;
+
+/// Loads again where the verifier gave up over a pending signal (EAGAIN), as it does now and then on a busy machine.
+fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    for _ in 1..LOADS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+    load()
 }
 
 /// Lines of the verifier's log that are worth a look: the refusal is at the end.

@@ -50,11 +50,11 @@ pub fn probe() -> Result<Probe, AttachError> {
         feature("kernel", true, release),
         feature("tcx", tcx, if tcx { "pinned tcx links, updated in place" } else { "clsact filters (kernel < 6.6)" }),
         feature("xdp", xdp, if xdp { "native XDP where a device offers it" } else { "TC on uplinks" }),
-        feature("ring_buffer", ring_buffer, if ring_buffer { "flow events" } else { "no flow events" }),
+        feature("ring_buffer", ring_buffer, "not used yet"),
         feature(
             "redirect_neigh",
             redirect_neigh,
-            if redirect_neigh { "neighbour redirect" } else { "packets go on through the stack" },
+            if redirect_neigh { "neighbour redirect" } else { "source-NATed packets cannot leave, and are dropped" },
         ),
         feature(
             "cgroup2",

@@ -1,6 +1,8 @@
 //! Prints rows as a table, JSON or YAML.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command line speaks")]
 
+use std::io::Write as _;
+
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
@@ -29,12 +31,17 @@ pub(super) struct FormatArgs {
 
 /// Prints `value` for machines, or `table` for people.
 pub(super) fn print<T: Serialize>(value: &T, format: Format, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-    match format {
-        Format::Table => println!("{}", table(value).trim_end()),
-        Format::Json => println!("{}", serde_json::to_string_pretty(value).context("cannot write JSON")?),
-        Format::Yaml => print!("{}", serde_saphyr::to_string(value).context("cannot write YAML")?),
+    let text = match format {
+        Format::Table => table(value),
+        Format::Json => serde_json::to_string_pretty(value).context("cannot write JSON")?,
+        Format::Yaml => serde_saphyr::to_string(value).context("cannot write YAML")?,
+    };
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        // A reader that has seen enough, such as `head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot write the output"),
     }
-    Ok(())
 }
 
 /// An empty table with these columns.

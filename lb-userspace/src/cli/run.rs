@@ -109,7 +109,7 @@ pub(super) struct RunArgs {
     /// How TC programs are attached.
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Tc::Auto)]
     tc: Tc,
-    /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped.
+    /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped; up to two a family.
     #[arg(long, value_name = "CIDR")]
     service_cidr: Vec<IpNet>,
     /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed; up to four a family.
@@ -205,6 +205,14 @@ pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
     start_log(args)?;
     crate::memory::settle_allocator();
     settings::log(findings);
+    for (flag, prefixes, room) in [("--cluster-cidr", &args.cluster_cidr, 4), ("--service-cidr", &args.service_cidr, 2)]
+    {
+        let v6 = prefixes.iter().filter(|prefix| prefix.addr().is_ipv6()).count();
+        anyhow::ensure!(
+            v6.max(prefixes.len() - v6) <= room,
+            "{flag}: at most {room} prefixes a family, join some of them"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(serve(args));
     // The sweep may be in the middle of its walk.

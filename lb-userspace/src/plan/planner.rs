@@ -503,16 +503,21 @@ pub(super) fn free_port(freed: &mut Vec<Removal>, old: &PortState) {
 fn refusal(name: &ServiceName, shortage: Shortage, family: Family) -> Refusal {
     let ip = if family == Family::V4 { "IPv4" } else { "IPv6" };
     let (reason, message) = match shortage {
-        Shortage::Services => {
-            ("ServicesFull", "no service id is left; raise --max-services and restart the agent".to_owned())
-        }
+        Shortage::Services => (
+            "ServicesFull",
+            "no service id is left; raise --max-services, which takes effect after `sluice cleanup`".to_owned(),
+        ),
         Shortage::Backends => (
             "BackendsFull",
-            format!("its endpoints do not fit into the {ip} backends; raise --max-backends and restart the agent"),
+            format!(
+                "its endpoints do not fit into the {ip} backends; raise --max-backends, which takes effect after `sluice cleanup`"
+            ),
         ),
         Shortage::Slots => (
             "SlotsFull",
-            format!("its backend set does not fit into the {ip} slots; raise --max-slots and restart the agent"),
+            format!(
+                "its backend set does not fit into the {ip} slots; raise --max-slots, which takes effect after `sluice cleanup`"
+            ),
         ),
         Shortage::NameLength => (
             "NameTooLong",

@@ -183,7 +183,7 @@ fn change_name(change: &Change) -> &ServiceName {
 
 fn refusal(name: &ServiceName, failure: &TableFailure) -> Refusal {
     let (reason, message) = match failure.setting() {
-        Some(setting) => ("MapFull", format!("{failure}; raise {setting} and restart the agent")),
+        Some(setting) => ("MapFull", format!("{failure}; raise {setting}, which takes effect after `sluice cleanup`")),
         None => (WRITE_FAILED, with_cause(failure)),
     };
     Refusal { kind: "Service", object: name.to_string(), reason, message }
