@@ -101,8 +101,11 @@ fn prepare(layer: Layer) -> Result<()> {
     if layer.needs_root() && !is_root() {
         bail!("needs root: run as root, or leave it out with `--without {layer}`");
     }
-    if layer == Layer::Cluster {
-        Assets::find_or_build()?;
+    match layer {
+        Layer::Unit | Layer::Kernel => {}
+        // Memory and times are judged of the agent as users run it. Its build takes minutes: not out of the tests' time.
+        Layer::Node => _ = build::agent(true)?,
+        Layer::Cluster => _ = Assets::find_or_build()?,
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::http::{self, Identity};
@@ -34,7 +35,8 @@ impl PodServer {
                 Ok((tcp, udp))
             })
             .with_context(|| format!("cannot serve in Pod {pod}"))?;
-        let (stopped, stop) = nix::unistd::pipe().context("cannot make a pipe")?;
+        // No process that is started meanwhile may hold the other end: this thread would never see it close.
+        let (stopped, stop) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
         let name = pod.to_owned();
         let thread = thread::Builder::new()
             .name(format!("pod {pod}"))

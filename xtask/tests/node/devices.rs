@@ -44,7 +44,7 @@ fn hooks(row: &Value) -> Vec<(String, String)> {
 
 fn pins_of(agent: &Agent, device: &str) -> usize {
     let links = fs::read_dir(agent.pin_path().join("links")).unwrap();
-    let of_device = |name: String| name.starts_with(&format!("{device}."));
+    let of_device = |name: String| name.starts_with(&format!("{device}:"));
     links.flatten().filter(|entry| of_device(entry.file_name().to_string_lossy().into_owned())).count()
 }
 
