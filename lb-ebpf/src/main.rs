@@ -12,6 +12,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "the entry point macros hand contexts over by value")]
 #![allow(unsafe_code, reason = "helpers, maps and packet memory are reached through raw pointers")]
 
+mod access;
 mod context;
 mod env;
 mod maps;

@@ -1,4 +1,5 @@
-//! All maps of the data path. Sizes here are the defaults; the agent overrides them at load.
+//! All maps of the data path. Sizes here are the defaults; the agent overrides them at load. Maps that no program reads
+//! (names, status, report) are made by the agent alone.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
@@ -6,8 +7,7 @@ use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use lb_common::abi::{
     Address, AffinityKey, AffinityValue, BackendValue, Cidr, Counter, DeviceValue, FamilyConfig, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SourceRangeKey, StatusValue, V4,
-    V6,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SourceRangeKey, V4, V6,
 };
 use lb_common::datapath::Scratch;
 
@@ -31,7 +31,6 @@ maps! {
     RANGES4: LpmTrie<SourceRangeKey<V4>, u32> = LpmTrie(16_384, BPF_F_NO_PREALLOC);
     RANGES6: LpmTrie<SourceRangeKey<V6>, u32> = LpmTrie(16_384, BPF_F_NO_PREALLOC);
     DEVICES: HashMap<u32, DeviceValue> = HashMap(4_096, 0);
-    NAMES: HashMap<u32, NameValue> = HashMap(65_536, BPF_F_NO_PREALLOC);
 }
 
 macro_rules! arrays {
@@ -50,8 +49,6 @@ arrays! {
     SCRATCH4: PerCpuArray<Scratch<V4>> = 1;
     SCRATCH6: PerCpuArray<Scratch<V6>> = 1;
     COUNTERS: PerCpuArray<u64> = Counter::COUNT;
-    STATUS: Array<StatusValue> = 1;
-    REPORT: Array<ReportValue> = 1;
 }
 
 /// The maps of one address family.
@@ -161,12 +158,6 @@ pub(crate) fn count(counter: Counter) {
         // SAFETY: the verifier has seen the null check; the cell is this CPU's own.
         unsafe { *cell += 1 };
     }
-}
-
-/// Keeps the agent's maps, which no program reads, in the object.
-#[inline(always)]
-pub(crate) fn keep() {
-    core::hint::black_box((&NAMES, &STATUS, &REPORT));
 }
 
 /// This CPU's working memory. Programs of one kind do not interrupt each other on a CPU.

@@ -6,9 +6,9 @@ use aya_ebpf::helpers::generated::{
 };
 use lb_common::abi::{Counter, FlowValue, V4, V6, flow_action, flow_kind, proto};
 use lb_common::datapath::{
-    Fast, Fragment, Headers, IpVersion, Parsed, Scratch, Verdict, egress, egress_slow, icmp_egress, icmp_ingress,
-    ingress, ingress_slow, later_fragment, parse, record_fragment, refused, rst, rst_length, swap_macs, unreachable,
-    unreachable_length, unreachable_room,
+    self, Fast, Fragment, Headers, IpVersion, Parsed, Scratch, Verdict, egress, egress_slow, icmp_egress, icmp_ingress,
+    ingress, ingress_slow, parse, refused, rst, rst_length, swap_macs, unreachable, unreachable_length,
+    unreachable_room,
 };
 
 use crate::context::Context as _;
@@ -55,7 +55,6 @@ impl Hook {
 /// Runs the data path on an skb. `TC_ACT_UNSPEC` lets the programs behind ours see the packet.
 #[inline(always)]
 pub(crate) fn run<const L3: usize>(ctx: *mut __sk_buff, hook: Hook) -> i32 {
-    crate::maps::keep();
     if hook == Hook::UplinkIngress && translated(ctx) {
         return TC_ACT_UNSPEC;
     }
@@ -121,12 +120,7 @@ fn family<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __
 /// Notes or completes a fragment's ports. False: they are not known.
 #[inline(never)]
 fn fragment<A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, headers: &mut Headers<A>) -> bool {
-    let env = kernel(ctx);
-    if headers.fragment == Fragment::Later {
-        return later_fragment(&env, headers);
-    }
-    record_fragment(&env, headers);
-    true
+    datapath::fragment(&kernel(ctx), headers)
 }
 
 #[inline(never)]

@@ -3,34 +3,21 @@
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_skb_pull_data};
 use lb_common::abi::{Address, FlowValue, proto};
-use lb_common::datapath::{Fragment, Headers, IpVersion, Packet, Store};
+use lb_common::datapath::{Fragment, Headers, IpVersion, Packet, Store, checksum};
 
+use crate::access::{read, write};
 use crate::context::Context as _;
 
-/// Highest offset at which headers are looked for.
-const REACH: usize = 0x3ff;
 /// `BPF_F_IPV6` (Linux 6.16 and stable branches): an IPv6 pseudo-header change is made up for by the checksum itself,
 /// so a device's sum over the whole packet stays right. Older kernels refuse the flag and are asked without it.
 const F_IPV6: u64 = 1 << 7;
-/// What `checksum::delta` gives for no change.
-const UNCHANGED: u16 = 0xffff;
 
 /// A socket buffer.
 pub(crate) struct SkbPacket(pub(crate) *mut __sk_buff);
 
 impl SkbPacket {
     #[inline(always)]
-    pub(crate) fn start(&self) -> usize {
-        self.0.data()
-    }
-
-    #[inline(always)]
-    pub(crate) fn end(&self) -> usize {
-        self.0.data_end()
-    }
-
-    #[inline(always)]
-    pub(crate) fn len(&self) -> u32 {
+    fn len(&self) -> u32 {
         // SAFETY: the context is valid for the whole program.
         unsafe { (*self.0).len }
     }
@@ -38,7 +25,7 @@ impl SkbPacket {
     /// Makes more of the packet readable. False: all of it was already, or it could not be done.
     #[inline(always)]
     pub(crate) fn pull(&self, length: u32) -> bool {
-        let readable = (self.end() - self.start()) as u32;
+        let readable = (self.0.data_end() - self.0.data()) as u32;
         let length = if self.len() < length { self.len() } else { length };
         // SAFETY: the context is the program's own; packet pointers are read afresh at each use.
         readable < length && unsafe { bpf_skb_pull_data(self.0, length) } == 0
@@ -52,16 +39,6 @@ impl SkbPacket {
             return ok(flags | F_IPV6) || ok(flags);
         }
         ok(flags)
-    }
-
-    /// Where `length` bytes at `offset` are readable.
-    #[inline(always)]
-    fn at(&self, offset: usize, length: usize) -> Option<usize> {
-        if offset > REACH {
-            return None;
-        }
-        let at = self.start() + (offset & REACH);
-        if at + length > self.end() { None } else { Some(at) }
     }
 
     /// Rewrites as a flow says, and takes `hops` off the hop limit.
@@ -80,7 +57,7 @@ impl SkbPacket {
             if !self.l4_delta::<A>(field, value.addr_delta, flags | u64::from(BPF_F_PSEUDO_HDR)) {
                 return None;
             }
-            if value.port_delta != UNCHANGED && !self.l4_delta::<V4Ports>(field, value.port_delta, flags) {
+            if value.port_delta != checksum::UNCHANGED && !self.l4_delta::<V4Ports>(field, value.port_delta, flags) {
                 return None;
             }
             self.store(l4, [u32::from(value.sport.0) | u32::from(value.dport.0) << 16])?;
@@ -96,35 +73,24 @@ type V4Ports = lb_common::abi::V4;
 impl Packet for SkbPacket {
     #[inline(always)]
     fn words<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
-        let at = self.at(offset, 4 * W)? as *const [u32; W];
-        // SAFETY: `at` found the words inside the packet. They may be unaligned: BPF loads have no alignment of their
-        // own, and the verifier refuses the program on machines where that matters.
-        Some(unsafe { *at })
+        read(self.0, offset)
     }
 
     #[inline(always)]
     fn half(&self, offset: usize) -> Option<u16> {
-        let at = self.at(offset, 2)? as *const u16;
-        // SAFETY: as in `words`.
-        Some(unsafe { *at })
+        read(self.0, offset)
     }
 }
 
 impl Store for SkbPacket {
     #[inline(always)]
     fn store<const W: usize>(&mut self, offset: usize, words: [u32; W]) -> Option<()> {
-        let at = self.at(offset, 4 * W)? as *mut [u32; W];
-        // SAFETY: as in `words`; a program that writes gets an skb of its own from the verifier's prologue.
-        unsafe { *at = words };
-        Some(())
+        write(self.0, offset, words)
     }
 
     #[inline(always)]
     fn store_half(&mut self, offset: usize, half: u16) -> Option<()> {
-        let at = self.at(offset, 2)? as *mut u16;
-        // SAFETY: as in `store`.
-        unsafe { *at = half };
-        Some(())
+        write(self.0, offset, half)
     }
 
     #[inline(always)]

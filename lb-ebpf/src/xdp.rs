@@ -6,19 +6,19 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
 use lb_common::abi::{Counter, FlowValue, V4, V6, device_flag, flow_action, flow_kind, proto};
 use lb_common::datapath::{
-    Fast, Fragment, Headers, IpVersion, Packet, Parsed, Scratch, Store, Verdict, icmp_ingress, ingress, ingress_slow,
-    later_fragment, parse, record_fragment, refused, rewrite, rst, rst_length, unreachable, unreachable_length,
-    unreachable_room,
+    self, Fast, Fragment, Headers, IpVersion, Packet, Parsed, Scratch, Store, Verdict, icmp_ingress, ingress,
+    ingress_slow, parse, refused, rewrite, rst, rst_length, unreachable, unreachable_length, unreachable_room,
 };
 
 use crate::context::Context as _;
 use crate::env::Kernel;
 use crate::maps::{self, FamilyMaps};
 use crate::route::{NextHop, RouteLookup, lookup_route};
+use crate::tc::ETHERNET;
 use crate::xdp_packet::XdpPacket;
 
-/// Length of an Ethernet header: where the network header begins.
-const L3: usize = 14;
+/// Where the network header begins.
+const L3: usize = ETHERNET;
 
 /// Metadata in front of a packet that XDP has translated and passed up: TC leaves it alone.
 pub(crate) const TRANSLATED: u32 = 0x534c_5543;
@@ -71,12 +71,7 @@ fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md) -> u32 {
 /// Notes or completes a fragment's ports. False: they are not known.
 #[inline(never)]
 fn fragment<A: FamilyMaps + RouteLookup>(ctx: *mut xdp_md, headers: &mut Headers<A>) -> bool {
-    let env = kernel(ctx);
-    if headers.fragment == Fragment::Later {
-        return later_fragment(&env, headers);
-    }
-    record_fragment(&env, headers);
-    true
+    datapath::fragment(&kernel(ctx), headers)
 }
 
 #[inline(never)]

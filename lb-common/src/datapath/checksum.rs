@@ -13,6 +13,9 @@ pub const fn fold(sum: u64) -> u16 {
     sum as u16
 }
 
+/// What [`delta`] gives for no change: the negative zero of one's complement.
+pub const UNCHANGED: u16 = 0xffff;
+
 /// Folds a sum of a few 16-bit words, at most some thousand, with end-around carry.
 #[inline(always)]
 #[allow(clippy::as_conversions, reason = "truncation to 16 bits after folding is the operation")]

@@ -1,9 +1,10 @@
 //! Direct connections to a Pod that reuse the tuple of a translated flow: their replies must not be translated.
 
+use super::checksum;
 use super::create::lend;
 use super::egress::forward_key;
 use super::env::Env;
-use super::parse::{Headers, tcp_flag};
+use super::parse::Headers;
 use super::scratch::Scratch;
 use super::verdict::Verdict;
 use crate::abi::{Address, Counter, FlowValue, flow_action, flow_kind, flow_state, proto};
@@ -21,8 +22,9 @@ pub(super) fn ended<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, prot
     env.flow(&forward_key(reverse, protocol)).is_none_or(|forward| forward.state & closed != 0)
 }
 
-/// A packet that goes to no frontend. If it goes straight to a Pod and has the tuple of a translated flow, its replies would be taken for that
-/// flow's. The direct connection gets another source port; if the translated flow is over, that is forgotten instead.
+/// A packet that goes to no frontend. If it goes straight to a Pod and has the tuple of a translated flow, its replies
+/// would be taken for that flow's. The direct connection gets another source port; if the translated flow is over, that
+/// is forgotten instead.
 #[inline(never)]
 pub(super) fn collision<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
     let key = &headers.key;
@@ -37,7 +39,7 @@ pub(super) fn collision<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, sc
         scratch.forward = *direct;
         return Verdict::Forward;
     }
-    let syn = headers.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
+    let syn = headers.opens();
     if ended(env, &flow, key.proto) {
         if syn {
             env.remove_flow(&forward_key(&flow, key.proto));
@@ -64,7 +66,7 @@ fn remap<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, ifindex: u32, scr
         action: flow_action::STACK,
         seen: env.ticks(),
         ifindex,
-        addr_delta: UNCHANGED,
+        addr_delta: checksum::UNCHANGED,
         ..FlowValue::default()
     };
     scratch.reverse = scratch.forward;
@@ -84,6 +86,3 @@ fn remap<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, ifindex: u32, scr
     env.count(Counter::DirectRemapped);
     Verdict::Forward
 }
-
-/// A checksum delta of no change.
-const UNCHANGED: u16 = 0xffff;

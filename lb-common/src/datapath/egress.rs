@@ -25,6 +25,16 @@ pub(super) fn closing(tcp_flags: u8) -> u16 {
     state
 }
 
+/// An established flow's packet: notes what it says of the flow.
+#[inline(always)]
+pub(super) fn hit<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, flow: E::Flow) -> Fast<E::Flow> {
+    if headers.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) != 0 {
+        env.note(flow, closing(headers.tcp_flags));
+    }
+    env.touch(flow);
+    Fast::Hit(flow)
+}
+
 /// First look-up for a packet that leaves towards a client.
 #[inline(always)]
 pub fn egress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::Flow> {
@@ -32,11 +42,7 @@ pub fn egress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::F
     if let Some(flow) = env.flow(&key)
         && flow.kind == flow_kind::REVERSE
     {
-        if headers.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) != 0 {
-            env.note(flow, closing(headers.tcp_flags));
-        }
-        env.touch(flow);
-        return Fast::Hit(flow);
+        return hit(env, headers, flow);
     }
     // A TCP flow becomes established by its SYN-ACK, so only that packet, or a RST in its place, can be a first reply.
     if headers.key.proto == proto::TCP && headers.tcp_flags & (tcp_flag::SYN | tcp_flag::RST) == 0 {

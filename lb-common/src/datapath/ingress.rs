@@ -2,7 +2,7 @@
 
 use super::create::{create, twin_key};
 use super::direct::collision;
-use super::egress::{closing, promote};
+use super::egress::{closing, hit, promote};
 use super::env::Env;
 use super::parse::{Headers, tcp_flag};
 use super::scratch::Scratch;
@@ -18,30 +18,19 @@ use crate::abi::{
 pub fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::Flow> {
     let tcp = headers.key.proto == proto::TCP;
     // A SYN may reuse the tuple of a flow that is over: the slow path looks closer.
-    if tcp && headers.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
+    if tcp && headers.opens() {
         return Fast::Slow;
     }
     let Some(flow) = env.flow(&headers.key) else { return Fast::Miss };
     if flow.kind == flow_kind::FORWARD {
-        if tcp {
-            if headers.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) != 0 {
-                env.note(flow, closing(headers.tcp_flags));
-            }
-        } else if env.generation(flow.backend) != flow.generation {
+        if !tcp && env.generation(flow.backend) != flow.generation {
             // The backend is no longer an endpoint: datagrams move at once.
             return Fast::Slow;
         }
-        env.touch(flow);
-        return Fast::Hit(flow);
+    } else if flow.kind != flow_kind::REVERSE_SNAT {
+        return Fast::Slow;
     }
-    if flow.kind == flow_kind::REVERSE_SNAT {
-        if headers.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) != 0 {
-            env.note(flow, closing(headers.tcp_flags));
-        }
-        env.touch(flow);
-        return Fast::Hit(flow);
-    }
-    Fast::Slow
+    hit(env, headers, flow)
 }
 
 /// Everything that is not an established flow's ordinary packet. The caller has filled in `scratch.ifindex`,
@@ -68,7 +57,7 @@ pub fn ingress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratc
     if known_flow(env, headers, scratch) {
         return Verdict::Forward;
     }
-    if key.proto == proto::TCP && headers.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) != tcp_flag::SYN {
+    if key.proto == proto::TCP && !headers.opens() {
         return mid_stream(env, headers);
     }
     new_flow(env, headers, scratch)
@@ -119,8 +108,7 @@ fn over<A: Address, E: Env<A>>(env: &E, flow: &FlowValue<A>, headers: &Headers<A
         }
         return gone;
     }
-    let syn = headers.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
-    syn && (gone || (flow.state | twin_state) & (flow_state::FIN | flow_state::RST) != 0)
+    headers.opens() && (gone || (flow.state | twin_state) & (flow_state::FIN | flow_state::RST) != 0)
 }
 
 /// TCP for a frontend that begins nothing and belongs to no flow: never passed on untranslated in silence.
@@ -173,10 +161,9 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
     let key = &headers.key;
     let config = env.config();
     let lent = key.dport.get() >= config.snat_lo.get() && key.dport.get() <= config.snat_hi.get();
-    let syn = headers.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
     // A SYN begins a connection, it is no reply: here as for an established flow it is none of ours.
     if lent
-        && !syn
+        && !headers.opens()
         && let Some(flow) = env.embryo(key)
         && flow.kind == flow_kind::REVERSE_SNAT
     {

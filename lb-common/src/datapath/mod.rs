@@ -30,7 +30,7 @@ pub use icmp::{IcmpRewrite, icmp_egress, icmp_ingress};
 pub use ingress::{ingress, ingress_slow};
 pub use ip::IpVersion;
 pub use packet::{Packet, Store};
-pub use parse::{Fragment, Headers, Parsed, later_fragment, parse, record_fragment, tcp_flag};
+pub use parse::{Fragment, Headers, Parsed, fragment, parse, tcp_flag};
 pub use reject::{Refused, refused, rst, rst_length, swap_macs, unreachable, unreachable_length, unreachable_room};
 pub use rewrite::rewrite;
 pub use scratch::Scratch;

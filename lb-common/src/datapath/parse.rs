@@ -96,6 +96,12 @@ pub fn parse<A: IpVersion, P: Packet>(pkt: &P, l3: usize, out: &mut Headers<A>) 
 }
 
 impl<A: Address> Headers<A> {
+    /// Whether the packet opens a TCP connection: a SYN that acknowledges nothing.
+    #[inline(always)]
+    pub fn opens(&self) -> bool {
+        self.tcp_flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN
+    }
+
     /// Headers of nothing, to parse into.
     #[inline(always)]
     pub fn empty() -> Self {
@@ -120,17 +126,16 @@ fn fragment_key<A: Address>(headers: &Headers<A>) -> FragmentKey<A> {
     }
 }
 
-/// Notes the ports of a first fragment, for the fragments that follow it.
+/// Notes a first fragment's ports for those that follow it, or completes a later one's from the first. False: the first
+/// was not seen.
 #[inline(always)]
-pub fn record_fragment<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) {
-    env.set_fragment(&fragment_key(headers), &FragmentValue { sport: headers.key.sport, dport: headers.key.dport });
-}
-
-/// Completes a later fragment's ports from the first one. False: the first was not seen.
-#[inline(always)]
-pub fn later_fragment<A: Address, E: Env<A>>(env: &E, headers: &mut Headers<A>) -> bool {
-    let Some(ports) = env.fragment(&fragment_key(headers)) else { return false };
-    headers.key.sport = ports.sport;
-    headers.key.dport = ports.dport;
+pub fn fragment<A: Address, E: Env<A>>(env: &E, headers: &mut Headers<A>) -> bool {
+    let key = fragment_key(headers);
+    if headers.fragment == Fragment::Later {
+        let Some(FragmentValue { sport, dport }) = env.fragment(&key) else { return false };
+        (headers.key.sport, headers.key.dport) = (sport, dport);
+    } else {
+        env.set_fragment(&key, &FragmentValue { sport: headers.key.sport, dport: headers.key.dport });
+    }
     true
 }

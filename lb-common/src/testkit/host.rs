@@ -8,9 +8,9 @@ use crate::abi::{
     BackendValue, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue, flow_action, flow_kind, proto,
 };
 use crate::datapath::{
-    Env, Fast, Fragment, Headers, Parsed, Scratch, Verdict, egress, egress_slow, icmp_egress, icmp_ingress, ingress,
-    ingress_slow, later_fragment, parse, record_fragment, refused, rewrite, rst, rst_length, swap_macs, unreachable,
-    unreachable_length, unreachable_room,
+    Env, Fast, Fragment, Headers, Parsed, Scratch, Verdict, egress, egress_slow, fragment, icmp_egress, icmp_ingress,
+    ingress, ingress_slow, parse, refused, rewrite, rst, rst_length, swap_macs, unreachable, unreachable_length,
+    unreachable_room,
 };
 
 const L3: usize = 14;
@@ -42,14 +42,8 @@ impl<A: Family> Visit<'_, A> {
             Parsed::Icmp => return self.icmp(&headers),
             Parsed::Other => return self.end(Action::Pass),
         }
-        match headers.fragment {
-            Fragment::None => {}
-            Fragment::First => record_fragment(self.memory, &headers),
-            Fragment::Later => {
-                if !later_fragment(self.memory, &mut headers) {
-                    return self.end(Action::Pass);
-                }
-            }
+        if headers.fragment != Fragment::None && !fragment(self.memory, &mut headers) {
+            return self.end(Action::Pass);
         }
         let ingress_hook = self.hook.is_ingress();
         let fast = if ingress_hook { ingress(self.memory, &headers) } else { egress(self.memory, &headers) };

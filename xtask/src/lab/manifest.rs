@@ -197,12 +197,17 @@ fn slice(service: &str, family: Family, endpoints: &[(&Pod, EndpointState)]) -> 
             })
         })
         .collect();
+    slice_object("lab", service, family, &endpoints)
+}
+
+/// An `EndpointSlice` of a Service with the lab's ports.
+pub fn slice_object(namespace: &str, service: &str, family: Family, endpoints: &[Value]) -> Value {
     json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
             "name": format!("{service}-{}", family.name().to_lowercase()),
-            "namespace": "lab",
+            "namespace": namespace,
             "labels": {"kubernetes.io/service-name": service},
         },
         "addressType": family.name(),

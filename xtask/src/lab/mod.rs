@@ -16,7 +16,7 @@ mod rundir;
 mod topology;
 
 pub use agent::{Agent, AgentOptions, sluice_binary};
-pub use manifest::{EndpointState, Manifests, SERVICE_DNS, SERVICE_HTTP, ServiceSpec};
+pub use manifest::{EndpointState, Manifests, SERVICE_DNS, SERVICE_HTTP, ServiceSpec, slice_object};
 pub use netns::Netns;
 pub use plan::{Dual, Family};
 pub use rundir::clean_up_on_signals;

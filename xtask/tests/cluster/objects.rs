@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use xtask::lab::plan::{DNS_PORT, HTTP_PORT, NODE1_ADDR};
-use xtask::lab::{Family, Pod, SERVICE_DNS, SERVICE_HTTP};
+use xtask::lab::{Family, Pod, SERVICE_DNS, SERVICE_HTTP, slice_object};
 
 /// Where the tests' objects live.
 pub(crate) const NAMESPACE: &str = "default";
@@ -33,21 +33,7 @@ pub(crate) fn service(name: &str, spec: &Value) -> Value {
 
 /// A slice of a Service with the given endpoints.
 pub(crate) fn slice(service: &str, family: Family, endpoints: &[Value]) -> Value {
-    json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": format!("{service}-{}", family.name().to_lowercase()),
-            "namespace": NAMESPACE,
-            "labels": {"kubernetes.io/service-name": service},
-        },
-        "addressType": family.name(),
-        "ports": [
-            {"name": "http", "protocol": "TCP", "port": HTTP_PORT},
-            {"name": "dns", "protocol": "UDP", "port": DNS_PORT},
-        ],
-        "endpoints": endpoints,
-    })
+    slice_object(NAMESPACE, service, family, endpoints)
 }
 
 /// A ready endpoint.
