@@ -1,7 +1,7 @@
 //! New flows: which source address and port the backend sees, and the pair of entries.
 
 use super::checksum;
-use super::direct::ended;
+use super::direct::{Closed, ended};
 use super::env::Env;
 use super::ingress::in_cluster;
 use super::parse::Headers;
@@ -122,7 +122,8 @@ pub(super) fn lend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>, pro
 #[inline(never)]
 fn taken<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, reverse: &FlowValue<A>) -> bool {
     if let Some(other) = env.flow(key) {
-        if !same(&other, reverse) && !ended(env, &other, key.proto) {
+        let closed = if reverse.kind == flow_kind::REVERSE_SNAT { Closed::Either } else { Closed::Both };
+        if !same(&other, reverse) && !ended(env, &other, key.proto, closed) {
             return true;
         }
         env.remove_flow(key);

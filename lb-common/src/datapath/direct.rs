@@ -9,17 +9,26 @@ use super::scratch::Scratch;
 use super::verdict::Verdict;
 use crate::abi::{Address, Counter, FlowValue, flow_action, flow_kind, flow_state, proto};
 
-/// Whether an established reverse entry's connection is over: closed from either side.
+/// Which sides have to have sent their FIN for a connection to count as over. A RST from either ends it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// Either: enough for a lent port, of which there are few.
+    Either,
+    /// Both: a flow that is half closed still carries the other side's data, and the answer to the FIN.
+    Both,
+}
+
+/// Whether an established reverse entry's connection is over.
 #[inline(always)]
-pub(super) fn ended<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, protocol: u8) -> bool {
+pub(super) fn ended<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, protocol: u8, closed: Closed) -> bool {
     if protocol != proto::TCP {
         return false;
     }
-    let closed = flow_state::FIN | flow_state::RST;
-    if reverse.state & closed != 0 {
-        return true;
-    }
-    env.flow(&forward_key(reverse, protocol)).is_none_or(|forward| forward.state & closed != 0)
+    env.flow(&forward_key(reverse, protocol)).is_none_or(|forward| {
+        let (either, both) = (reverse.state | forward.state, reverse.state & forward.state);
+        let fin = if closed == Closed::Both { both } else { either };
+        either & flow_state::RST != 0 || fin & flow_state::FIN != 0
+    })
 }
 
 /// A packet that goes to no frontend. If it goes straight to a Pod and has the tuple of a translated flow, its replies
@@ -40,7 +49,7 @@ pub(super) fn collision<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, sc
         return Verdict::Forward;
     }
     let syn = headers.opens();
-    if ended(env, &flow, key.proto) {
+    if ended(env, &flow, key.proto, Closed::Both) {
         if syn {
             env.remove_flow(&forward_key(&flow, key.proto));
             env.remove_flow(key);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -84,8 +85,23 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects from the calling thread's namespace; `source_port` 0 is any.
+    /// Connects from the calling thread's namespace; `source_port` 0 is any. A given port may still be held by the
+    /// client's former connection to `dst`, whose FIN is not answered yet: that is waited for.
     pub fn open(dst: SocketAddr, source_port: u16, timeout: Duration) -> Result<Self, Failure> {
+        let begun = Instant::now();
+        loop {
+            match Self::open_now(dst, source_port, timeout) {
+                Err(failure)
+                    if failure.source.kind() == io::ErrorKind::AddrNotAvailable && begun.elapsed() < timeout =>
+                {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn open_now(dst: SocketAddr, source_port: u16, timeout: Duration) -> Result<Self, Failure> {
         let opened = Instant::now();
         let connect = || {
             let socket = Socket::new(Domain::for_address(dst), Type::STREAM, Some(Protocol::TCP))?;

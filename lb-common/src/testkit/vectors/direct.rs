@@ -45,6 +45,21 @@ pub fn direct_connection_after_the_close_is_untouched<A: Family>(scene: &mut Sce
     }
 }
 
+/// The other side may still send, and has to answer the FIN: the Service flow goes on, the newcomer gets another port.
+pub fn direct_connection_beside_a_half_closed_flow_gets_another_port<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in [AT_POD, AT_UPLINK] {
+        let Trip { client, front, back, .. } = opened(scene, edge, proto::TCP);
+        let fin = tcp_flag::FIN | tcp_flag::ACK;
+        scene.passes(edge.0, &Pkt::tcp(client, front, fin), &Pkt::tcp(client, back, fin));
+        let first = Pkt::syn(client, back);
+        let lent = scene.lent(edge.0, &first, Action::Pass, &first);
+        assert_ne!(lent, client.1);
+        scene.passes(edge.1, &Pkt::data(proto::TCP, back, client), &Pkt::data(proto::TCP, front, client));
+        scene.passes(edge.1, &Pkt::tcp(back, client, fin), &Pkt::tcp(front, client, fin));
+    }
+    scene.counted(Counter::DirectRemapped, 2);
+}
+
 /// Without a Service flow of the same tuple nothing is looked for.
 pub fn reply_of_a_direct_connection_is_untouched<A: Family>(scene: &mut Scene<'_, A>) {
     for edge in [AT_POD, AT_UPLINK] {

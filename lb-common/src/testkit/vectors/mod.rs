@@ -104,6 +104,7 @@ macro_rules! each_vector {
             direct {
                 direct_connection_reusing_a_tuple_gets_another_port
                 direct_connection_after_the_close_is_untouched
+                direct_connection_beside_a_half_closed_flow_gets_another_port
                 reply_of_a_direct_connection_is_untouched
                 packets_of_others_are_untouched
                 other_protocols_to_a_vip_are_untouched
