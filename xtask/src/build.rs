@@ -41,7 +41,7 @@ pub fn bpf_object() -> Result<PathBuf> {
     let tools = setup::for_build()?;
     let mut build = bpf_cargo(&tools, "build");
     run_command(&mut build).with_context(|| match tools.toolchain {
-        BpfToolchain::Nightly => {
+        BpfToolchain::Nightly(_) => {
             "building the kernel programs (a linker that cannot read the bitcode is older than \
              the nightly's LLVM: remove bpf-linker and run `cargo xtask setup`)"
         }

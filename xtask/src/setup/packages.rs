@@ -24,8 +24,14 @@ pub(super) fn install(names: &[&str]) -> Result<()> {
         .with_context(|| format!("installing the packages {wanted}"))
 }
 
+/// Whether the package is there or could be installed from here.
+pub(super) fn can_have(name: &str) -> bool {
+    is_known(name)
+        || (find("apt-get").is_some() && is_root() && run(apt_get("update").arg("--quiet=2")).is_ok() && is_known(name))
+}
+
 /// Whether the package lists have a version of the package to install.
-pub(super) fn is_known(name: &str) -> bool {
+fn is_known(name: &str) -> bool {
     output(clean("apt-cache").args(["policy", name]).env("LC_ALL", "C"))
         .is_ok_and(|policy| policy.contains("Candidate:") && !policy.contains("Candidate: (none)"))
 }
