@@ -54,8 +54,8 @@ pub(super) enum End {
 /// A socket's cookie as `SO_COOKIE` and BPF programs give it.
 pub(super) fn cookie(id: &SocketId) -> u64 {
     // Two 32-bit words in the machine's order, the low one first.
-    let [a, b, c, d, e, f, g, h] = id.cookie;
-    u64::from(u32::from_ne_bytes([e, f, g, h])) << 32 | u64::from(u32::from_ne_bytes([a, b, c, d]))
+    let words = u64::from_ne_bytes(id.cookie);
+    if cfg!(target_endian = "big") { words.rotate_left(32) } else { words }
 }
 
 /// A netlink socket. It belongs to the namespace in which it was opened and keeps it alive.

@@ -33,10 +33,10 @@ fn socket(tail: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn read_all(piece: &[u8]) -> (Result<Answer, DecodeError>, Vec<SocketId>) {
+fn read_all(piece: &[u8]) -> (Result<Answer, String>, Vec<SocketId>) {
     let mut found = Vec::new();
     let answer = read(piece, SEQUENCE, &mut |id| found.push(id));
-    (answer, found)
+    (answer.map_err(|e| e.to_string()), found)
 }
 
 #[test]
