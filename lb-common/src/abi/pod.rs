@@ -3,8 +3,8 @@
 
 use super::{
     AffinityKey, AffinityValue, BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SocketKey, SocketValue, SourceRangeKey, StatusValue,
-    V4, V6,
+    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SocketKey, SocketValue, SourceRangeKey,
+    StatusValue, V4, V6,
 };
 
 macro_rules! pod {

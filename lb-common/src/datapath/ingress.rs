@@ -9,8 +9,8 @@ use super::scratch::Scratch;
 use super::select::{member, select};
 use super::verdict::{Fast, Verdict};
 use crate::abi::{
-    Address, AffinityKey, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, config_flag, flow_kind,
-    flow_state, frontend_flag, proto,
+    Address, AffinityKey, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, config_flag,
+    flow_kind, flow_state, frontend_flag, proto,
 };
 
 /// First look-up for a packet that comes in. Established flows end here.

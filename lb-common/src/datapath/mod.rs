@@ -36,7 +36,5 @@ pub use reject::{Refused, refused, rst, rst_length, swap_macs, unreachable, unre
 pub use rewrite::rewrite;
 pub use scratch::Scratch;
 pub use select::Choice;
-pub use socket::{
-    Called, Caller, SocketEnv, socket_bind, socket_closed, socket_connect, socket_peer, socket_send,
-};
+pub use socket::{Called, Caller, SocketEnv, socket_bind, socket_closed, socket_connect, socket_peer, socket_send};
 pub use verdict::{Fast, Verdict};

@@ -41,13 +41,7 @@ pub(super) fn select<A: Address, E: Env<A>>(
 
 /// The client's last backend, if it is recent and still in the set.
 #[inline(always)]
-fn affine<A: Address, E: Env<A>>(
-    env: &E,
-    choice: &mut Choice<A>,
-    key: &AffinityKey<A>,
-    now: u64,
-    member: u16,
-) -> bool {
+fn affine<A: Address, E: Env<A>>(env: &E, choice: &mut Choice<A>, key: &AffinityKey<A>, now: u64, member: u16) -> bool {
     let Some(last) = env.affinity(key) else { return false };
     if now.saturating_sub(last.last_ns) > u64::from(choice.frontend.affinity_secs) * SECOND_NS {
         return false;

@@ -6,8 +6,8 @@
 use super::env::Env;
 use super::select::{Choice, member, select};
 use crate::abi::{
-    Address, AffinityKey, Be16, Counter, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, frontend_flag,
-    frontend_kind, frontend_scope, proto, socket_kind,
+    Address, AffinityKey, Be16, Counter, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
+    frontend_flag, frontend_kind, frontend_scope, proto, socket_kind,
 };
 
 /// What an unconnected socket's idle entry is kept for, in units of 2^30 ns: as long as a UDP flow without traffic.

@@ -10,7 +10,9 @@
 mod diag;
 mod error;
 mod netns;
+pub mod opt_out;
 mod probe;
+mod reaper;
 mod within;
 
 use std::collections::{BTreeMap, HashSet};
@@ -21,6 +23,7 @@ use std::thread;
 pub use error::{DestroyError, WhyNot};
 pub use netns::{Survey, own_netns_cookie};
 pub use probe::supported;
+pub use reaper::{Destroy, Reaper};
 
 pub use crate::model::desired::Family;
 

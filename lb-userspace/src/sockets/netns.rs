@@ -44,6 +44,17 @@ fn cookie_of(socket: &socket2::Socket) -> io::Result<u64> {
     if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The cookie of the network namespace that a file stands for.
+pub(super) fn cookie_of_file(path: &Path) -> io::Result<u64> {
+    let file = File::open(path)?;
+    // The thread ends with the call, so that no other is ever in a foreign namespace.
+    let worker = std::thread::spawn(move || {
+        setns(&file, CloneFlags::CLONE_NEWNET)?;
+        own_netns_cookie()
+    });
+    worker.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
 /// What a search for namespaces came across.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
