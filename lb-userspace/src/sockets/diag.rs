@@ -45,10 +45,9 @@ pub(super) struct Query {
 pub(super) enum End {
     /// Destroyed by this call.
     Destroyed,
-    /// There is no such socket any more.
-    Gone,
-    /// The kernel found another socket with the same addresses and ports, and left it alone.
-    Other,
+    /// There is no such socket any more, or the kernel came to another one with the same addresses and ports first
+    /// (and left that alone).
+    NotFound,
 }
 
 /// A socket's cookie as `SO_COOKIE` and BPF programs give it.
@@ -183,8 +182,8 @@ fn read(mut piece: &[u8], sequence: u32, found: &mut impl FnMut(SocketId)) -> Re
 fn end(code: i32, protocol: u8) -> Result<End, DestroyError> {
     match Errno::from_raw(-code) {
         _ if code == 0 => Ok(End::Destroyed),
-        Errno::ENOENT => Ok(End::Gone),
-        Errno::ESTALE => Ok(End::Other),
+        // A cookie that does not match is ESTALE to begin with; the kernel's UDP and TCP code make it ENOENT.
+        Errno::ENOENT | Errno::ESTALE => Ok(End::NotFound),
         Errno::EOPNOTSUPP => Err(DestroyError::NotOffered(protocol)),
         Errno::EPERM => Err(DestroyError::NotAllowed),
         errno => Err(DestroyError::Exchange(errno.into())),

@@ -89,8 +89,8 @@ fn refusals_are_told_apart() {
         end(code, 17)
     };
     assert!(matches!(refused(0), Ok(End::Destroyed)));
-    assert!(matches!(refused(-libc::ENOENT), Ok(End::Gone)));
-    assert!(matches!(refused(-libc::ESTALE), Ok(End::Other)));
+    assert!(matches!(refused(-libc::ENOENT), Ok(End::NotFound)));
+    assert!(matches!(refused(-libc::ESTALE), Ok(End::NotFound)));
     assert!(matches!(refused(-libc::EPERM), Err(DestroyError::NotAllowed)));
     assert!(matches!(refused(-libc::EOPNOTSUPP), Err(DestroyError::NotOffered(17))));
     assert!(matches!(refused(-libc::ENOMEM), Err(DestroyError::Exchange(_))));

@@ -46,7 +46,7 @@ pub(super) fn destroy(victims: &[Victim], outcome: &mut Outcome) {
 struct Hunt {
     protocol: u8,
     left: HashMap<Key, Victim>,
-    /// In the last listing, but behind another socket with the same addresses.
+    /// In the last listing, and not found when they were to be destroyed.
     hidden: HashSet<Key>,
 }
 
@@ -75,12 +75,13 @@ impl Hunt {
             }
             // With the one in front destroyed, the kernel finds the next of several with equal addresses.
             let uncovered = !self.hidden.is_empty() && self.left.len() < before;
-            // A listing in pieces can miss a socket: one more look before it is called gone.
-            let missed = pieces > 1 && !looked_twice;
-            if !uncovered && !missed {
+            // What was listed and then not found may have ended in between, and a listing in pieces can miss a socket:
+            // one more look tells.
+            let in_doubt = (!self.hidden.is_empty() || pieces > 1) && !looked_twice;
+            if !uncovered && !in_doubt {
                 return Ok(());
             }
-            looked_twice |= missed;
+            looked_twice |= !uncovered;
         }
     }
 
@@ -96,14 +97,14 @@ impl Hunt {
         })?;
         for (key, id) in found {
             match diag.destroy(self.protocol, family, id)? {
-                End::Destroyed => outcome.destroyed += 1,
-                End::Gone => outcome.gone += 1,
-                End::Other => {
+                End::Destroyed => {
+                    outcome.destroyed += 1;
+                    self.left.remove(&key);
+                }
+                End::NotFound => {
                     self.hidden.insert(key);
-                    continue;
                 }
             }
-            self.left.remove(&key);
         }
         Ok(pieces)
     }

@@ -122,7 +122,9 @@ fn closed_socket_is_gone_and_no_failure() {
 fn socket_that_has_connected_elsewhere_is_left_alone() {
     let netns = Netns::new();
     let (_dead, dead) = netns.listener(V4);
-    let (server, elsewhere) = netns.listener(V4);
+    // The same port, so that the kernel lists it.
+    let elsewhere = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), dead.port());
+    let server = netns.inside(|| UdpSocket::bind(elsewhere).unwrap());
     let socket = netns.udp(any(V4), dead);
     let stale = netns.victim(UDP, &socket, dead);
     socket.connect(elsewhere).unwrap();
@@ -131,17 +133,44 @@ fn socket_that_has_connected_elsewhere_is_left_alone() {
     assert_alive(&socket, &server);
 }
 
+/// Sockets with all addresses and ports in common, and the other end.
+fn alike<const N: usize>(netns: &Netns, ip: IpAddr) -> ([UdpSocket; N], UdpSocket, SocketAddr) {
+    let (server, peer) = netns.listener(ip);
+    let port = netns.udp(any(ip), peer).local_addr().unwrap();
+    (std::array::from_fn(|_| netns.udp(port, peer)), server, peer)
+}
+
 #[test]
 fn sockets_that_share_addresses_and_ports_are_all_destroyed() {
-    let netns = Netns::new();
-    let (_server, peer) = netns.listener(V4);
-    let first = netns.udp(any(V4), peer);
-    let bind = first.local_addr().unwrap();
-    let sockets = [first, netns.udp(bind, peer), netns.udp(bind, peer)];
-    let victims = sockets.each_ref().map(|socket| netns.victim(UDP, socket, peer));
-    let outcome = Destroyer::new(Vec::new()).destroy(&victims);
-    assert_eq!(ends(&outcome), (3, 0, 0, 0), "{outcome:?}");
-    sockets.iter().for_each(assert_destroyed);
+    for ip in [V4, V6] {
+        let netns = Netns::new();
+        let (sockets, _server, peer) = alike::<5>(&netns, ip);
+        let victims = sockets.each_ref().map(|socket| netns.victim(UDP, socket, peer));
+        let outcome = Destroyer::new(Vec::new()).destroy(&victims);
+        assert_eq!(ends(&outcome), (5, 0, 0, 0), "{outcome:?}");
+        sockets.iter().for_each(assert_destroyed);
+    }
+}
+
+#[test]
+fn victim_behind_a_socket_that_is_to_live_is_a_failure() {
+    let mut hidden = 0;
+    // Which of two the kernel finds is its own affair: in one order of trying, the other is in the way.
+    for order in [[0, 1], [1, 0]] {
+        let netns = Netns::new();
+        let (sockets, _server, peer) = alike::<2>(&netns, V4);
+        for number in order {
+            let outcome = Destroyer::new(Vec::new()).destroy(&[netns.victim(UDP, &sockets[number], peer)]);
+            let lives = outcome.destroyed == 0;
+            assert_eq!(sockets[number].peer_addr().is_ok(), lives);
+            if lives {
+                assert_eq!(ends(&outcome), (0, 0, 1, 0), "{outcome:?}");
+                assert!(matches!(outcome.failed[0].why, DestroyError::Hidden), "{outcome:?}");
+                hidden += 1;
+            }
+        }
+    }
+    assert!(hidden > 0);
 }
 
 #[test]
