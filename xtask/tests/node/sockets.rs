@@ -72,3 +72,29 @@ pub(crate) fn of_host() -> Vec<Frontend> {
     let local = Frontend { kind: FrontendKind::NodePort, ip: loopback, ports: [30080, 30053] };
     FRONTENDS.into_iter().chain([local]).collect()
 }
+
+#[test]
+fn the_labs_cgroup_holds_what_asks_and_its_macvlan_pod_reaches_the_fabric() {
+    let mut lab = Lab::start(LabOptions::default()).unwrap();
+    lab.add_pod("mv1", Cni::Macvlan).unwrap();
+    let cgroup = lab.cgroup().unwrap();
+    let ns = lab.pod("mv1").unwrap().ns.in_cgroup(&cgroup);
+    let own = || Ok(std::fs::read_to_string("/proc/thread-self/cgroup")?);
+    let name = cgroup.path().file_name().unwrap().to_string_lossy().into_owned();
+    assert!(ns.run(own).unwrap().contains(&name));
+    assert!(!lab.client.run(own).unwrap().contains(&name));
+    // A child process is where its parent's thread is, also across an exec.
+    assert!(ns.command("cat", &["/proc/self/cgroup"]).unwrap().contains(&name));
+    for target in ["remote1", "mv1"] {
+        for (family, transport) in crate::fixture::each_way() {
+            let dst = std::net::SocketAddr::new(lab.pod(target).unwrap().addr.of(family), transport.pod_port());
+            let answer = ns.ask(transport, dst).unwrap_or_else(|err| panic!("mv1 -> {dst}: {err}"));
+            assert_eq!(answer.pod, target);
+        }
+    }
+    lab.remove_pod("mv1").unwrap();
+    drop(ns);
+    let path = cgroup.path().to_owned();
+    drop(cgroup);
+    assert!(!path.exists());
+}
