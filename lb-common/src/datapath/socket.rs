@@ -80,19 +80,31 @@ fn coarse_time<A: Address, E: Env<A>>(env: &E) -> u32 {
 pub fn socket_connect<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) -> Called<A> {
     let Some(frontend) = env.frontend(&caller.frontend()) else {
         if caller.proto != proto::TCP {
-            // The socket may have been led to this very address before, and is now there on its own account.
-            env.remove_socket(&caller.key(socket_kind::REPLY, caller.addr, caller.port));
+            on_its_own(env, caller);
         }
         return not_a_frontend(env, caller);
     };
     let mut choice = Choice { frontend, ..Choice::default() };
-    choose(env, caller, &mut choice)
+    let called = choose(env, caller, &mut choice);
+    if caller.proto != proto::TCP
+        && let Called::To(addr, port) = called
+    {
+        // Disconnected (AF_UNSPEC), an IPv6 socket still hears its former peer alone: it has to go on with that.
+        env.set_socket(
+            &caller.key(socket_kind::REQUEST, caller.addr, caller.port),
+            &entry(env, caller, &choice, addr, port),
+        );
+    }
+    called
 }
 
 /// An unconnected socket sends a datagram.
 #[inline(always)]
 pub fn socket_send<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) -> Called<A> {
-    let Some(frontend) = env.frontend(&caller.frontend()) else { return not_a_frontend(env, caller) };
+    let Some(frontend) = env.frontend(&caller.frontend()) else {
+        on_its_own(env, caller);
+        return not_a_frontend(env, caller);
+    };
     let key = caller.key(socket_kind::REQUEST, caller.addr, caller.port);
     let now = coarse_time(env);
     if let Some(mut known) = env.socket(&key)
@@ -116,6 +128,15 @@ pub fn socket_send<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) -> 
         env.set_socket(&key, &entry(env, caller, &choice, addr, port));
     }
     called
+}
+
+/// A socket may have been led to an address before that it now goes to on its own account.
+#[inline(always)]
+fn on_its_own<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) {
+    let key = caller.key(socket_kind::REPLY, caller.addr, caller.port);
+    if env.socket(&key).is_some() {
+        env.remove_socket(&key);
+    }
 }
 
 #[inline(always)]
@@ -202,7 +223,12 @@ pub fn socket_peer<A: Address, E: SocketEnv<A>>(
 /// A socket is closed: what is known of it and its peer goes.
 #[inline(always)]
 pub fn socket_closed<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], proto: u8, addr: A, port: Be16) {
-    env.remove_socket(&SocketKey { cookie, addr, port, proto, kind: socket_kind::REPLY });
+    let key = SocketKey { cookie, addr, port, proto, kind: socket_kind::REPLY };
+    if proto != proto::TCP {
+        let Some(SocketValue { addr, port, .. }) = env.socket(&key) else { return };
+        env.remove_socket(&SocketKey { cookie, addr, port, proto, kind: socket_kind::REQUEST });
+    }
+    env.remove_socket(&key);
 }
 
 /// Whether a process of the node may bind: not to a `NodePort` that is served. An unspecified address stands for all.

@@ -51,7 +51,7 @@ impl MapSizes {
             slots: if large { 1 << 20 } else { 1 << 18 },
             backends: if large { 1 << 18 } else { 1 << 16 },
             affinity: scaled(2, 1 << 13, 1 << 20),
-            sockets: scaled(2, 1 << 13, 1 << 19),
+            sockets: if large { 1 << 16 } else { 1 << 14 },
             fragments: 1 << 13,
             ranges: 1 << 15,
             devices: 1 << 13,

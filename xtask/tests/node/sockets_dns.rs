@@ -25,6 +25,22 @@ fn rounds() -> usize {
 fn only(node: &SocketNode, name: &str) {
     let pod = node.node.lab.pod(name).unwrap();
     node.node.change(|manifests| manifests.ready(ALL, [pod]).unwrap());
+    // The families are files of their own: the agent may see the second one a moment later.
+    let others = || {
+        let backends = node.node.agent.json(&["backends"]).unwrap();
+        let of_pod = |row: &serde_json::Value| {
+            let addr: SocketAddr = row["addr"].as_str().or(row["backend"].as_str()).unwrap().parse().unwrap();
+            pod.addr.contains(addr.ip())
+        };
+        backends.as_array().unwrap().iter().filter(|row| !of_pod(row)).count()
+    };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while others() > 0 {
+        assert!(Instant::now() < deadline, "{name} is not the only backend");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // Dead peers are seen to right after the write.
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 /// The Pods that take turns.
@@ -42,6 +58,8 @@ fn a_connected_socket_hears_at_once_that_its_backend_went_and_the_next_query_is_
     for ns in [node.host(), node.pod("br1")] {
         for family in Family::ALL {
             let dst = CLUSTER_IP.at(family, Transport::Udp);
+            // Always a change, whoever was the last.
+            only(&node, "br1");
             only(&node, "rt2");
             let mut client = new_client(&ns, dst);
             client.ask().unwrap();

