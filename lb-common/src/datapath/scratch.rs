@@ -20,6 +20,8 @@ pub struct Scratch<A> {
     pub ifindex: u32,
     /// Not 0: the device is an uplink.
     pub uplink: u32,
+    /// Not 0: a process of the node sent the packet.
+    pub own: u32,
     /// Not 0: the established table is known not to have the packet's key.
     pub missed: u32,
 }
