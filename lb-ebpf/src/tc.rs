@@ -133,6 +133,7 @@ fn slow<A: FamilyMaps + RouteLookup>(
     let env = kernel(ctx);
     scratch.ifindex = env.ifindex;
     scratch.uplink = u32::from(hook.is_uplink());
+    scratch.local = maps::is_local(env.ifindex);
     if hook.is_ingress() { ingress_slow(&env, headers, scratch) } else { egress_slow(&env, headers, scratch) }
 }
 

@@ -45,6 +45,9 @@ pub mod config_flag {
     pub const TAKEOVER: u32 = 2;
     /// Source-NAT every flow (`masqueradeAll`).
     pub const MASQUERADE_ALL: u32 = 4;
+    /// Clients are told apart by the device at which they come in, by [`super::device_flag::LOCAL`], and not by their
+    /// address.
+    pub const LOCAL_DEVICES: u32 = 8;
 }
 
 /// What the data path knows of a network device.
@@ -69,6 +72,8 @@ pub mod device_flag {
     pub const XDP_TARGET: u32 = 4;
     /// Its packets begin with the IP header (`WireGuard`, IPIP and the like).
     pub const NO_LINK_HEADER: u32 = 8;
+    /// The Pods of this node are behind it, as detect-local by device has it.
+    pub const LOCAL: u32 = 16;
 }
 
 /// The agent's state, for `sluice status` also while the agent is down.

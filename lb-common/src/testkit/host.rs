@@ -57,6 +57,7 @@ impl<A: Family> Visit<'_, A> {
         scratch.missed = missed;
         scratch.ifindex = self.ifindex;
         scratch.uplink = u32::from(self.hook.is_uplink());
+        scratch.local = u32::from(self.memory.local.contains(&self.ifindex));
         let slow = if ingress_hook { ingress_slow } else { egress_slow };
         match slow(self.memory, &headers, &mut scratch) {
             Verdict::Pass => self.end(Action::Pass),
@@ -154,6 +155,10 @@ impl<A: Family> Node<A> for HostNode<A> {
 
     fn set_config(&mut self, config: FamilyConfig<A>) {
         self.memory.config = config;
+    }
+
+    fn set_local(&mut self, devices: &[u32]) {
+        self.memory.local = devices.to_vec();
     }
 
     fn set_frontend(&mut self, key: FrontendKey<A>, value: Option<FrontendValue>) {

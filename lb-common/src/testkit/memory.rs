@@ -58,6 +58,8 @@ pub struct Memory<A> {
     pub affinity: RefCell<HashMap<AffinityKey<A>, AffinityValue>>,
     /// Fragments.
     pub fragments: RefCell<HashMap<FragmentKey<A>, FragmentValue>>,
+    /// Devices behind which Pods of this node are, where clients are told apart by device.
+    pub local: Vec<u32>,
     /// Settings.
     pub config: FamilyConfig<A>,
     /// The clock.
@@ -83,6 +85,7 @@ impl<A: Family> Default for Memory<A> {
             ranges: Vec::new(),
             affinity: RefCell::default(),
             fragments: RefCell::default(),
+            local: Vec::new(),
             config: FamilyConfig::default(),
             now_ns: Cell::new(1_000_000_000_000),
             seed: Cell::new(0x5eed),
