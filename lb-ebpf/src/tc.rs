@@ -195,7 +195,7 @@ fn target<A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, action: u8, kind: u8
     if action == flow_action::HAIRPIN {
         return Some(env.ifindex);
     }
-    if kind == flow_kind::REVERSE_SNAT {
+    if kind == flow_kind::REVERSE_SNAT && ifindex != 0 {
         return Some(ifindex);
     }
     lookup_route(env.ctx, env.ifindex, dst).map(|hop| hop.ifindex)

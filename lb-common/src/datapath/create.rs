@@ -54,6 +54,10 @@ pub(super) fn create<A: Address, E: Env<A>>(
     reverse.sport = key.dport;
     reverse.dport = key.sport;
     reverse.kind = if forward.action == flow_action::STACK { flow_kind::REVERSE } else { flow_kind::REVERSE_SNAT };
+    if reverse.kind == flow_kind::REVERSE_SNAT && scratch.uplink == 0 {
+        // The way to a Pod is the routing table's: its device may be a bridge's port, on which there are no neighbours.
+        reverse.ifindex = 0;
+    }
     reverse.addr_delta = !forward.addr_delta;
     lend(env, scratch, key.proto)?;
     if env.insert_embryo(key, &scratch.forward, false) { Ok(()) } else { Err(Counter::DropFlowInsert) }

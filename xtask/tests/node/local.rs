@@ -1,4 +1,5 @@
-//! Clients told apart by device: those behind other devices are source-NATed towards a `ClusterIP`, and still answered.
+//! Clients of all sorts that are source-NATed towards a `ClusterIP` are answered: those that are told apart by device
+//! and not local, and all of them under `--masquerade-all`.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +11,8 @@ use crate::fixture::{CLUSTER_IP, Node, addresses, all};
 /// Enough connections that none of five Pods is left out by chance.
 const CONNECTIONS: usize = 110;
 
-fn start(mode: &[&str]) -> Node {
-    Node::with(LabOptions::default(), &all(), &[&["--detect-local"], mode].concat())
+fn start(args: &[&str]) -> Node {
+    Node::with(LabOptions::default(), &all(), args)
 }
 
 /// The client reaches every Pod by the `ClusterIP`, and this is whose address they see.
@@ -33,7 +34,7 @@ fn assert_seen_as(node: &Node, client: &Client<'_>, source: Source) {
 
 #[test]
 fn clients_behind_the_named_bridge_keep_their_address() {
-    let node = start(&["bridge-interface", "--detect-local-bridge", "cni0"]);
+    let node = start(&["--detect-local", "bridge-interface", "--detect-local-bridge", "cni0"]);
     let [bridged, routed, external] = node.clients();
     assert_seen_as(&node, &bridged, Source::Client);
     assert_seen_as(&node, &routed, Source::Node);
@@ -42,11 +43,20 @@ fn clients_behind_the_named_bridge_keep_their_address() {
 
 #[test]
 fn clients_behind_no_device_of_the_prefix_are_answered_under_the_nodes_address() {
-    let node = start(&["interface-name-prefix", "--detect-local-prefix", "none"]);
+    let node = start(&["--detect-local", "interface-name-prefix", "--detect-local-prefix", "none"]);
     for client in node.clients() {
         assert_seen_as(&node, &client, Source::Node);
     }
     let warnings = node.agent.json(&["status"]).unwrap()["report"]["attach"]["warnings"].clone();
     let warned = |text: &serde_json::Value| text.as_str().unwrap().contains("--detect-local");
     assert!(warnings.as_array().unwrap().iter().any(warned), "{warnings}");
+}
+
+/// The same by another switch.
+#[test]
+fn masqueraded_clients_of_every_sort_are_answered() {
+    let node = start(&["--masquerade-all"]);
+    for client in node.clients() {
+        assert_seen_as(&node, &client, Source::Node);
+    }
 }
