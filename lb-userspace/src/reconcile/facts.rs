@@ -13,6 +13,7 @@ use crate::model::record::NodeRecord;
 
 /// Settings from the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub struct ReconcileSettings {
     /// `--node-name`.
     pub node_name: String,
