@@ -8,9 +8,9 @@ use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SourceRangeKey,
+    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
 };
-use lb_common::datapath::{Env, Route};
+use lb_common::datapath::{Env, Route, SocketEnv};
 
 use crate::maps::{self, FamilyMaps};
 use crate::route::{RouteLookup, lookup_route};
@@ -191,5 +191,23 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
             return;
         }
         maps::count(counter);
+    }
+}
+
+impl<A: FamilyMaps + RouteLookup> SocketEnv<A> for Kernel {
+    #[inline(always)]
+    fn socket(&self, key: &SocketKey<A>) -> Option<SocketValue<A>> {
+        // SAFETY: entries are replaced whole; a socket's own calls are in order.
+        unsafe { A::sockets().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_socket(&self, key: &SocketKey<A>, value: &SocketValue<A>) -> bool {
+        A::sockets().insert(key, value, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_socket(&self, key: &SocketKey<A>) {
+        let _gone = A::sockets().remove(key);
     }
 }

@@ -35,6 +35,8 @@ pub struct FamilyConfig<A> {
     pub snat_lo: Be16,
     /// Last port of the source NAT range.
     pub snat_hi: Be16,
+    /// Cookie of the node's own network namespace, low half first; 0: not known, it is the machine's initial one.
+    pub host_netns: [u32; 2],
 }
 
 /// Bits of [`FamilyConfig::flags`].
@@ -48,6 +50,10 @@ pub mod config_flag {
     /// Clients are told apart by the device at which they come in, by [`super::device_flag::LOCAL`], and not by their
     /// address.
     pub const LOCAL_DEVICES: u32 = 8;
+    /// Socket hooks serve the node's own network namespace alone.
+    pub const SOCKETS_HOST_ONLY: u32 = 16;
+    /// Some network namespaces have opted out of the socket hooks: ask the table.
+    pub const SOCKETS_OPT_OUT: u32 = 32;
 }
 
 /// What the data path knows of a network device.

@@ -9,8 +9,8 @@ use super::scratch::Scratch;
 use super::select::{member, select};
 use super::verdict::{Fast, Verdict};
 use crate::abi::{
-    Address, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, config_flag, flow_kind,
-    flow_state, frontend_flag, proto,
+    Address, AffinityKey, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, config_flag,
+    flow_kind, flow_state, frontend_flag, proto,
 };
 
 /// First look-up for a packet that comes in. Established flows end here.
@@ -38,7 +38,7 @@ pub fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::
 #[inline(always)]
 pub fn ingress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
     let key = &headers.key;
-    let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
+    let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: 0 };
     let Some(frontend) = env.frontend(&frontend_key) else {
         return match not_a_frontend(env, headers, scratch) {
             // A SYN has not looked in the flow table yet; of other packets only those that hit an entry of another kind
@@ -53,7 +53,7 @@ pub fn ingress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratc
         env.count(Counter::DropSourceRange);
         return Verdict::Drop;
     }
-    scratch.frontend = frontend;
+    scratch.choice.frontend = frontend;
     if known_flow(env, headers, scratch) {
         return Verdict::Forward;
     }
@@ -128,11 +128,11 @@ fn mid_stream<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Verdict {
 #[inline(always)]
 fn new_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
     let internal = inside(env.config(), headers.key.src, scratch.uplink, scratch.local);
-    let flags = scratch.frontend.flags;
+    let flags = scratch.choice.frontend.flags;
     let (set, drops, local) = if internal {
-        (scratch.frontend.internal, frontend_flag::INTERNAL_EMPTY_DROPS, frontend_flag::INTERNAL_LOCAL)
+        (scratch.choice.frontend.internal, frontend_flag::INTERNAL_EMPTY_DROPS, frontend_flag::INTERNAL_LOCAL)
     } else {
-        (scratch.frontend.external, frontend_flag::EXTERNAL_EMPTY_DROPS, frontend_flag::EXTERNAL_LOCAL)
+        (scratch.choice.frontend.external, frontend_flag::EXTERNAL_EMPTY_DROPS, frontend_flag::EXTERNAL_LOCAL)
     };
     if set.count == 0 {
         if flags & drops != 0 {
@@ -142,7 +142,8 @@ fn new_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut 
         env.count(Counter::RejectNoEndpoints);
         return Verdict::Reject;
     }
-    let chosen = select(env, scratch, headers.key.src, set, member(flags & local != 0));
+    let client = AffinityKey { client: headers.key.src, service: scratch.choice.frontend.service, netns: [0; 2] };
+    let chosen = select(env, &mut scratch.choice, &client, set, member(flags & local != 0));
     match chosen.and_then(|()| create(env, headers, scratch)) {
         Ok(()) => {
             env.count(Counter::NewFlow);
@@ -173,7 +174,7 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
         return Verdict::Forward;
     }
     if key.dst.within(config.vip_lo, config.vip_hi)
-        && env.frontend(&FrontendKey { addr: key.dst, port: Be16(0), proto: 0, pad: 0 }).is_some()
+        && env.frontend(&FrontendKey { addr: key.dst, port: Be16(0), proto: 0, scope: 0 }).is_some()
     {
         if headers.tcp_flags & tcp_flag::RST != 0 {
             env.count(Counter::DropNoFlow);

@@ -32,6 +32,9 @@ pub(super) struct SizeArgs {
     /// Room for clients with session affinity, per family.
     #[arg(long, value_name = "N")]
     max_affinity: Option<u32>,
+    /// Room for sockets led to a backend, per family.
+    #[arg(long, value_name = "N")]
+    max_sockets: Option<u32>,
 }
 
 impl SizeArgs {
@@ -46,6 +49,7 @@ impl SizeArgs {
             flows: self.max_flows.unwrap_or(sizes.flows),
             embryos: self.max_embryonic_flows.unwrap_or(sizes.embryos),
             affinity: self.max_affinity.unwrap_or(sizes.affinity),
+            sockets: self.max_sockets.unwrap_or(sizes.sockets),
             ..sizes
         }
     }
