@@ -45,6 +45,7 @@ impl<'n, A: Family> Scene<'n, A> {
             services: [A::SERVICES, A::NO_PREFIX],
             snat_lo: Be16::new(LENT_LO),
             snat_hi: Be16::new(LENT_HI),
+            host_netns: [0; 2],
         }
     }
 
