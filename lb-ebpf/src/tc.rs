@@ -134,6 +134,8 @@ fn slow<A: FamilyMaps + RouteLookup>(
     scratch.ifindex = env.ifindex;
     scratch.uplink = u32::from(hook.is_uplink());
     scratch.local = maps::is_local(env.ifindex);
+    // SAFETY: the context is valid for the whole program.
+    scratch.own = u32::from(!hook.is_ingress() && unsafe { (*ctx).ingress_ifindex } == 0);
     if hook.is_ingress() { ingress_slow(&env, headers, scratch) } else { egress_slow(&env, headers, scratch) }
 }
 

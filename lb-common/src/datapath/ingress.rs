@@ -10,7 +10,7 @@ use super::select::{member, select};
 use super::verdict::{Fast, Verdict};
 use crate::abi::{
     Address, AffinityKey, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, config_flag,
-    flow_kind, flow_state, frontend_flag, proto,
+    flow_kind, flow_state, frontend_flag, frontend_scope, proto,
 };
 
 /// First look-up for a packet that comes in. Established flows end here.
@@ -38,7 +38,7 @@ pub fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::
 #[inline(always)]
 pub fn ingress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
     let key = &headers.key;
-    let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: 0 };
+    let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: frontend_scope::ALL };
     let Some(frontend) = env.frontend(&frontend_key) else {
         return match not_a_frontend(env, headers, scratch) {
             // A SYN has not looked in the flow table yet; of other packets only those that hit an entry of another kind
@@ -173,9 +173,7 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
         promote(env, headers.tcp_flags, scratch);
         return Verdict::Forward;
     }
-    if key.dst.within(config.vip_lo, config.vip_hi)
-        && env.frontend(&FrontendKey { addr: key.dst, port: Be16(0), proto: 0, scope: 0 }).is_some()
-    {
+    if known_vip(env, key.dst) {
         if headers.tcp_flags & tcp_flag::RST != 0 {
             env.count(Counter::DropNoFlow);
             return Verdict::Drop;
@@ -183,12 +181,26 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
         env.count(Counter::RejectUnknownPort);
         return Verdict::Reject;
     }
-    // Settings that nobody has written yet are all zeroes, and a zero prefix would hold every address.
-    if config.abi != 0 && contains(&config.services, key.dst) {
+    if in_service_range(config, key.dst) {
         env.count(Counter::DropUnallocatedVip);
         return Verdict::Drop;
     }
     Verdict::Pass
+}
+
+/// Whether an address is a `ClusterIP`.
+#[inline(always)]
+pub(super) fn known_vip<A: Address, E: Env<A>>(env: &E, addr: A) -> bool {
+    let config = env.config();
+    addr.within(config.vip_lo, config.vip_hi)
+        && env.frontend(&FrontendKey { addr, port: Be16(0), proto: 0, scope: frontend_scope::ALL }).is_some()
+}
+
+/// Whether `ClusterIP`s are allocated from where an address is. Settings that nobody has written yet are all zeroes, and
+/// a zero prefix would hold every address.
+#[inline(always)]
+pub(super) fn in_service_range<A: Address>(config: &FamilyConfig<A>, addr: A) -> bool {
+    config.abi != 0 && contains(&config.services, addr)
 }
 
 /// Whether a client is inside the cluster: by the device it came in by, or else by its role and the client's address.

@@ -4,6 +4,7 @@
 //! What a hook leaves alone goes on as packets, and the hooks behind (TC) do with it what they do with any packet.
 
 use super::env::Env;
+use super::ingress::known_vip;
 use super::select::{Choice, member, select};
 use crate::abi::{
     Address, AffinityKey, Be16, Counter, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
@@ -198,13 +199,7 @@ fn refused<A: Address, E: Env<A>>(env: &E) -> Called<A> {
 /// No frontend has this address, port and protocol: a port that a `ClusterIP` lacks is refused.
 #[inline(always)]
 fn not_a_frontend<A: Address, E: Env<A>>(env: &E, caller: &Caller<A>) -> Called<A> {
-    let config = env.config();
-    let key = FrontendKey { addr: caller.addr, port: Be16(0), proto: 0, scope: frontend_scope::ALL };
-    if caller.addr.within(config.vip_lo, config.vip_hi) && env.frontend(&key).is_some() {
-        refused(env)
-    } else {
-        Called::Pass
-    }
+    if known_vip(env, caller.addr) { refused(env) } else { Called::Pass }
 }
 
 /// The frontend that a socket's peer stands for, if a hook has led it there.

@@ -8,9 +8,9 @@ use super::family::Family;
 use super::node::{UPLINK, UPLINK2};
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SourceRangeKey,
+    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
 };
-use crate::datapath::{Env, Route};
+use crate::datapath::{Env, Route, SocketEnv};
 
 /// An entry of a flow table as it was found. Marks go to the table, not to the copy.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,8 @@ pub struct Memory<A> {
     pub fragments: RefCell<HashMap<FragmentKey<A>, FragmentValue>>,
     /// Devices behind which Pods of this node are, where clients are told apart by device.
     pub local: Vec<u32>,
+    /// Sockets led to a backend.
+    pub sockets: RefCell<HashMap<SocketKey<A>, SocketValue<A>>>,
     /// Settings.
     pub config: FamilyConfig<A>,
     /// The clock.
@@ -86,6 +88,7 @@ impl<A: Family> Default for Memory<A> {
             affinity: RefCell::default(),
             fragments: RefCell::default(),
             local: Vec::new(),
+            sockets: RefCell::default(),
             config: FamilyConfig::default(),
             now_ns: Cell::new(1_000_000_000_000),
             seed: Cell::new(0x5eed),
@@ -249,5 +252,23 @@ impl<A: Family> Env<A> for Memory<A> {
 
     fn count(&self, counter: Counter) {
         *self.counters.borrow_mut().entry(counter.index()).or_default() += 1;
+    }
+}
+
+impl<A: Family> SocketEnv<A> for Memory<A> {
+    fn socket(&self, key: &SocketKey<A>) -> Option<SocketValue<A>> {
+        self.hash();
+        self.sockets.borrow().get(key).copied()
+    }
+
+    fn set_socket(&self, key: &SocketKey<A>, value: &SocketValue<A>) -> bool {
+        !self.full.get() && {
+            self.sockets.borrow_mut().insert(*key, *value);
+            true
+        }
+    }
+
+    fn remove_socket(&self, key: &SocketKey<A>) {
+        self.sockets.borrow_mut().remove(key);
     }
 }

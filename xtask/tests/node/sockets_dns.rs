@@ -29,7 +29,7 @@ fn only(node: &SocketNode, name: &str) {
     let others = || {
         let backends = node.node.agent.json(&["backends"]).unwrap();
         let of_pod = |row: &serde_json::Value| {
-            let addr: SocketAddr = row["addr"].as_str().or(row["backend"].as_str()).unwrap().parse().unwrap();
+            let addr: SocketAddr = row["address"].as_str().unwrap().parse().unwrap();
             pod.addr.contains(addr.ip())
         };
         backends.as_array().unwrap().iter().filter(|row| !of_pod(row)).count()
