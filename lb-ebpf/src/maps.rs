@@ -8,6 +8,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use lb_common::abi::{
     Address, AffinityKey, AffinityValue, BackendValue, Cidr, Counter, DeviceValue, FamilyConfig, FlowKey, FlowValue,
     FragmentKey, FragmentValue, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, V4, V6,
+    device_flag,
 };
 use lb_common::datapath::Scratch;
 
@@ -160,6 +161,12 @@ family!(
 pub(crate) fn device(ifindex: u32) -> Option<&'static DeviceValue> {
     // SAFETY: devices are replaced whole by the agent; a torn read is at worst one device's old and new address.
     unsafe { DEVICES.get(ifindex) }
+}
+
+/// Not 0: what comes in by this device counts as local, where clients are told apart by device.
+#[inline(always)]
+pub(crate) fn is_local(ifindex: u32) -> u32 {
+    device(ifindex).map_or(0, |device| device.flags & device_flag::LOCAL)
 }
 
 /// Whether a network namespace has opted out of the socket hooks.

@@ -133,6 +133,7 @@ fn slow<A: FamilyMaps + RouteLookup>(
     let env = kernel(ctx);
     scratch.ifindex = env.ifindex;
     scratch.uplink = u32::from(hook.is_uplink());
+    scratch.local = maps::is_local(env.ifindex);
     // SAFETY: the context is valid for the whole program.
     scratch.own = u32::from(!hook.is_ingress() && unsafe { (*ctx).ingress_ifindex } == 0);
     if hook.is_ingress() { ingress_slow(&env, headers, scratch) } else { egress_slow(&env, headers, scratch) }
@@ -196,7 +197,7 @@ fn target<A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, action: u8, kind: u8
     if action == flow_action::HAIRPIN {
         return Some(env.ifindex);
     }
-    if kind == flow_kind::REVERSE_SNAT {
+    if kind == flow_kind::REVERSE_SNAT && ifindex != 0 {
         return Some(ifindex);
     }
     lookup_route(env.ctx, env.ifindex, dst).map(|hop| hop.ifindex)

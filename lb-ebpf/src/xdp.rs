@@ -80,6 +80,7 @@ fn slow<A: FamilyMaps + RouteLookup>(ctx: *mut xdp_md, headers: &Headers<A>, scr
     env.defers = !can_send(env.ifindex);
     scratch.ifindex = env.ifindex;
     scratch.uplink = 1;
+    scratch.local = maps::is_local(env.ifindex);
     ingress_slow(&env, headers, scratch)
 }
 

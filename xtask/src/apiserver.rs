@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 pub use assets::Assets;
 use daemon::Daemon;
-pub use etcd::Store;
+pub use etcd::{Encoded, Store};
 
 /// How long a server may take to be ready; 2 to 5 seconds are usual.
 const READY_WITHIN: Duration = Duration::from_secs(90);

@@ -47,6 +47,9 @@ pub mod config_flag {
     pub const TAKEOVER: u32 = 2;
     /// Source-NAT every flow (`masqueradeAll`).
     pub const MASQUERADE_ALL: u32 = 4;
+    /// Clients are told apart by the device at which they come in, by [`super::device_flag::LOCAL`], and not by their
+    /// address.
+    pub const LOCAL_DEVICES: u32 = 8;
     /// Socket hooks serve the node's own network namespace alone.
     pub const SOCKETS_HOST_ONLY: u32 = 16;
     /// Some network namespaces have opted out of the socket hooks: ask the table.
@@ -75,6 +78,8 @@ pub mod device_flag {
     pub const XDP_TARGET: u32 = 4;
     /// Its packets begin with the IP header (`WireGuard`, IPIP and the like).
     pub const NO_LINK_HEADER: u32 = 8;
+    /// The Pods of this node are behind it, as detect-local by device has it.
+    pub const LOCAL: u32 = 16;
 }
 
 /// The agent's state, for `sluice status` also while the agent is down.

@@ -51,7 +51,7 @@ pub struct FlowValue<A> {
     pub service: u32,
     /// When a packet last matched, in jiffies (low 32 bits).
     pub seen: u32,
-    /// Device on which the request came in.
+    /// Device on which the request came in; 0 in a `REVERSE_SNAT` entry: the reply goes by the routing table.
     pub ifindex: u32,
     /// One's-complement sum of what the rewrite adds to the addresses (RFC 1624's m' - m), folded.
     pub addr_delta: u16,

@@ -3,7 +3,7 @@
 use super::checksum;
 use super::direct::{Closed, ended};
 use super::env::Env;
-use super::ingress::in_cluster;
+use super::ingress::inside;
 use super::parse::Headers;
 use super::scratch::Scratch;
 use crate::abi::{
@@ -54,6 +54,10 @@ pub(super) fn create<A: Address, E: Env<A>>(
     reverse.sport = key.dport;
     reverse.dport = key.sport;
     reverse.kind = if forward.action == flow_action::STACK { flow_kind::REVERSE } else { flow_kind::REVERSE_SNAT };
+    if reverse.kind == flow_kind::REVERSE_SNAT && scratch.uplink == 0 {
+        // The way to a Pod is the routing table's: its device may be a bridge's port, on which there are no neighbours.
+        reverse.ifindex = 0;
+    }
     reverse.addr_delta = !forward.addr_delta;
     lend(env, scratch, key.proto)?;
     if env.insert_embryo(key, &scratch.forward, false) { Ok(()) } else { Err(Counter::DropFlowInsert) }
@@ -71,10 +75,9 @@ fn source<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, scratch: &mut Scratc
         forward.src = config.node;
         return if config.node.is_zero() { Err(Counter::DropSnatNoAddress) } else { Ok(()) };
     }
-    let off_cluster = uplink
-        && scratch.choice.frontend.kind == frontend_kind::CLUSTER_IP
-        && config.flags & config_flag::DETECT_LOCAL != 0
-        && !in_cluster(config, key.src);
+    let off_cluster = scratch.choice.frontend.kind == frontend_kind::CLUSTER_IP
+        && config.flags & (config_flag::DETECT_LOCAL | config_flag::LOCAL_DEVICES) != 0
+        && !inside(config, key.src, scratch.uplink, scratch.local);
     let masquerade = config.flags & config_flag::MASQUERADE_ALL != 0;
     // The stack would take a packet from the node's own address to itself for a martian.
     let own = backend.flags & backend_flag::HOST_NETWORK != 0;

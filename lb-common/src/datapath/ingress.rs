@@ -34,7 +34,7 @@ pub fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::
 }
 
 /// Everything that is not an established flow's ordinary packet. The caller has filled in `scratch.ifindex`,
-/// `scratch.uplink` and `scratch.missed`.
+/// `scratch.uplink`, `scratch.local` and `scratch.missed`.
 #[inline(always)]
 pub fn ingress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
     let key = &headers.key;
@@ -127,7 +127,7 @@ fn mid_stream<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Verdict {
 
 #[inline(always)]
 fn new_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
-    let internal = scratch.uplink == 0 || in_cluster(env.config(), headers.key.src);
+    let internal = inside(env.config(), headers.key.src, scratch.uplink, scratch.local);
     let flags = scratch.choice.frontend.flags;
     let (set, drops, local) = if internal {
         (scratch.choice.frontend.internal, frontend_flag::INTERNAL_EMPTY_DROPS, frontend_flag::INTERNAL_LOCAL)
@@ -203,10 +203,13 @@ pub(super) fn in_service_range<A: Address>(config: &FamilyConfig<A>, addr: A) ->
     config.abi != 0 && contains(&config.services, addr)
 }
 
-/// Whether a client is inside the cluster, as far as it is known.
+/// Whether a client is inside the cluster: by the device it came in by, or else by its role and the client's address.
 #[inline(always)]
-pub(super) fn in_cluster<A: Address>(config: &FamilyConfig<A>, client: A) -> bool {
-    config.flags & config_flag::DETECT_LOCAL != 0 && contains(&config.cluster, client)
+pub(super) fn inside<A: Address>(config: &FamilyConfig<A>, client: A, uplink: u32, local: u32) -> bool {
+    if config.flags & config_flag::LOCAL_DEVICES != 0 {
+        return local != 0;
+    }
+    uplink == 0 || (config.flags & config_flag::DETECT_LOCAL != 0 && contains(&config.cluster, client))
 }
 
 #[inline(always)]

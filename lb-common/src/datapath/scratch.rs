@@ -20,6 +20,8 @@ pub struct Scratch<A> {
     pub ifindex: u32,
     /// Not 0: the device is an uplink.
     pub uplink: u32,
+    /// Not 0: what comes in by the device counts as local, where clients are told apart by device.
+    pub local: u32,
     /// Not 0: a process of the node sent the packet.
     pub own: u32,
     /// Not 0: the established table is known not to have the packet's key.

@@ -57,6 +57,7 @@ impl<A: Family> Visit<'_, A> {
         scratch.missed = missed;
         scratch.ifindex = self.ifindex;
         scratch.uplink = u32::from(self.hook.is_uplink());
+        scratch.local = u32::from(self.memory.local.contains(&self.ifindex));
         // As a test run has it: no packet comes from another device.
         scratch.own = u32::from(!ingress_hook);
         let slow = if ingress_hook { ingress_slow } else { egress_slow };
@@ -82,7 +83,8 @@ impl<A: Family> Visit<'_, A> {
         if leaves && headers.ttl <= 1 {
             return self.dropped(Counter::DropTtl);
         }
-        if leaves && !self.reachable(value.action, value.kind, value.dst) {
+        let uplink = value.kind == flow_kind::REVERSE_SNAT && value.ifindex != 0;
+        if leaves && !uplink && !self.reachable(value.action, value.dst) {
             return self.dropped(Counter::DropNoRoute);
         }
         if rewrite(&mut self.pkt, L3, headers, value, u8::from(leaves)).is_none() {
@@ -96,8 +98,8 @@ impl<A: Family> Visit<'_, A> {
         self.end(if elsewhere { Action::Route } else { Action::Pass })
     }
 
-    fn reachable(&self, action: u8, kind: u8, dst: A) -> bool {
-        action == flow_action::HAIRPIN || kind == flow_kind::REVERSE_SNAT || self.memory.route(dst).is_some()
+    fn reachable(&self, action: u8, dst: A) -> bool {
+        action == flow_action::HAIRPIN || self.memory.route(dst).is_some()
     }
 
     fn depart(mut self, action: u8) -> Outcome {
@@ -118,7 +120,7 @@ impl<A: Family> Visit<'_, A> {
         };
         let Some(change) = change else { return self.end(Action::Pass) };
         let leaves = self.hook.is_ingress() && change.action != flow_action::STACK;
-        if leaves && !self.reachable(change.action, flow_kind::FORWARD, change.dst) {
+        if leaves && !self.reachable(change.action, change.dst) {
             return self.dropped(Counter::DropNoRoute);
         }
         if leaves && headers.ttl <= 1 {
@@ -156,6 +158,10 @@ impl<A: Family> Node<A> for HostNode<A> {
 
     fn set_config(&mut self, config: FamilyConfig<A>) {
         self.memory.config = config;
+    }
+
+    fn set_local(&mut self, devices: &[u32]) {
+        self.memory.local = devices.to_vec();
     }
 
     fn set_frontend(&mut self, key: FrontendKey<A>, value: Option<FrontendValue>) {

@@ -58,6 +58,8 @@ pub struct Memory<A> {
     pub affinity: RefCell<HashMap<AffinityKey<A>, AffinityValue>>,
     /// Fragments.
     pub fragments: RefCell<HashMap<FragmentKey<A>, FragmentValue>>,
+    /// Devices behind which Pods of this node are, where clients are told apart by device.
+    pub local: Vec<u32>,
     /// Sockets led to a backend.
     pub sockets: RefCell<HashMap<SocketKey<A>, SocketValue<A>>>,
     /// Settings.
@@ -85,6 +87,7 @@ impl<A: Family> Default for Memory<A> {
             ranges: Vec::new(),
             affinity: RefCell::default(),
             fragments: RefCell::default(),
+            local: Vec::new(),
             sockets: RefCell::default(),
             config: FamilyConfig::default(),
             now_ns: Cell::new(1_000_000_000_000),

@@ -78,6 +78,8 @@ pub trait Node<A: Family> {
     fn reset(&mut self);
     /// Writes the settings.
     fn set_config(&mut self, config: FamilyConfig<A>);
+    /// Says behind which devices Pods of this node are, where clients are told apart by device; at first: none.
+    fn set_local(&mut self, devices: &[u32]);
     /// Writes or removes a frontend.
     fn set_frontend(&mut self, key: FrontendKey<A>, value: Option<FrontendValue>);
     /// Writes a slot.

@@ -135,6 +135,7 @@ impl World {
             services: [unused; 2],
             snat_lo: Be16::new(61_000),
             snat_hi: Be16::new(65_535),
+            host_netns: [0; 2],
         }
     }
 

@@ -49,6 +49,17 @@ pub struct RoleRules {
     pub pods: Vec<Pattern>,
     /// Devices to leave alone.
     pub ignored: Vec<Pattern>,
+    /// Devices that count as local; `None`: clients are not told apart by device.
+    pub local: Option<LocalDevices>,
+}
+
+/// Behind which devices the Pods of this node are, where clients are told apart by device (KEP-2450).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalDevices {
+    /// Behind this bridge.
+    Bridge(String),
+    /// Behind devices whose name begins like this.
+    Prefix(String),
 }
 
 /// Pairs of devices of which one end can be in a Pod.
@@ -221,6 +232,18 @@ impl Judge<'_> {
             return (Role::Ignored, format!("{kind} that is down"));
         }
         self.uplink_candidate(format!("{kind} device with a global address"))
+    }
+}
+
+/// Whether what comes in by a device counts as local. What counts is the device that netfilter would name as the input:
+/// of a bridge's port the bridge, else the device itself.
+pub fn is_local(inventory: &Inventory, device: &Device, rules: &RoleRules) -> bool {
+    let bridge = device.master.and_then(|index| inventory.devices.get(&index)).filter(|master| master.is(&["bridge"]));
+    let input = &bridge.unwrap_or(device).name;
+    match &rules.local {
+        Some(LocalDevices::Bridge(name)) => input == name,
+        Some(LocalDevices::Prefix(prefix)) => input.starts_with(prefix),
+        None => false,
     }
 }
 

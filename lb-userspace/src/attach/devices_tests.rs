@@ -48,7 +48,7 @@ fn namespace(lines: &[&str]) -> Inventory {
 
 fn rules(uplinks: &[&str], pods: &[&str], ignored: &[&str]) -> RoleRules {
     let patterns = |list: &[&str]| list.iter().map(|p| Pattern::new(p).unwrap()).collect();
-    RoleRules { uplinks: patterns(uplinks), pods: patterns(pods), ignored: patterns(ignored) }
+    RoleRules { uplinks: patterns(uplinks), pods: patterns(pods), ignored: patterns(ignored), local: None }
 }
 
 /// Expected roles as one letter per device: `U`plink, `P`od, `-` ignored.
@@ -148,6 +148,33 @@ fn a_decision_names_its_reason() {
     assert_eq!(why(&rules(&["eth0"], &[], &[]), 2), "physical device with a global address, but --uplink names others");
     assert_eq!(why(&rules(&[], &[], &[]), 4), "port of bridge br0");
     assert_eq!(why(&rules(&[], &["x*"], &[]), 4), "port of bridge br0, but --pod-device names others");
+}
+
+#[test]
+fn a_device_is_local_by_the_name_of_what_netfilter_sees() {
+    let node = namespace(&[
+        "eth0 - addr default",
+        "cni0 bridge addr",
+        "veth1 veth elsewhere in=cni0",
+        "cni7 veth elsewhere",
+        "vrf0 vrf",
+        "veth2 veth elsewhere in=vrf0",
+        "br-lan bridge addr",
+        "veth3 veth elsewhere in=br-lan",
+    ]);
+    let local = |how: Option<LocalDevices>| -> String {
+        let rules = RoleRules { local: how, ..RoleRules::default() };
+        node.devices.values().map(|device| if is_local(&node, device, &rules) { 'L' } else { '-' }).collect()
+    };
+    let bridge = |name: &str| Some(LocalDevices::Bridge(name.into()));
+    let prefix = |text: &str| Some(LocalDevices::Prefix(text.into()));
+    assert_eq!(local(None), "--------");
+    assert_eq!(local(bridge("cni0")), "-LL-----");
+    assert_eq!(local(bridge("cni")), "--------", "a bridge's name is no prefix");
+    assert_eq!(local(bridge("br-lan")), "------LL");
+    assert_eq!(local(prefix("cni")), "-LLL----");
+    assert_eq!(local(prefix("veth")), "-----L--", "a bridge's port has the bridge's name, a VRF's its own");
+    assert_eq!(local(prefix("eth0")), "L-------");
 }
 
 #[test]

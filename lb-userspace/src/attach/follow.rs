@@ -211,6 +211,9 @@ impl Follow {
         } else {
             datapath.links.remove(device.index, Hook::Xdp);
         }
+        if devices::is_local(inventory, device, &datapath.rules) {
+            outcome.notes.push("its clients count as local (--detect-local)".into());
+        }
         if !device.ethernet {
             outcome.notes.push("packets have no Ethernet header".into());
         }
@@ -260,6 +263,9 @@ impl Follow {
         if !device.ethernet {
             value.flags |= device_flag::NO_LINK_HEADER;
         }
+        if devices::is_local(inventory, device, &datapath.rules) {
+            value.flags |= device_flag::LOCAL;
+        }
         if self.written.get(&device.index) == Some(&value) {
             return;
         }
@@ -278,6 +284,10 @@ impl Follow {
 
     fn report(&mut self, datapath: &Datapath, inventory: &Inventory, report: &watch::Sender<AttachReport>) {
         let mut warnings = missing_uplinks(datapath, inventory, &self.roles);
+        let local = |device| devices::is_local(inventory, device, &datapath.rules);
+        if datapath.rules.local.is_some() && !inventory.devices.values().any(local) {
+            warnings.push("--detect-local: no such device yet, every client counts as outside of the cluster".into());
+        }
         warnings.extend(probe::sysctl_warnings());
         for warning in &warnings {
             if self.warnings.insert(warning.clone()) {

@@ -76,6 +76,7 @@ impl Datapath {
             uplinks: settings.uplinks.clone(),
             pods: settings.pod_devices.clone(),
             ignored: settings.ignored.clone(),
+            local: settings.local.clone(),
         };
         Ok(Self { object, devices, links, rules, xdp, features, map_sizes, sockets, directories, ticks_per_second })
     }

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use glob::Pattern;
 
 pub use cgroup::{SocketMode, SocketReport, SocketSettings};
+pub use devices::LocalDevices;
 pub use error::AttachError;
 pub use loader::Datapath;
 pub use report::{AttachReport, NodeNetwork};
@@ -68,6 +69,8 @@ pub struct AttachSettings {
     pub pod_devices: Vec<Pattern>,
     /// Devices to leave alone, whatever they look like.
     pub ignored: Vec<Pattern>,
+    /// Devices that count as local, where clients are told apart by device.
+    pub local: Option<LocalDevices>,
     /// Where to use XDP.
     pub xdp: XdpMode,
     /// How to attach TC programs; `None`: tcx where the kernel has it.

@@ -4,24 +4,32 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::attach::LocalDevices;
 use crate::config::conntrack::Conntrack;
-use crate::config::values::duration;
+use crate::config::values::{device_name, duration};
 
 /// How in-cluster clients are told from others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum DetectLocal {
-    /// By `--cluster-cidr`; without any, all clients count as in-cluster.
+enum DetectLocal {
+    /// By their address: in `--cluster-cidr`, or coming in by a Pod's device. Without a prefix no client is source-NATed
+    /// for being outside.
     #[default]
     ClusterCidr,
-    /// By the Pod ranges of this node's Node object.
+    /// The same, with the Pod ranges of this node's Node object as further prefixes.
     NodeCidr,
+    /// By the device: what comes in by the bridge of `--detect-local-bridge` is local, and nothing else.
+    BridgeInterface,
+    /// By the device: what comes in by one whose name begins with `--detect-local-prefix` is local, and nothing else.
+    InterfaceNamePrefix,
 }
 
 impl DetectLocal {
-    pub(super) const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::ClusterCidr => "ClusterCIDR",
             Self::NodeCidr => "NodeCIDR",
+            Self::BridgeInterface => "BridgeInterface",
+            Self::InterfaceNamePrefix => "InterfaceNamePrefix",
         }
     }
 }
@@ -30,7 +38,13 @@ impl DetectLocal {
 pub(super) struct NodeArgs {
     /// How in-cluster clients are told from others.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
-    pub(super) detect_local: DetectLocal,
+    detect_local: DetectLocal,
+    /// With `--detect-local bridge-interface`: the bridge.
+    #[arg(long, value_name = "NAME", value_parser = device_name, required_if_eq("detect_local", "bridge-interface"))]
+    detect_local_bridge: Option<String>,
+    /// With `--detect-local interface-name-prefix`: what the devices' names begin with.
+    #[arg(long, value_name = "PREFIX", value_parser = device_name, required_if_eq("detect_local", "interface-name-prefix"))]
+    detect_local_prefix: Option<String>,
     /// How readily the kernel ends the agent when memory runs out, -1000 to 1000.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub(super) oom_score_adj: Option<i32>,
@@ -67,6 +81,25 @@ impl NodeArgs {
             tcp_be_liberal: self.conntrack_tcp_be_liberal,
             udp: self.conntrack_udp_timeout,
             udp_stream: self.conntrack_udp_timeout_stream,
+        }
+    }
+
+    /// The mode's name in kube-proxy's configuration.
+    pub(super) const fn detect_local_mode(&self) -> &'static str {
+        self.detect_local.name()
+    }
+
+    /// Whether the Pod ranges of the Node object are prefixes of the cluster's.
+    pub(super) fn node_cidrs(&self) -> bool {
+        self.detect_local == DetectLocal::NodeCidr
+    }
+
+    /// The devices that count as local, where that is how clients are told apart.
+    pub(super) fn local_devices(&self) -> Option<LocalDevices> {
+        match self.detect_local {
+            DetectLocal::ClusterCidr | DetectLocal::NodeCidr => None,
+            DetectLocal::BridgeInterface => self.detect_local_bridge.clone().map(LocalDevices::Bridge),
+            DetectLocal::InterfaceNamePrefix => self.detect_local_prefix.clone().map(LocalDevices::Prefix),
         }
     }
 

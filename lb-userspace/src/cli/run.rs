@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use super::listen::{Agent, ListenArgs};
-use super::node_args::{DetectLocal, NodeArgs};
+use super::node_args::NodeArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
 use super::status::agent_alive;
@@ -160,6 +160,7 @@ impl RunArgs {
             uplinks: self.uplink.clone(),
             pod_devices: self.pod_device.clone(),
             ignored: self.ignore_device.clone(),
+            local: self.node.local_devices(),
             xdp: self.xdp,
             tc: match self.tc {
                 Tc::Auto => None,
@@ -177,7 +178,8 @@ impl RunArgs {
             resolve: ResolveSettings { external_ips: self.external_ips },
             node_port_addresses: self.node_port_addresses.clone(),
             cluster_cidrs: self.cluster_cidr.clone(),
-            node_cidrs: self.node.detect_local == DetectLocal::NodeCidr,
+            node_cidrs: self.node.node_cidrs(),
+            local_devices: self.node.local_devices().is_some(),
             service_cidrs: self.service_cidr.clone(),
             snat_ports: self.snat_ports,
             masquerade_all: self.masquerade_all,
@@ -191,13 +193,18 @@ impl RunArgs {
         let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
         Effective {
             node_name: &self.node_name,
+            log_format: match self.log_format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            },
             kubeconfig: kubeconfig.unwrap_or_default(),
             healthz,
             metrics,
             hard_fail: self.listen.bind_address_hard_fail,
             sync_period: self.listen.sync_period,
             masquerade_all: self.masquerade_all,
-            detect_local_mode: self.node.detect_local.name(),
+            detect_local_mode: self.node.detect_local_mode(),
+            local_devices: self.node.local_devices(),
             cluster_cidrs: self.cluster_cidr.iter().map(ToString::to_string).collect(),
             node_port_addresses: self.node_port_addresses.iter().map(ToString::to_string).collect(),
             oom_score_adj: self.node.oom_score_adj,

@@ -147,6 +147,23 @@ mod tests {
     }
 
     #[test]
+    fn devices_of_detect_local_are_asked_for_in_their_mode_and_refused_when_empty() {
+        let run = |args: &[&str]| {
+            let all = [&["sluice", "run", "--manifests", "/x", "--node-name", "n"], args].concat();
+            grammar().try_get_matches_from(all).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let missing = run(&["--detect-local", "bridge-interface"]).unwrap_err();
+        assert!(missing.contains("--detect-local-bridge <NAME>"), "{missing}");
+        let missing = run(&["--detect-local", "interface-name-prefix", "--detect-local-bridge", "cni0"]).unwrap_err();
+        assert!(missing.contains("--detect-local-prefix <PREFIX>"), "{missing}");
+        let empty = run(&["--detect-local", "interface-name-prefix", "--detect-local-prefix", ""]).unwrap_err();
+        assert!(empty.contains("no name of a network device"), "{empty}");
+        assert_eq!(run(&["--detect-local", "bridge-interface", "--detect-local-bridge", "cni0"]), Ok(()));
+        // Of another mode, it does no harm.
+        assert_eq!(run(&["--detect-local-bridge", "cni0"]), Ok(()));
+    }
+
+    #[test]
     fn the_grammar_is_sound() {
         grammar().debug_assert();
     }

@@ -30,6 +30,8 @@ enum Rule {
     Period(&'static str),
     /// It means nothing here.
     Passed(&'static str),
+    /// It is this flag in this mode of detect-local.
+    LocalDevice(&'static str, &'static str),
     /// It is one of these, or refused.
     DetectLocal,
     Mode,
@@ -40,6 +42,7 @@ enum Rule {
 }
 
 const OTHER_MODE: &str = "it belongs to a mode of kube-proxy that is not chosen";
+const OTHER_LOCAL: &str = "it belongs to a detectLocalMode that is not chosen";
 const WINDOWS: &str = "it is for Windows";
 const NO_RULES: &str = "there are no netfilter rules";
 const IPVS: &str = "there is no IPVS; how backends are chosen is set per Service";
@@ -47,7 +50,8 @@ const IPVS: &str = "there is no IPVS; how backends are chosen is set per Service
 pub(super) fn read(document: &Value, loaded: &mut Loaded) {
     let mode = document["mode"].as_str().filter(|mode| !mode.is_empty()).unwrap_or("iptables");
     let given = leaves(document);
-    let clusters = given.iter().any(|(field, _)| field == "clusterCIDR");
+    let local = document["detectLocalMode"].as_str().unwrap_or_default();
+    let by_device = matches!(local, "BridgeInterface" | "InterfaceNamePrefix");
     for (field, value) in &given {
         let written = texts(value).join(",");
         match rule(field, mode) {
@@ -61,13 +65,18 @@ pub(super) fn read(document: &Value, loaded: &mut Loaded) {
                 Err(wrong) => loaded.refuse(field, &written, &wrong),
             },
             Rule::Passed(why) => loaded.pass_over(field, &written, why),
-            Rule::DetectLocal => detect_local(field, &written, clusters, loaded),
+            Rule::DetectLocal => detect_local(field, &written, &given, loaded),
+            Rule::LocalDevice(of, flag) if of == local => loaded.take(field, &written, flag, vec![written.clone()]),
+            Rule::LocalDevice(..) => loaded.pass_over(field, &written, OTHER_LOCAL),
             Rule::Mode => match written.as_str() {
                 "iptables" | "ipvs" | "nftables" => {
                     loaded.pass_over(field, &written, "eBPF is the only mode; other fields are read as for this one");
                 }
                 _ => loaded.refuse(field, &written, "it is no mode of Linux"),
             },
+            Rule::ClusterCidr if by_device => {
+                loaded.pass_over(field, &written, "detectLocalMode tells clients apart by their device");
+            }
             Rule::ClusterCidr => {
                 let cidrs = written.split(',').map(|cidr| cidr.trim().to_owned()).collect();
                 loaded.take(field, &written, "cluster-cidr", cidrs);
@@ -107,19 +116,17 @@ fn defaults(given: &[(String, Value)], mode: &str, loaded: &mut Loaded) {
     loaded.settings.entry("kube".to_owned()).or_default();
 }
 
-fn detect_local(field: &str, mode: &str, clusters: bool, loaded: &mut Loaded) {
-    match mode {
-        "ClusterCIDR" => loaded.take(field, mode, "detect-local", vec!["cluster-cidr".to_owned()]),
-        "NodeCIDR" => loaded.take(field, mode, "detect-local", vec!["node-cidr".to_owned()]),
-        "BridgeInterface" | "InterfaceNamePrefix" if clusters => {
-            loaded.pass_over(field, mode, "clients are told apart by address: clusterCIDR is used");
-        }
-        "BridgeInterface" | "InterfaceNamePrefix" => loaded.refuse(
-            field,
-            mode,
-            "clients are told apart by address, not by device: set clusterCIDR to the range of the cluster's Pods",
-        ),
-        _ => loaded.refuse(field, mode, "it is no mode of kube-proxy"),
+fn detect_local(field: &str, mode: &str, given: &[(String, Value)], loaded: &mut Loaded) {
+    let (flag, needs) = match mode {
+        "ClusterCIDR" => ("cluster-cidr", None),
+        "NodeCIDR" => ("node-cidr", None),
+        "BridgeInterface" => ("bridge-interface", Some("detectLocal.bridgeInterface")),
+        "InterfaceNamePrefix" => ("interface-name-prefix", Some("detectLocal.interfaceNamePrefix")),
+        _ => return loaded.refuse(field, mode, "it is no mode of kube-proxy"),
+    };
+    match needs.filter(|needs| !given.iter().any(|(name, _)| name == needs)) {
+        Some(missing) => loaded.refuse(field, mode, &format!("{missing} is not set")),
+        None => loaded.take(field, mode, "detect-local", vec![flag.to_owned()]),
     }
 }
 
@@ -167,9 +174,8 @@ fn rule(field: &str, mode: &str) -> Rule {
         | "winkernel.forwardHealthCheckVip"
         | "windowsRunAsService" => Rule::Passed(WINDOWS),
         "detectLocalMode" => Rule::DetectLocal,
-        "detectLocal.bridgeInterface" | "detectLocal.interfaceNamePrefix" => {
-            Rule::Passed("clients are told apart by address, not by device")
-        }
+        "detectLocal.bridgeInterface" => Rule::LocalDevice("BridgeInterface", "detect-local-bridge"),
+        "detectLocal.interfaceNamePrefix" => Rule::LocalDevice("InterfaceNamePrefix", "detect-local-prefix"),
         "clusterCIDR" => Rule::ClusterCidr,
         "nodePortAddresses" => Rule::Flag("node-port-addresses"),
         "oomScoreAdj" => Rule::Flag("oom-score-adj"),
@@ -191,7 +197,7 @@ fn rule(field: &str, mode: &str) -> Rule {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use super::super::file::parse;
@@ -207,7 +213,7 @@ mod tests {
     }
 
     /// Fields as a real kube-proxy shows them at `/configz`, those that are for it to decide left out.
-    const CAPTURED: &str = r#"
+    pub(in crate::config) const CAPTURED: &str = r#"
 clientConnection: {kubeconfig: "", acceptContentTypes: "", contentType: application/vnd.kubernetes.protobuf, qps: 5, burst: 10}
 logging: {format: text, flushFrequency: 5s, verbosity: 2, options: {text: {infoBufferSize: "0"}, json: {infoBufferSize: "0"}}}
 hostnameOverride: node-a
@@ -262,7 +268,8 @@ portRange: ""
     fn what_cannot_be_honoured_is_refused_by_name() {
         for (fields, field) in [
             ("mode: kernelspace\n", "mode"),
-            ("detectLocalMode: BridgeInterface\n", "detectLocalMode"),
+            ("detectLocalMode: BridgeInterface\nclusterCIDR: 10.0.0.0/8\n", "detectLocalMode"),
+            ("detectLocalMode: InterfaceNamePrefix\ndetectLocal: {bridgeInterface: cni0}\n", "detectLocalMode"),
             ("conntrack: {maxPerCpu: 1}\n", "conntrack.maxPerCpu"),
             ("nftables: {syncPeriod: soon}\nmode: nftables\n", "nftables.syncPeriod"),
         ] {
@@ -270,8 +277,28 @@ portRange: ""
             let refused: Vec<_> = loaded.refused().map(|finding| finding.field.as_str()).collect();
             assert_eq!(refused, [field]);
         }
-        let with_range = load("detectLocalMode: BridgeInterface\nclusterCIDR: 10.0.0.0/8\n");
-        assert_eq!(with_range.refused().count(), 0);
+    }
+
+    #[test]
+    fn devices_of_detect_local_count_in_their_mode_only() {
+        let names = "detectLocal: {bridgeInterface: cni0, interfaceNamePrefix: cali}\nclusterCIDR: 10.0.0.0/8\n";
+        for (mode, taken, passed) in [
+            ("BridgeInterface", "detectLocal.bridgeInterface", ["detectLocal.interfaceNamePrefix", "clusterCIDR"]),
+            ("InterfaceNamePrefix", "detectLocal.interfaceNamePrefix", ["detectLocal.bridgeInterface", "clusterCIDR"]),
+            ("ClusterCIDR", "clusterCIDR", ["detectLocal.bridgeInterface", "detectLocal.interfaceNamePrefix"]),
+        ] {
+            let loaded = load(&format!("detectLocalMode: {mode}\n{names}"));
+            assert_eq!(finding(&loaded, taken).verdict, Verdict::Taken, "{mode}");
+            for field in passed {
+                assert_eq!(finding(&loaded, field).verdict, Verdict::NotApplicable, "{mode}");
+            }
+        }
+        let loaded = load(&format!("detectLocalMode: BridgeInterface\n{names}"));
+        assert_eq!(
+            (&loaded.settings["detect-local"][0][..], &loaded.settings["detect-local-bridge"][0][..]),
+            ("bridge-interface", "cni0")
+        );
+        assert!(!loaded.settings.contains_key("detect-local-prefix") && !loaded.settings.contains_key("cluster-cidr"));
     }
 
     #[test]

@@ -59,6 +59,15 @@ impl FromStr for NodePortAddress {
     }
 }
 
+/// Longest name of a network device (`IFNAMSIZ` without the zero at its end).
+const DEVICE_NAME: usize = 15;
+
+/// Reads the name of a network device, or the beginning of one.
+pub fn device_name(text: &str) -> Result<String, String> {
+    let fits = (1..=DEVICE_NAME).contains(&text.len()) && !text.contains(|c: char| c == '/' || c.is_whitespace());
+    if fits { Ok(text.to_owned()) } else { Err(format!("{text:?} is no name of a network device")) }
+}
+
 /// Reads a duration as Kubernetes' configuration has it: `1h30m`, `250ms`, `0`, `1.5h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration such as 30s, 5m or 1h30m");
@@ -100,6 +109,14 @@ mod tests {
         }
         for bad in ["", "30", "s", "-1s", "1d", "1h 30m", "1..5s"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_device_has_a_name_that_the_kernel_would_take() {
+        assert_eq!(device_name("br-0123456789ab"), Ok("br-0123456789ab".to_owned()));
+        for bad in ["", "br-0123456789abc", "a b", "a/b"] {
+            assert!(device_name(bad).is_err(), "{bad}");
         }
     }
 

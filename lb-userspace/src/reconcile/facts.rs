@@ -26,6 +26,7 @@ pub struct SocketFacts {
 
 /// Settings from the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub struct ReconcileSettings {
     /// `--node-name`.
     pub node_name: String,
@@ -37,6 +38,8 @@ pub struct ReconcileSettings {
     pub cluster_cidrs: Vec<IpNet>,
     /// `--detect-local node-cidr`: and in the Pod ranges of the Node object.
     pub node_cidrs: bool,
+    /// `--detect-local bridge-interface` or `interface-name-prefix`: they are told by their device instead.
+    pub local_devices: bool,
     /// `--service-cidr`: where unallocated addresses are dropped.
     pub service_cidrs: Vec<IpNet>,
     /// `--snat-ports`.
@@ -89,12 +92,14 @@ impl ReconcileSettings {
             let of_family = |nets: &[IpNet]| -> Vec<IpNet> {
                 nets.iter().filter(|net| Family::of(&net.addr()) == family).copied().collect()
             };
-            let mut cluster = of_family(&self.cluster_cidrs);
-            if self.node_cidrs {
+            let by_address = !self.local_devices;
+            let mut cluster = if by_address { of_family(&self.cluster_cidrs) } else { Vec::new() };
+            if self.node_cidrs && by_address {
                 cluster.extend(of_family(object.map_or(&[], |object| &object.pod_cidrs)));
             }
             let flags = [
                 (!cluster.is_empty(), config_flag::DETECT_LOCAL),
+                (self.local_devices, config_flag::LOCAL_DEVICES),
                 (self.takeover, config_flag::TAKEOVER),
                 (self.masquerade_all, config_flag::MASQUERADE_ALL),
                 (self.sockets.host_only, config_flag::SOCKETS_HOST_ONLY),
@@ -157,5 +162,19 @@ mod tests {
         let [v4, v6] = settings.family_settings(&network(), Some(&node));
         assert_eq!((v4.flags, v6.flags), (0, config_flag::DETECT_LOCAL));
         assert_eq!(v6.cluster, node.pod_cidrs);
+    }
+
+    #[test]
+    fn devices_stand_in_for_prefixes_in_both_families() {
+        let settings = ReconcileSettings {
+            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            node_cidrs: true,
+            local_devices: true,
+            ..Default::default()
+        };
+        let node = NodeRecord { pod_cidrs: vec!["fd00:1::/64".parse().unwrap()], ..NodeRecord::default() };
+        for family in settings.family_settings(&network(), Some(&node)) {
+            assert_eq!((family.flags, family.cluster.len()), (config_flag::LOCAL_DEVICES, 0));
+        }
     }
 }

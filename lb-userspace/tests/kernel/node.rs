@@ -97,12 +97,17 @@ macro_rules! family {
                 }
                 self.zero::<u32>(map_name::SLOTS[$at], 512);
                 self.zero::<BackendValue<$addr>>(map_name::BACKENDS[$at], 8);
+                self.rig.write_devices(self.mode, &[]);
                 self.clear_counters();
                 self.may_hand_over = false;
             }
 
             fn set_config(&mut self, config: FamilyConfig<$addr>) {
                 self.array(map_name::CONFIG[$at]).set(0, config, 0).unwrap();
+            }
+
+            fn set_local(&mut self, devices: &[u32]) {
+                self.rig.write_devices(self.mode, devices);
             }
 
             fn set_frontend(&mut self, key: FrontendKey<$addr>, value: Option<FrontendValue>) {

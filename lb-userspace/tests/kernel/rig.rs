@@ -66,7 +66,7 @@ pub(crate) fn read_object() -> Vec<u8> {
 
 impl Rig {
     /// Loads everything into a namespace of its own, in which the calling thread is afterwards.
-    pub(crate) fn new(mode: Mode) -> Self {
+    pub(crate) fn new() -> Self {
         let namespace = Namespace::new();
         let mut loader = EbpfLoader::new();
         for table in [map_name::FLOWS, map_name::EMBRYOS, map_name::AFFINITY, map_name::FRAGMENTS].as_flattened() {
@@ -88,8 +88,13 @@ impl Rig {
                 xdp.attach(name, XdpMode::Driver).unwrap();
             }
         }
+        Self { object, namespace }
+    }
+
+    /// What is known of the devices. `local`: those behind which Pods of this node are, where that counts.
+    pub(crate) fn write_devices(&mut self, mode: Mode, local: &[u32]) {
         let mut devices: HashMap<&mut MapData, u32, DeviceValue> =
-            object.map_mut(map_name::DEVICES).unwrap().try_into().unwrap();
+            self.object.map_mut(map_name::DEVICES).unwrap().try_into().unwrap();
         let target = if mode == Mode::XdpNoSend { 0 } else { device_flag::XDP_TARGET };
         let uplink = device_flag::UPLINK | target;
         let known = [
@@ -97,10 +102,12 @@ impl Rig {
             (UPLINK, DeviceValue { flags: uplink, v4: V4::NODE, v6: V6::NODE }),
             (UPLINK2, DeviceValue { flags: uplink, v4: V4::NODE2, v6: V6::NODE2 }),
         ];
-        for (ifindex, value) in known {
+        for (ifindex, mut value) in known {
+            if local.contains(&ifindex) {
+                value.flags |= device_flag::LOCAL;
+            }
             devices.insert(ifindex, value, 0).unwrap();
         }
-        Self { object, namespace }
     }
 
     /// Sum of a counter over all CPUs.
@@ -189,7 +196,7 @@ pub(crate) fn on_a_node(mode: Mode, test: impl FnOnce(&mut KernelNode<'_>)) {
         Mode::Xdp => &RIGS[1],
         Mode::XdpNoSend => &RIGS[2],
     };
-    let rig = rig.get_or_init(|| Mutex::new(Rig::new(mode)));
+    let rig = rig.get_or_init(|| Mutex::new(Rig::new()));
     // A failed vector leaves tables behind that the next one clears.
     let mut rig = rig.lock().unwrap_or_else(PoisonError::into_inner);
     rig.namespace.enter();

@@ -61,8 +61,12 @@ impl Store {
     }
 
     /// Puts an object under its key, as a revision of its own.
-    pub fn put(&self, key: &str, object: &Value) -> Result<()> {
-        call(&self.agent, &self.url, "v3/kv/put", &put(key, object)).map(drop)
+    pub fn put(&self, object: &Encoded) -> Result<()> {
+        let request = self.agent.post(format!("{}/v3/kv/put", self.url)).content_type("application/json");
+        let mut response = request.send(object.0.as_str()).context("asking etcd")?;
+        // It says nothing beyond its status, but has to be read before the connection is free again.
+        response.body_mut().read_to_vec().context("reading etcd's answer")?;
+        Ok(())
     }
 
     /// Puts many objects, many to a revision: for what nobody watches yet.
@@ -72,6 +76,17 @@ impl Store {
             call(&self.agent, &self.url, "v3/kv/txn", &json!({ "success": puts }))?;
         }
         Ok(())
+    }
+}
+
+/// An object and its key as etcd takes them: what takes time is done before it is due.
+#[derive(Clone, Debug)]
+pub struct Encoded(String);
+
+impl Encoded {
+    /// Of this object under this key.
+    pub fn new(key: &str, object: &Value) -> Self {
+        Self(put(key, object).to_string())
     }
 }
 

@@ -1,10 +1,13 @@
 //! A thousand `EndpointSlice` updates a second: the agent keeps up, ends at the truth, and rests afterwards.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use xtask::apiserver::Encoded;
 use xtask::lab::Family;
 
 use crate::fixture::{Node, differences};
@@ -12,8 +15,11 @@ use crate::objects::{self, endpoint, service, slice};
 
 const SERVICES: u32 = 100;
 const PER_SECOND: u32 = 1000;
-const FLOOD: Duration = Duration::from_secs(15);
+/// How long, in seconds; `SLUICE_FLOOD_SECS` says otherwise.
+const FLOOD_SECS: u64 = 15;
 const WRITERS: u32 = 16;
+/// States that each slice goes through.
+const ROUNDS: u32 = 50;
 /// From the end of the flood to maps that hold the truth.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(1);
 /// Of one core, once all is quiet.
@@ -33,19 +39,23 @@ fn stored_slice(number: u32, round: u32) -> (String, Value) {
     (objects::slice_key(&name), slice)
 }
 
+fn flood_length() -> Duration {
+    let secs = std::env::var("SLUICE_FLOOD_SECS").map_or(FLOOD_SECS, |text| text.parse().unwrap());
+    Duration::from_secs(secs)
+}
+
 /// Writes one writer's share, on time. The store is written to directly: the API takes fewer on a small machine, and
 /// tells its watchers all the same. On a machine that cannot take as many the flood is thinner, not longer.
-fn write(node: &Node, writer: u32, begin: Instant) -> u32 {
+fn write(node: &Node, states: &[Encoded], writer: u32, begin: Instant, end: Instant) -> u32 {
     let store = node.cluster.store();
     let mut made = 0;
     for n in (writer..).step_by(WRITERS as usize) {
         let due = begin + Duration::from_secs(1) * n / PER_SECOND;
-        if due.max(Instant::now()) > begin + FLOOD {
+        if due.max(Instant::now()) >= end {
             break;
         }
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        let (key, slice) = stored_slice(n % SERVICES, n / SERVICES);
-        store.put(&key, &slice).unwrap();
+        store.put(&states[(n % (SERVICES * ROUNDS)) as usize]).unwrap();
         made += 1;
     }
     made
@@ -61,9 +71,16 @@ fn a_flood_of_endpoint_slices_is_followed_and_leaves_no_work_behind() {
     let pid = node.agent.pid().unwrap();
     let before = memory_kb(pid, "VmRSS");
 
+    let states: Vec<Encoded> = (0..SERVICES * ROUNDS)
+        .map(|n| stored_slice(n % SERVICES, n / SERVICES))
+        .map(|(key, slice)| Encoded::new(&key, &slice))
+        .collect();
+    let (states, flood, seen_before, cpu_before) = (&states, flood_length(), seen_by_the_agent(), cpu_time(pid));
+
     let begin = Instant::now();
     let made: u32 = thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || write(node, writer, begin))).collect();
+        let writers: Vec<_> =
+            (0..WRITERS).map(|writer| scope.spawn(move || write(node, states, writer, begin, begin + flood))).collect();
         writers.into_iter().map(|writer| writer.join().unwrap()).sum()
     });
     let end = Instant::now();
@@ -78,14 +95,29 @@ fn a_flood_of_endpoint_slices_is_followed_and_leaves_no_work_behind() {
     };
 
     let cpu = cpu_time(pid);
+    let busy = cpu.saturating_sub(cpu_before).as_secs_f64() / begin.elapsed().as_secs_f64();
+    let seen = seen_by_the_agent() - seen_before;
     let quiet = Instant::now();
     thread::sleep(Duration::from_secs(3));
     let share = cpu_time(pid).saturating_sub(cpu).as_secs_f64() / quiet.elapsed().as_secs_f64();
     let peak = memory_kb(pid, "VmHWM");
-    eprintln!("{made} updates in {FLOOD:?}");
+    eprintln!("{made} updates in {flood:?}, {seen} seen by the agent, with {busy:.3} of a core");
     eprintln!("converged {converged:?} after the flood; then {share:.3} of a core; memory {before} kB, peak {peak} kB");
+    // What the agent missed it has read in a new list: that is no flood.
+    assert!(seen >= u64::from(made), "{made} updates, and {seen} were seen");
     assert!(share < RESTING, "{share} of a core without work");
     assert!(peak < before + GROWTH_KB, "memory went from {before} kB to {peak} kB");
+}
+
+/// Changes of slices that have reached the agent.
+fn seen_by_the_agent() -> u64 {
+    // This thread lives on the node.
+    let mut metrics = TcpStream::connect((Ipv4Addr::LOCALHOST, 10_249)).unwrap();
+    metrics.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    metrics.read_to_string(&mut text).unwrap();
+    let series = "kubeproxy_sync_proxy_rules_endpoint_changes_total ";
+    text.lines().find_map(|line| line.strip_prefix(series)).unwrap().parse().unwrap()
 }
 
 fn memory_kb(pid: u32, field: &str) -> u64 {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `reach` | each frontend type from each side, to Pods on this node and on others, and back |
 //! | `snat` | lent source ports: remote Pods, hairpin, off-cluster clients |
+//! | `local` | clients told apart by device rather than by address |
 //! | `affinity` | `ClientIP` affinity |
 //! | `refusal` | no endpoints, unknown ports, unallocated addresses, source ranges |
 //! | `lifetime` | flows that end, backends that go away |
@@ -16,6 +17,7 @@ pub mod direct;
 pub mod headers;
 pub mod icmp;
 pub mod lifetime;
+pub mod local;
 pub mod reach;
 pub mod refusal;
 pub mod snat;
@@ -51,6 +53,12 @@ macro_rules! each_vector {
                 refusal_by_a_remote_pod_reaches_the_client
                 expired_packet_is_not_redirected
                 backend_without_a_route_is_a_counted_drop
+            }
+            local {
+                pod_behind_another_device_is_source_translated_towards_a_cluster_ip
+                pod_behind_another_device_is_bound_by_the_external_policy
+                client_of_a_local_uplink_is_inside
+                addresses_do_not_count_where_devices_do
             }
             affinity {
                 client_keeps_its_backend

@@ -48,6 +48,7 @@ pub(super) fn node(tape: &mut Tape<'_>) -> NodeFacts {
         zone: tape.maybe_text(&["", "z1", "z2"]),
         addresses: NODE_ADDRESSES.iter().map(|ip| ip.parse().unwrap()).collect(),
         node_port_addresses: NODE_ADDRESSES[1..].iter().map(|ip| ip.parse().unwrap()).collect(),
+        loopback_node_ports: false,
     }
 }
 

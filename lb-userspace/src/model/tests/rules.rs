@@ -24,6 +24,7 @@ fn node() -> NodeFacts {
         zone: None,
         addresses: vec!["192.168.0.1".parse().unwrap()],
         node_port_addresses: vec!["192.168.0.1".parse().unwrap()],
+        loopback_node_ports: false,
     }
 }
 
