@@ -86,9 +86,9 @@ pub fn socket_connect<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) 
         return not_a_frontend(env, caller);
     };
     let mut choice = Choice { frontend, ..Choice::default() };
-    let called = choose(env, caller, &mut choice);
+    let answer = choose(env, caller, &mut choice);
     if caller.proto != proto::TCP
-        && let Called::To(addr, port) = called
+        && let Called::To(addr, port) = answer
     {
         // Disconnected (AF_UNSPEC), an IPv6 socket still hears its former peer alone: it has to go on with that.
         env.set_socket(
@@ -96,7 +96,7 @@ pub fn socket_connect<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) 
             &entry(env, caller, &choice, addr, port),
         );
     }
-    called
+    answer
 }
 
 /// An unconnected socket sends a datagram.
@@ -124,11 +124,11 @@ pub fn socket_send<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) -> 
         return Called::To(addr, port);
     }
     let mut choice = Choice { frontend, ..Choice::default() };
-    let called = choose(env, caller, &mut choice);
-    if let Called::To(addr, port) = called {
+    let answer = choose(env, caller, &mut choice);
+    if let Called::To(addr, port) = answer {
         env.set_socket(&key, &entry(env, caller, &choice, addr, port));
     }
-    called
+    answer
 }
 
 /// A socket may have been led to an address before that it now goes to on its own account.

@@ -21,8 +21,7 @@ const CHUNK: usize = 512;
 
 /// A 64-bit cookie as the maps have it, low half first.
 pub(crate) fn halves(cookie: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = cookie.to_le_bytes();
-    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+    [cookie & u64::from(u32::MAX), cookie >> 32].map(|half| u32::try_from(half).unwrap_or(0))
 }
 
 fn whole([low, high]: [u32; 2]) -> u64 {
