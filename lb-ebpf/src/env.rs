@@ -192,4 +192,25 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
         }
         maps::count(counter);
     }
+
+    #[inline(always)]
+    fn account(&self, backend: u32, reply: bool, packets: u32, bytes: u32) {
+        let Some(cell) = A::stats().get_ptr_mut(backend) else { return };
+        // SAFETY: the verifier has seen the null check; the cell is this CPU's own.
+        let stats = unsafe { &mut *cell };
+        if reply {
+            stats.reply_packets += u64::from(packets);
+            stats.reply_bytes += u64::from(bytes);
+        } else {
+            stats.packets += u64::from(packets);
+            stats.bytes += u64::from(bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn connected(&self, backend: u32) {
+        let Some(cell) = A::stats().get_ptr_mut(backend) else { return };
+        // SAFETY: the verifier has seen the null check; the cell is this CPU's own.
+        unsafe { (*cell).connections += 1 };
+    }
 }

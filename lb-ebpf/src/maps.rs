@@ -7,7 +7,7 @@ use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use lb_common::abi::{
     Address, AffinityKey, AffinityValue, BackendValue, Cidr, Counter, DeviceValue, FamilyConfig, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SourceRangeKey, V4, V6,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SourceRangeKey, StatsValue, V4, V6,
 };
 use lb_common::datapath::Scratch;
 
@@ -48,6 +48,8 @@ arrays! {
     CONFIG6: Array<FamilyConfig<V6>> = 1;
     SCRATCH4: PerCpuArray<Scratch<V4>> = 1;
     SCRATCH6: PerCpuArray<Scratch<V6>> = 1;
+    STATS4: PerCpuArray<StatsValue> = 4_096;
+    STATS6: PerCpuArray<StatsValue> = 4_096;
     COUNTERS: PerCpuArray<u64> = Counter::COUNT;
 }
 
@@ -63,6 +65,7 @@ pub(crate) trait FamilyMaps: Address + 'static {
     fn backends() -> &'static Array<BackendValue<Self>>;
     fn config() -> &'static Array<FamilyConfig<Self>>;
     fn scratch() -> &'static PerCpuArray<Scratch<Self>>;
+    fn stats() -> &'static PerCpuArray<StatsValue>;
     /// Settings while the agent has written none: nothing matches.
     fn no_config() -> &'static FamilyConfig<Self>;
     /// The device's address of this family.
@@ -71,7 +74,7 @@ pub(crate) trait FamilyMaps: Address + 'static {
 
 macro_rules! family {
     ($ty:ident, $flows:ident, $embryos:ident, $affinity:ident, $fragments:ident, $frontends:ident, $ranges:ident,
-     $slots:ident, $backends:ident, $config:ident, $scratch:ident, $empty:ident, $device:ident) => {
+     $slots:ident, $backends:ident, $config:ident, $scratch:ident, $stats:ident, $empty:ident, $device:ident) => {
         static $empty: FamilyConfig<$ty> = FamilyConfig {
             abi: 0,
             flags: 0,
@@ -126,6 +129,10 @@ macro_rules! family {
                 &$scratch
             }
             #[inline(always)]
+            fn stats() -> &'static PerCpuArray<StatsValue> {
+                &$stats
+            }
+            #[inline(always)]
             fn no_config() -> &'static FamilyConfig<Self> {
                 &$empty
             }
@@ -138,10 +145,12 @@ macro_rules! family {
 }
 
 family!(
-    V4, FLOWS4, EMBRYO4, AFFINITY4, FRAGS4, FRONTENDS4, RANGES4, SLOTS4, BACKENDS4, CONFIG4, SCRATCH4, NO_CONFIG4, v4
+    V4, FLOWS4, EMBRYO4, AFFINITY4, FRAGS4, FRONTENDS4, RANGES4, SLOTS4, BACKENDS4, CONFIG4, SCRATCH4, STATS4,
+    NO_CONFIG4, v4
 );
 family!(
-    V6, FLOWS6, EMBRYO6, AFFINITY6, FRAGS6, FRONTENDS6, RANGES6, SLOTS6, BACKENDS6, CONFIG6, SCRATCH6, NO_CONFIG6, v6
+    V6, FLOWS6, EMBRYO6, AFFINITY6, FRAGS6, FRONTENDS6, RANGES6, SLOTS6, BACKENDS6, CONFIG6, SCRATCH6, STATS6,
+    NO_CONFIG6, v6
 );
 
 /// What is known of a device.

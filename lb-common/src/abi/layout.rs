@@ -2,7 +2,8 @@
 
 use super::{
     AffinityKey, AffinityValue, BackendValue, Cidr, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SetRef, SourceRangeKey, StatusValue, V4, V6,
+    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SetRef, SourceRangeKey, StatsValue, StatusValue,
+    V4, V6,
 };
 use core::mem::{offset_of, size_of};
 
@@ -115,5 +116,6 @@ layout!(
     next_generation = 32,
     pad = 36,
 );
+layout!(StatsValue, 40, packets = 0, bytes = 8, reply_packets = 16, reply_bytes = 24, connections = 32);
 layout!(NameValue, 216, len = 0, family = 4, name = 8);
 layout!(ReportValue, 65_536, len = 0, pad = 4, json = 8);

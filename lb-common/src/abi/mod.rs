@@ -13,6 +13,7 @@ mod layout;
 mod names;
 #[cfg(feature = "user")]
 mod pod;
+mod stats;
 
 pub use addr::{Address, Be16, V4, V6};
 pub use backend::{BackendValue, backend_flag};
@@ -23,10 +24,11 @@ pub use flow::{
 };
 pub use frontend::{FrontendKey, FrontendValue, SetRef, SourceRangeKey, algorithm, frontend_flag, frontend_kind};
 pub use names::{NAME_LEN, NameValue, REPORT_LEN, ReportValue, map_name};
+pub use stats::StatsValue;
 
 /// Version of all layouts in this module and of the meaning of their fields. Pinned maps carry it; an agent that finds
 /// another version migrates or refuses, it never reads foreign bytes.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// IP protocol numbers (RFC 9293, RFC 768, RFC 9260, RFC 792, RFC 4443).
 pub mod proto {

@@ -51,6 +51,8 @@ pub mod map_name {
     pub const RANGES: [&str; 2] = ["RANGES4", "RANGES6"];
     /// Per family: settings.
     pub const CONFIG: [&str; 2] = ["CONFIG4", "CONFIG6"];
+    /// Per family: traffic by backend, per CPU.
+    pub const STATS: [&str; 2] = ["STATS4", "STATS6"];
     /// Devices.
     pub const DEVICES: &str = "DEVICES";
     /// Counters, per CPU.

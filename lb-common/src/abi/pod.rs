@@ -3,7 +3,7 @@
 
 use super::{
     AffinityKey, AffinityValue, BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SourceRangeKey, StatusValue, V4, V6,
+    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SourceRangeKey, StatsValue, StatusValue, V4, V6,
 };
 
 macro_rules! pod {
@@ -36,6 +36,7 @@ pod!(
     FamilyConfig<V4>,
     FamilyConfig<V6>,
     DeviceValue,
+    StatsValue,
     StatusValue,
     NameValue,
     ReportValue,

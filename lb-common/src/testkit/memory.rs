@@ -8,7 +8,7 @@ use super::family::Family;
 use super::node::{UPLINK, UPLINK2};
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SourceRangeKey,
+    FrontendKey, FrontendValue, SourceRangeKey, StatsValue,
 };
 use crate::datapath::{Env, Route};
 
@@ -68,6 +68,8 @@ pub struct Memory<A> {
     pub full: Cell<bool>,
     /// Counters by index.
     pub counters: RefCell<HashMap<u32, u64>>,
+    /// Traffic by backend.
+    pub stats: RefCell<HashMap<u32, StatsValue>>,
     /// Look-ups so far.
     pub lookups: Cell<Lookups>,
 }
@@ -88,6 +90,7 @@ impl<A: Family> Default for Memory<A> {
             seed: Cell::new(0x5eed),
             full: Cell::new(false),
             counters: RefCell::default(),
+            stats: RefCell::default(),
             lookups: Cell::default(),
         }
     }
@@ -246,5 +249,21 @@ impl<A: Family> Env<A> for Memory<A> {
 
     fn count(&self, counter: Counter) {
         *self.counters.borrow_mut().entry(counter.index()).or_default() += 1;
+    }
+
+    fn account(&self, backend: u32, reply: bool, packets: u32, bytes: u32) {
+        let mut all = self.stats.borrow_mut();
+        let stats = all.entry(backend).or_default();
+        let (count, sum) = if reply {
+            (&mut stats.reply_packets, &mut stats.reply_bytes)
+        } else {
+            (&mut stats.packets, &mut stats.bytes)
+        };
+        *count += u64::from(packets);
+        *sum += u64::from(bytes);
+    }
+
+    fn connected(&self, backend: u32) {
+        self.stats.borrow_mut().entry(backend).or_default().connections += 1;
     }
 }

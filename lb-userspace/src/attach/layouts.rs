@@ -4,7 +4,8 @@ use std::fmt;
 
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SourceRangeKey, StatusValue, V4, V6, map_name,
+    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SourceRangeKey, StatsValue, StatusValue, V4, V6,
+    map_name,
 };
 
 /// Sizes of one map.
@@ -32,7 +33,7 @@ const fn layout<K, V>(name: &'static str) -> Layout {
 /// A longest-prefix key begins with its length (`struct bpf_lpm_trie_key`).
 type Prefixed<K> = (u32, K);
 
-const fn family<A>(at: usize) -> [Layout; 9] {
+const fn family<A>(at: usize) -> [Layout; 10] {
     [
         layout::<FlowKey<A>, FlowValue<A>>(map_name::FLOWS[at]),
         layout::<FlowKey<A>, FlowValue<A>>(map_name::EMBRYOS[at]),
@@ -43,10 +44,11 @@ const fn family<A>(at: usize) -> [Layout; 9] {
         layout::<FragmentKey<A>, FragmentValue>(map_name::FRAGMENTS[at]),
         layout::<Prefixed<SourceRangeKey<A>>, u32>(map_name::RANGES[at]),
         layout::<u32, FamilyConfig<A>>(map_name::CONFIG[at]),
+        layout::<u32, StatsValue>(map_name::STATS[at]),
     ]
 }
 
-const FAMILIES: [[Layout; 9]; 2] = [family::<V4>(0), family::<V6>(1)];
+const FAMILIES: [[Layout; 10]; 2] = [family::<V4>(0), family::<V6>(1)];
 const SINGLES: [Layout; 5] = [
     layout::<u32, DeviceValue>(map_name::DEVICES),
     layout::<u32, u64>(map_name::COUNTERS),
@@ -67,7 +69,7 @@ mod tests {
     #[test]
     fn every_map_is_listed_once_and_fits_the_kernels_name_length() {
         let all = all();
-        assert_eq!(all.len(), 23);
+        assert_eq!(all.len(), 25);
         for layout in &all {
             assert!(layout.name.len() <= 15);
             assert_eq!(all.iter().filter(|other| other.name == layout.name).count(), 1, "{}", layout.name);
