@@ -8,7 +8,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SourceRangeKey,
+    FrontendKey, FrontendValue, SourceRangeKey, StatsValue,
 };
 use lb_common::datapath::{Env, Route};
 
@@ -194,10 +194,8 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
     }
 
     #[inline(always)]
-    fn account(&self, backend: u32, reply: bool, packets: u32, bytes: u32) {
-        let Some(cell) = A::stats().get_ptr_mut(backend) else { return };
-        // SAFETY: the verifier has seen the null check; the cell is this CPU's own.
-        let stats = unsafe { &mut *cell };
+    fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32) {
+        let Some(stats) = counted(flow) else { return };
         if reply {
             stats.reply_packets += u64::from(packets);
             stats.reply_bytes += u64::from(bytes);
@@ -208,9 +206,18 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
     }
 
     #[inline(always)]
-    fn connected(&self, backend: u32) {
-        let Some(cell) = A::stats().get_ptr_mut(backend) else { return };
-        // SAFETY: the verifier has seen the null check; the cell is this CPU's own.
-        unsafe { (*cell).connections += 1 };
+    fn connected(&self, flow: &FlowValue<A>) {
+        if let Some(stats) = counted(flow) {
+            stats.connections += 1;
+        }
     }
+}
+
+/// This CPU's cell of a flow's backend, as long as it is that backend's.
+#[inline(always)]
+fn counted<A: FamilyMaps>(flow: &FlowValue<A>) -> Option<&'static mut StatsValue> {
+    let cell = A::stats().get_ptr_mut(flow.backend)?;
+    // SAFETY: the verifier has seen the null check; the cell is this CPU's own, and lives as long as the program.
+    let stats = unsafe { &mut *cell };
+    if stats.generation == flow.generation { Some(stats) } else { None }
 }

@@ -116,6 +116,16 @@ layout!(
     next_generation = 32,
     pad = 36,
 );
-layout!(StatsValue, 40, packets = 0, bytes = 8, reply_packets = 16, reply_bytes = 24, connections = 32);
+layout!(
+    StatsValue,
+    48,
+    packets = 0,
+    bytes = 8,
+    reply_packets = 16,
+    reply_bytes = 24,
+    connections = 32,
+    generation = 40,
+    pad = 44,
+);
 layout!(NameValue, 216, len = 0, family = 4, name = 8);
 layout!(ReportValue, 65_536, len = 0, pad = 4, json = 8);

@@ -53,6 +53,8 @@ pub mod map_name {
     pub const CONFIG: [&str; 2] = ["CONFIG4", "CONFIG6"];
     /// Per family: traffic by backend, per CPU.
     pub const STATS: [&str; 2] = ["STATS4", "STATS6"];
+    /// Traffic of backends that are gone, by service id.
+    pub const TOTALS: &str = "TOTALS";
     /// Devices.
     pub const DEVICES: &str = "DEVICES";
     /// Counters, per CPU.

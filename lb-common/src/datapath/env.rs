@@ -70,8 +70,8 @@ pub trait Env<A> {
     fn ticks(&self) -> u32;
     /// Counts an event.
     fn count(&self, counter: Counter);
-    /// Counts packets towards a backend, or with `reply` from it.
-    fn account(&self, backend: u32, reply: bool, packets: u32, bytes: u32);
-    /// Counts a new flow to a backend.
-    fn connected(&self, backend: u32);
+    /// Counts packets of a flow towards its backend, or with `reply` from it; none when the backend is gone.
+    fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32);
+    /// Counts a new flow to its backend.
+    fn connected(&self, flow: &FlowValue<A>);
 }

@@ -146,7 +146,7 @@ fn new_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut 
     match chosen.and_then(|()| create(env, headers, scratch)) {
         Ok(()) => {
             env.count(Counter::NewFlow);
-            env.connected(scratch.backend_id);
+            env.connected(&scratch.forward);
             Verdict::Forward
         }
         Err(counter) => {

@@ -117,6 +117,11 @@ impl<A: Family> Memory<A> {
         Some(FlowRef { key: *key, embryonic, value })
     }
 
+    fn counted<'s>(&self, all: &'s mut HashMap<u32, StatsValue>, flow: &FlowValue<A>) -> Option<&'s mut StatsValue> {
+        let known = self.backends.get(&flow.backend).is_some_and(|backend| backend.generation == flow.generation);
+        known.then(|| all.entry(flow.backend).or_default())
+    }
+
     fn change(&self, flow: FlowRef<A>, change: impl FnOnce(&mut FlowValue<A>)) {
         if let Some(value) = self.table(flow.embryonic).borrow_mut().get_mut(&flow.key) {
             change(value);
@@ -251,9 +256,9 @@ impl<A: Family> Env<A> for Memory<A> {
         *self.counters.borrow_mut().entry(counter.index()).or_default() += 1;
     }
 
-    fn account(&self, backend: u32, reply: bool, packets: u32, bytes: u32) {
+    fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32) {
         let mut all = self.stats.borrow_mut();
-        let stats = all.entry(backend).or_default();
+        let Some(stats) = self.counted(&mut all, flow) else { return };
         let (count, sum) = if reply {
             (&mut stats.reply_packets, &mut stats.reply_bytes)
         } else {
@@ -263,7 +268,9 @@ impl<A: Family> Env<A> for Memory<A> {
         *sum += u64::from(bytes);
     }
 
-    fn connected(&self, backend: u32) {
-        self.stats.borrow_mut().entry(backend).or_default().connections += 1;
+    fn connected(&self, flow: &FlowValue<A>) {
+        if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), flow) {
+            stats.connections += 1;
+        }
     }
 }
