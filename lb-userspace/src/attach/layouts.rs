@@ -49,9 +49,10 @@ const fn family<A>(at: usize) -> [Layout; 10] {
 }
 
 const FAMILIES: [[Layout; 10]; 2] = [family::<V4>(0), family::<V6>(1)];
-const SINGLES: [Layout; 5] = [
+const SINGLES: [Layout; 6] = [
     layout::<u32, DeviceValue>(map_name::DEVICES),
     layout::<u32, u64>(map_name::COUNTERS),
+    layout::<u32, StatsValue>(map_name::TOTALS),
     layout::<u32, StatusValue>(map_name::STATUS),
     layout::<u32, NameValue>(map_name::NAMES),
     layout::<u32, ReportValue>(map_name::REPORT),
@@ -69,7 +70,7 @@ mod tests {
     #[test]
     fn every_map_is_listed_once_and_fits_the_kernels_name_length() {
         let all = all();
-        assert_eq!(all.len(), 25);
+        assert_eq!(all.len(), 26);
         for layout in &all {
             assert!(layout.name.len() <= 15);
             assert_eq!(all.iter().filter(|other| other.name == layout.name).count(), 1, "{}", layout.name);

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod memory;
 pub mod observe;
 pub mod sweep;
+pub mod traffic;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -17,4 +17,5 @@ mod health;
 mod matrix;
 mod refusal;
 mod scale;
+mod traffic;
 mod tunnel;
