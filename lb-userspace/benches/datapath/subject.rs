@@ -8,7 +8,8 @@ use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::abi::{
-    BackendValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, StatsValue, V4, V6, map_name, proto,
+    BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, StatsValue, V4, V6, device_flag,
+    map_name, proto,
 };
 
 use crate::world::{FLOWS, Net, World};
@@ -49,6 +50,9 @@ impl Subject {
             load_tc(&mut object, name)?;
         }
         load_xdp(&mut object, XDP_PROGRAM)?;
+        // XDP answers only on a device that it may send by; a test run's is the loopback.
+        let uplink = DeviceValue { flags: device_flag::UPLINK | device_flag::XDP_TARGET, ..DeviceValue::default() };
+        map::<HashMap<_, u32, DeviceValue>>(&mut object, map_name::DEVICES)?.insert(1, uplink, 0)?;
         fill::<V4>(&mut object, world)?;
         fill::<V6>(&mut object, world)?;
         Ok(Self { world, object })
