@@ -246,7 +246,7 @@ fn full_flow_table_drops_new_flows_by_name() {
 #[test]
 fn removed_frontend_is_nobodys() {
     let mut node = local::<V4>();
-    node.set_frontend(FrontendKey { addr: V4::LB, port: Be16::new(443), proto: proto::TCP, pad: 0 }, None);
+    node.set_frontend(FrontendKey { addr: V4::LB, port: Be16::new(443), proto: proto::TCP, scope: 0 }, None);
     let syn = Pkt::syn((V4::POD, 40_000), (V4::LB, 443));
     assert_eq!(node.send(Hook::PodIngress, 10, &syn.bytes()).bytes, syn.bytes());
 }

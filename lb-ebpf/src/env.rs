@@ -8,9 +8,9 @@ use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SourceRangeKey, StatsValue,
+    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue,
 };
-use lb_common::datapath::{Env, Route};
+use lb_common::datapath::{Env, Route, SocketEnv};
 
 use crate::maps::{self, FamilyMaps};
 use crate::route::{RouteLookup, lookup_route};
@@ -220,4 +220,22 @@ fn counted<A: FamilyMaps>(flow: &FlowValue<A>) -> Option<&'static mut StatsValue
     // SAFETY: the verifier has seen the null check; the cell is this CPU's own, and lives as long as the program.
     let stats = unsafe { &mut *cell };
     if stats.generation == flow.generation { Some(stats) } else { None }
+}
+
+impl<A: FamilyMaps + RouteLookup> SocketEnv<A> for Kernel {
+    #[inline(always)]
+    fn socket(&self, key: &SocketKey<A>) -> Option<SocketValue<A>> {
+        // SAFETY: entries are replaced whole; a socket's own calls are in order.
+        unsafe { A::sockets().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_socket(&self, key: &SocketKey<A>, value: &SocketValue<A>) -> bool {
+        A::sockets().insert(key, value, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_socket(&self, key: &SocketKey<A>) {
+        let _gone = A::sockets().remove(key);
+    }
 }

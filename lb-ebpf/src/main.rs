@@ -17,6 +17,8 @@ mod context;
 mod env;
 mod maps;
 mod route;
+mod socket;
+mod socket_hooks;
 mod tc;
 mod tc_packet;
 mod xdp;

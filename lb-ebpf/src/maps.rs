@@ -7,7 +7,7 @@ use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use lb_common::abi::{
     Address, AffinityKey, AffinityValue, BackendValue, Cidr, Counter, DeviceValue, FamilyConfig, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SourceRangeKey, StatsValue, V4, V6,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, V4, V6,
 };
 use lb_common::datapath::Scratch;
 
@@ -26,6 +26,9 @@ maps! {
     AFFINITY6: LruHashMap<AffinityKey<V6>, AffinityValue> = LruHashMap(65_536, 0);
     FRAGS4: LruHashMap<FragmentKey<V4>, FragmentValue> = LruHashMap(8_192, 0);
     FRAGS6: LruHashMap<FragmentKey<V6>, FragmentValue> = LruHashMap(8_192, 0);
+    SOCKETS4: LruHashMap<SocketKey<V4>, SocketValue<V4>> = LruHashMap(65_536, 0);
+    SOCKETS6: LruHashMap<SocketKey<V6>, SocketValue<V6>> = LruHashMap(65_536, 0);
+    OPT_OUT: HashMap<[u32; 2], u32> = HashMap(1_024, 0);
     FRONTENDS4: HashMap<FrontendKey<V4>, FrontendValue> = HashMap(65_536, 0);
     FRONTENDS6: HashMap<FrontendKey<V6>, FrontendValue> = HashMap(65_536, 0);
     RANGES4: LpmTrie<SourceRangeKey<V4>, u32> = LpmTrie(16_384, BPF_F_NO_PREALLOC);
@@ -59,6 +62,7 @@ pub(crate) trait FamilyMaps: Address + 'static {
     fn embryos() -> &'static LruHashMap<FlowKey<Self>, FlowValue<Self>>;
     fn affinity() -> &'static LruHashMap<AffinityKey<Self>, AffinityValue>;
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentValue>;
+    fn sockets() -> &'static LruHashMap<SocketKey<Self>, SocketValue<Self>>;
     fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue>;
     fn ranges() -> &'static LpmTrie<SourceRangeKey<Self>, u32>;
     fn slots() -> &'static Array<u32>;
@@ -73,8 +77,9 @@ pub(crate) trait FamilyMaps: Address + 'static {
 }
 
 macro_rules! family {
-    ($ty:ident, $flows:ident, $embryos:ident, $affinity:ident, $fragments:ident, $frontends:ident, $ranges:ident,
-     $slots:ident, $backends:ident, $config:ident, $scratch:ident, $stats:ident, $empty:ident, $device:ident) => {
+    ($ty:ident, $flows:ident, $embryos:ident, $affinity:ident, $fragments:ident, $sockets:ident, $frontends:ident,
+     $ranges:ident, $slots:ident, $backends:ident, $config:ident, $scratch:ident, $stats:ident, $empty:ident,
+     $device:ident) => {
         static $empty: FamilyConfig<$ty> = FamilyConfig {
             abi: 0,
             flags: 0,
@@ -85,6 +90,7 @@ macro_rules! family {
             services: [Cidr { net: $ty::ZERO, mask: $ty::ZERO }; 2],
             snat_lo: lb_common::abi::Be16(0),
             snat_hi: lb_common::abi::Be16(0),
+            host_netns: [0; 2],
         };
 
         impl FamilyMaps for $ty {
@@ -103,6 +109,10 @@ macro_rules! family {
             #[inline(always)]
             fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentValue> {
                 &$fragments
+            }
+            #[inline(always)]
+            fn sockets() -> &'static LruHashMap<SocketKey<Self>, SocketValue<Self>> {
+                &$sockets
             }
             #[inline(always)]
             fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue> {
@@ -145,12 +155,12 @@ macro_rules! family {
 }
 
 family!(
-    V4, FLOWS4, EMBRYO4, AFFINITY4, FRAGS4, FRONTENDS4, RANGES4, SLOTS4, BACKENDS4, CONFIG4, SCRATCH4, STATS4,
-    NO_CONFIG4, v4
+    V4, FLOWS4, EMBRYO4, AFFINITY4, FRAGS4, SOCKETS4, FRONTENDS4, RANGES4, SLOTS4, BACKENDS4, CONFIG4, SCRATCH4,
+    STATS4, NO_CONFIG4, v4
 );
 family!(
-    V6, FLOWS6, EMBRYO6, AFFINITY6, FRAGS6, FRONTENDS6, RANGES6, SLOTS6, BACKENDS6, CONFIG6, SCRATCH6, STATS6,
-    NO_CONFIG6, v6
+    V6, FLOWS6, EMBRYO6, AFFINITY6, FRAGS6, SOCKETS6, FRONTENDS6, RANGES6, SLOTS6, BACKENDS6, CONFIG6, SCRATCH6,
+    STATS6, NO_CONFIG6, v6
 );
 
 /// What is known of a device.
@@ -160,7 +170,14 @@ pub(crate) fn device(ifindex: u32) -> Option<&'static DeviceValue> {
     unsafe { DEVICES.get(ifindex) }
 }
 
-/// Counts an event on this CPU.
+/// Whether a network namespace has opted out of the socket hooks.
+#[inline(always)]
+pub(crate) fn opted_out(netns: [u32; 2]) -> bool {
+    // SAFETY: only whether there is an entry counts.
+    unsafe { OPT_OUT.get(netns) }.is_some()
+}
+
+/// Counts an event on this CPU. In a process's context (socket hooks) a packet may come between: it can lose a count.
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
     if let Some(cell) = COUNTERS.get_ptr_mut(counter.index()) {

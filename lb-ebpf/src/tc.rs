@@ -133,6 +133,8 @@ fn slow<A: FamilyMaps + RouteLookup>(
     let env = kernel(ctx);
     scratch.ifindex = env.ifindex;
     scratch.uplink = u32::from(hook.is_uplink());
+    // SAFETY: the context is valid for the whole program.
+    scratch.own = u32::from(!hook.is_ingress() && unsafe { (*ctx).ingress_ifindex } == 0);
     if hook.is_ingress() { ingress_slow(&env, headers, scratch) } else { egress_slow(&env, headers, scratch) }
 }
 

@@ -11,4 +11,5 @@ pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
+pub mod sockets;
 pub mod source;

@@ -68,6 +68,8 @@ pub trait Address: Copy + Default + Eq {
     const IS_V6: bool;
     /// The all-zero address.
     const ZERO: Self;
+    /// The address by which the node reaches itself.
+    const LOOPBACK: Self;
     /// Number of 32-bit words.
     const WORDS: usize;
 
@@ -76,6 +78,9 @@ pub trait Address: Copy + Default + Eq {
     fn is_zero(self) -> bool {
         self == Self::ZERO
     }
+
+    /// Whether the address is a loopback one (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3).
+    fn is_loopback(self) -> bool;
 
     /// Bitwise and, for prefix comparison.
     #[must_use]
@@ -92,7 +97,13 @@ pub trait Address: Copy + Default + Eq {
 impl Address for V4 {
     const IS_V6: bool = false;
     const ZERO: Self = Self(0);
+    const LOOPBACK: Self = Self::new([127, 0, 0, 1]);
     const WORDS: usize = 1;
+
+    #[inline(always)]
+    fn is_loopback(self) -> bool {
+        u32::from_be(self.0) >> 24 == 127
+    }
 
     #[inline(always)]
     fn and(self, mask: Self) -> Self {
@@ -114,7 +125,13 @@ impl Address for V4 {
 impl Address for V6 {
     const IS_V6: bool = true;
     const ZERO: Self = Self([0; 4]);
+    const LOOPBACK: Self = Self([0, 0, 0, 1u32.to_be()]);
     const WORDS: usize = 4;
+
+    #[inline(always)]
+    fn is_loopback(self) -> bool {
+        self == Self::LOOPBACK
+    }
 
     #[inline(always)]
     fn and(self, mask: Self) -> Self {

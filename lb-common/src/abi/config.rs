@@ -35,6 +35,8 @@ pub struct FamilyConfig<A> {
     pub snat_lo: Be16,
     /// Last port of the source NAT range.
     pub snat_hi: Be16,
+    /// Cookie of the node's own network namespace, low half first; 0: not known, it is the machine's initial one.
+    pub host_netns: [u32; 2],
 }
 
 /// Bits of [`FamilyConfig::flags`].
@@ -45,6 +47,10 @@ pub mod config_flag {
     pub const TAKEOVER: u32 = 2;
     /// Source-NAT every flow (`masqueradeAll`).
     pub const MASQUERADE_ALL: u32 = 4;
+    /// Socket hooks serve the node's own network namespace alone.
+    pub const SOCKETS_HOST_ONLY: u32 = 16;
+    /// Some network namespaces have opted out of the socket hooks: ask the table.
+    pub const SOCKETS_OPT_OUT: u32 = 32;
 }
 
 /// What the data path knows of a network device.

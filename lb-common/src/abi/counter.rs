@@ -75,6 +75,16 @@ counters! {
     DropFragment = "drop_fragment",
     /// A slot pointed at a free backend id.
     DropStaleSlot = "drop_stale_slot",
+    /// Locally generated packet for a `ClusterIP` that no socket hook has translated, about to leave the node.
+    DropUntranslated = "drop_untranslated",
+    /// Socket led to a backend when it connected, or when it sent to the frontend first.
+    SocketConnected = "socket_connected",
+    /// Socket told "connection refused": no endpoints, or the `ClusterIP` has no such port.
+    SocketRefused = "socket_refused",
+    /// A socket's table entry was refused: it is served, but sees the backend's address as its peer's.
+    SocketInsertFailed = "socket_insert_failed",
+    /// `bind` to a `NodePort` refused.
+    SocketBindRefused = "socket_bind_refused",
     /// ICMP error about a flow of ours, translated.
     IcmpTranslated = "icmp_translated",
     /// Direct connection whose source port was changed because a Service flow had its tuple.

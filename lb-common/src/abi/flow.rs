@@ -95,7 +95,8 @@ pub mod flow_state {
     pub const REPLIED: u16 = 4;
 }
 
-/// Key of the affinity table: one client of one service port.
+/// Key of the affinity table: one client of one service port. A packet's client is known by its address, a socket's by
+/// its network namespace: its address is chosen only after the backend.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AffinityKey<A> {
@@ -103,6 +104,8 @@ pub struct AffinityKey<A> {
     pub client: A,
     /// Service id.
     pub service: u32,
+    /// Cookie of the client's network namespace (`SO_NETNS_COOKIE`), low half first; 0: known by address.
+    pub netns: [u32; 2],
 }
 
 /// The backend that a client had last.

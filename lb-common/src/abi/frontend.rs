@@ -14,8 +14,16 @@ pub struct FrontendKey<A> {
     pub port: Be16,
     /// IP protocol number.
     pub proto: u8,
-    /// Always 0.
-    pub pad: u8,
+    /// One of [`frontend_scope`].
+    pub scope: u8,
+}
+
+/// Values of [`FrontendKey::scope`].
+pub mod frontend_scope {
+    /// Packets and sockets.
+    pub const ALL: u8 = 0;
+    /// Sockets of the node's own network namespace alone: `NodePort`s on loopback addresses. Packets never look here.
+    pub const HOST: u8 = 1;
 }
 
 /// A contiguous range of the slots array: one generation of one backend set. Sets are replaced by writing a new range

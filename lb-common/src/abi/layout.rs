@@ -2,8 +2,8 @@
 
 use super::{
     AffinityKey, AffinityValue, BackendValue, Cidr, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SetRef, SourceRangeKey, StatsValue, StatusValue,
-    V4, V6,
+    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SetRef, SocketKey, SocketValue, SourceRangeKey,
+    StatsValue, StatusValue, V4, V6,
 };
 use core::mem::{offset_of, size_of};
 
@@ -52,8 +52,8 @@ layout!(
     addr_delta = 60,
     port_delta = 62,
 );
-layout!(FrontendKey<V4>, 8, addr = 0, port = 4, proto = 6, pad = 7);
-layout!(FrontendKey<V6>, 20, addr = 0, port = 16, proto = 18, pad = 19);
+layout!(FrontendKey<V4>, 8, addr = 0, port = 4, proto = 6, scope = 7);
+layout!(FrontendKey<V6>, 20, addr = 0, port = 16, proto = 18, scope = 19);
 layout!(SetRef, 8, base = 0, count = 4);
 layout!(
     FrontendValue,
@@ -68,19 +68,45 @@ layout!(
 );
 layout!(BackendValue<V4>, 16, addr = 0, port = 4, flags = 6, generation = 8, service = 12);
 layout!(BackendValue<V6>, 28, addr = 0, port = 16, flags = 18, generation = 20, service = 24);
-layout!(AffinityKey<V4>, 8, client = 0, service = 4);
-layout!(AffinityKey<V6>, 20, client = 0, service = 16);
+layout!(AffinityKey<V4>, 16, client = 0, service = 4, netns = 8);
+layout!(AffinityKey<V6>, 28, client = 0, service = 16, netns = 20);
 layout!(AffinityValue, 16, last_ns = 0, backend = 8, generation = 12);
 layout!(FragmentKey<V4>, 16, src = 0, dst = 4, id = 8, proto = 12);
 layout!(FragmentKey<V6>, 40, src = 0, dst = 16, id = 32, proto = 36);
 layout!(FragmentValue, 4, sport = 0, dport = 2);
+layout!(SocketKey<V4>, 16, cookie = 0, addr = 8, port = 12, proto = 14, kind = 15);
+layout!(SocketKey<V6>, 28, cookie = 0, addr = 8, port = 24, proto = 26, kind = 27);
+layout!(
+    SocketValue<V4>,
+    32,
+    addr = 0,
+    port = 4,
+    pad = 6,
+    backend = 8,
+    generation = 12,
+    service = 16,
+    seen = 20,
+    netns = 24
+);
+layout!(
+    SocketValue<V6>,
+    44,
+    addr = 0,
+    port = 16,
+    pad = 18,
+    backend = 20,
+    generation = 24,
+    service = 28,
+    seen = 32,
+    netns = 36
+);
 layout!(SourceRangeKey<V4>, 8, service = 0, addr = 4);
 layout!(SourceRangeKey<V6>, 20, service = 0, addr = 4);
 layout!(Cidr<V4>, 8, net = 0, mask = 4);
 layout!(Cidr<V6>, 32, net = 0, mask = 16);
 layout!(
     FamilyConfig<V4>,
-    72,
+    80,
     abi = 0,
     flags = 4,
     node = 8,
@@ -90,10 +116,11 @@ layout!(
     services = 52,
     snat_lo = 68,
     snat_hi = 70,
+    host_netns = 72,
 );
 layout!(
     FamilyConfig<V6>,
-    252,
+    260,
     abi = 0,
     flags = 4,
     node = 8,
@@ -103,6 +130,7 @@ layout!(
     services = 184,
     snat_lo = 248,
     snat_hi = 250,
+    host_netns = 252,
 );
 layout!(DeviceValue, 24, flags = 0, v4 = 4, v6 = 8);
 layout!(

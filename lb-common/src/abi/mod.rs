@@ -13,6 +13,7 @@ mod layout;
 mod names;
 #[cfg(feature = "user")]
 mod pod;
+mod socket;
 mod stats;
 
 pub use addr::{Address, Be16, V4, V6};
@@ -22,8 +23,11 @@ pub use counter::{Counter, counter_name};
 pub use flow::{
     AffinityKey, AffinityValue, FlowKey, FlowValue, FragmentKey, FragmentValue, flow_action, flow_kind, flow_state,
 };
-pub use frontend::{FrontendKey, FrontendValue, SetRef, SourceRangeKey, algorithm, frontend_flag, frontend_kind};
+pub use frontend::{
+    FrontendKey, FrontendValue, SetRef, SourceRangeKey, algorithm, frontend_flag, frontend_kind, frontend_scope,
+};
 pub use names::{NAME_LEN, NameValue, REPORT_LEN, ReportValue, map_name};
+pub use socket::{SocketKey, SocketValue, socket_kind};
 pub use stats::StatsValue;
 
 /// Version of all layouts in this module and of the meaning of their fields. Pinned maps carry it; an agent that finds

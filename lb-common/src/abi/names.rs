@@ -49,6 +49,10 @@ pub mod map_name {
     pub const FRAGMENTS: [&str; 2] = ["FRAGS4", "FRAGS6"];
     /// Per family: source ranges.
     pub const RANGES: [&str; 2] = ["RANGES4", "RANGES6"];
+    /// Per family: sockets that were led to a backend.
+    pub const SOCKETS: [&str; 2] = ["SOCKETS4", "SOCKETS6"];
+    /// Network namespaces that opted out of the socket hooks.
+    pub const OPT_OUT: &str = "OPT_OUT";
     /// Per family: settings.
     pub const CONFIG: [&str; 2] = ["CONFIG4", "CONFIG6"];
     /// Per family: traffic by backend, per CPU.

@@ -3,7 +3,8 @@
 
 use super::{
     AffinityKey, AffinityValue, BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SourceRangeKey, StatsValue, StatusValue, V4, V6,
+    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SocketKey, SocketValue, SourceRangeKey,
+    StatsValue, StatusValue, V4, V6,
 };
 
 macro_rules! pod {
@@ -28,6 +29,10 @@ pod!(
     AffinityKey<V4>,
     AffinityKey<V6>,
     AffinityValue,
+    SocketKey<V4>,
+    SocketKey<V6>,
+    SocketValue<V4>,
+    SocketValue<V6>,
     FragmentKey<V4>,
     FragmentKey<V6>,
     FragmentValue,

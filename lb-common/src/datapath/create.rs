@@ -25,7 +25,7 @@ pub(super) fn twin_key<A: Address>(forward: &FlowValue<A>, protocol: u8) -> Flow
     }
 }
 
-/// Writes the pair of entries of a new flow to `scratch.backend` to the embryonic table. The forward one is left in
+/// Writes the pair of entries of a new flow to `scratch.choice` to the embryonic table. The forward one is left in
 /// `scratch.forward`.
 #[inline(never)]
 pub(super) fn create<A: Address, E: Env<A>>(
@@ -36,14 +36,14 @@ pub(super) fn create<A: Address, E: Env<A>>(
     let key = &headers.key;
     source(env, key, scratch)?;
     let forward = &mut scratch.forward;
-    forward.dst = scratch.backend.addr;
+    forward.dst = scratch.choice.backend.addr;
     forward.sport = key.sport;
-    forward.dport = scratch.backend.port;
+    forward.dport = scratch.choice.backend.port;
     forward.kind = flow_kind::FORWARD;
     forward.state = 0;
-    forward.backend = scratch.backend_id;
-    forward.generation = scratch.backend.generation;
-    forward.service = scratch.frontend.service;
+    forward.backend = scratch.choice.id;
+    forward.generation = scratch.choice.backend.generation;
+    forward.service = scratch.choice.frontend.service;
     forward.seen = env.ticks();
     forward.ifindex = scratch.ifindex;
     forward.addr_delta = checksum::delta(key.src.sum() + key.dst.sum(), forward.src.sum() + forward.dst.sum());
@@ -63,7 +63,7 @@ pub(super) fn create<A: Address, E: Env<A>>(
 #[inline(never)]
 fn source<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, scratch: &mut Scratch<A>) -> Result<(), Counter> {
     let config = env.config();
-    let backend = &scratch.backend;
+    let backend = &scratch.choice.backend;
     let uplink = scratch.uplink != 0;
     let forward = &mut scratch.forward;
     if backend.addr == key.src {
@@ -72,7 +72,7 @@ fn source<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, scratch: &mut Scratc
         return if config.node.is_zero() { Err(Counter::DropSnatNoAddress) } else { Ok(()) };
     }
     let off_cluster = uplink
-        && scratch.frontend.kind == frontend_kind::CLUSTER_IP
+        && scratch.choice.frontend.kind == frontend_kind::CLUSTER_IP
         && config.flags & config_flag::DETECT_LOCAL != 0
         && !in_cluster(config, key.src);
     let masquerade = config.flags & config_flag::MASQUERADE_ALL != 0;

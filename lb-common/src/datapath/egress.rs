@@ -1,6 +1,7 @@
 //! Packets on their way out to a client: Pod to VIP.
 
 use super::env::Env;
+use super::ingress::{in_service_range, known_vip};
 use super::parse::{Headers, tcp_flag};
 use super::scratch::Scratch;
 use super::verdict::{Fast, Verdict};
@@ -61,8 +62,27 @@ pub fn egress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch
             promote(env, headers.tcp_flags, scratch);
             Verdict::Forward
         }
-        _ => Verdict::Pass,
+        _ => astray(env, headers, scratch),
     }
+}
+
+/// The node's own packet for a `ClusterIP`, about to leave the node: no socket hook has translated it, and nobody else
+/// would. Only first packets are looked at.
+#[inline(always)]
+fn astray<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &Scratch<A>) -> Verdict {
+    let first = headers.key.proto != proto::TCP || headers.opens();
+    if scratch.own == 0 || scratch.uplink == 0 || !first {
+        return Verdict::Pass;
+    }
+    let counter = if known_vip(env, headers.key.dst) {
+        Counter::DropUntranslated
+    } else if in_service_range(env.config(), headers.key.dst) {
+        Counter::DropUnallocatedVip
+    } else {
+        return Verdict::Pass;
+    };
+    env.count(counter);
+    Verdict::Drop
 }
 
 /// The forward entry's key: the reverse entry writes VIP to client, and this is it turned around.

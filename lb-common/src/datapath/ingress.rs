@@ -9,8 +9,8 @@ use super::scratch::Scratch;
 use super::select::{member, select};
 use super::verdict::{Fast, Verdict};
 use crate::abi::{
-    Address, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, config_flag, flow_kind,
-    flow_state, frontend_flag, proto,
+    Address, AffinityKey, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, config_flag,
+    flow_kind, flow_state, frontend_flag, frontend_scope, proto,
 };
 
 /// First look-up for a packet that comes in. Established flows end here.
@@ -38,7 +38,7 @@ pub fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::
 #[inline(always)]
 pub fn ingress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
     let key = &headers.key;
-    let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
+    let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: frontend_scope::ALL };
     let Some(frontend) = env.frontend(&frontend_key) else {
         return match not_a_frontend(env, headers, scratch) {
             // A SYN has not looked in the flow table yet; of other packets only those that hit an entry of another kind
@@ -53,7 +53,7 @@ pub fn ingress_slow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratc
         env.count(Counter::DropSourceRange);
         return Verdict::Drop;
     }
-    scratch.frontend = frontend;
+    scratch.choice.frontend = frontend;
     if known_flow(env, headers, scratch) {
         return Verdict::Forward;
     }
@@ -128,11 +128,11 @@ fn mid_stream<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Verdict {
 #[inline(always)]
 fn new_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Verdict {
     let internal = scratch.uplink == 0 || in_cluster(env.config(), headers.key.src);
-    let flags = scratch.frontend.flags;
+    let flags = scratch.choice.frontend.flags;
     let (set, drops, local) = if internal {
-        (scratch.frontend.internal, frontend_flag::INTERNAL_EMPTY_DROPS, frontend_flag::INTERNAL_LOCAL)
+        (scratch.choice.frontend.internal, frontend_flag::INTERNAL_EMPTY_DROPS, frontend_flag::INTERNAL_LOCAL)
     } else {
-        (scratch.frontend.external, frontend_flag::EXTERNAL_EMPTY_DROPS, frontend_flag::EXTERNAL_LOCAL)
+        (scratch.choice.frontend.external, frontend_flag::EXTERNAL_EMPTY_DROPS, frontend_flag::EXTERNAL_LOCAL)
     };
     if set.count == 0 {
         if flags & drops != 0 {
@@ -142,7 +142,8 @@ fn new_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut 
         env.count(Counter::RejectNoEndpoints);
         return Verdict::Reject;
     }
-    let chosen = select(env, scratch, headers.key.src, set, member(flags & local != 0));
+    let client = AffinityKey { client: headers.key.src, service: scratch.choice.frontend.service, netns: [0; 2] };
+    let chosen = select(env, &mut scratch.choice, &client, set, member(flags & local != 0));
     match chosen.and_then(|()| create(env, headers, scratch)) {
         Ok(()) => {
             env.count(Counter::NewFlow);
@@ -173,9 +174,7 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
         promote(env, headers.tcp_flags, scratch);
         return Verdict::Forward;
     }
-    if key.dst.within(config.vip_lo, config.vip_hi)
-        && env.frontend(&FrontendKey { addr: key.dst, port: Be16(0), proto: 0, pad: 0 }).is_some()
-    {
+    if known_vip(env, key.dst) {
         if headers.tcp_flags & tcp_flag::RST != 0 {
             env.count(Counter::DropNoFlow);
             return Verdict::Drop;
@@ -183,12 +182,26 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
         env.count(Counter::RejectUnknownPort);
         return Verdict::Reject;
     }
-    // Settings that nobody has written yet are all zeroes, and a zero prefix would hold every address.
-    if config.abi != 0 && contains(&config.services, key.dst) {
+    if in_service_range(config, key.dst) {
         env.count(Counter::DropUnallocatedVip);
         return Verdict::Drop;
     }
     Verdict::Pass
+}
+
+/// Whether an address is a `ClusterIP`.
+#[inline(always)]
+pub(super) fn known_vip<A: Address, E: Env<A>>(env: &E, addr: A) -> bool {
+    let config = env.config();
+    addr.within(config.vip_lo, config.vip_hi)
+        && env.frontend(&FrontendKey { addr, port: Be16(0), proto: 0, scope: frontend_scope::ALL }).is_some()
+}
+
+/// Whether `ClusterIP`s are allocated from where an address is. Settings that nobody has written yet are all zeroes, and
+/// a zero prefix would hold every address.
+#[inline(always)]
+pub(super) fn in_service_range<A: Address>(config: &FamilyConfig<A>, addr: A) -> bool {
+    config.abi != 0 && contains(&config.services, addr)
 }
 
 /// Whether a client is inside the cluster, as far as it is known.

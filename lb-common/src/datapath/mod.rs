@@ -23,6 +23,7 @@ mod reject;
 mod rewrite;
 mod scratch;
 mod select;
+mod socket;
 mod verdict;
 
 pub use account::account;
@@ -36,4 +37,6 @@ pub use parse::{Fragment, Headers, Parsed, fragment, parse, tcp_flag};
 pub use reject::{Refused, refused, rst, rst_length, swap_macs, unreachable, unreachable_length, unreachable_room};
 pub use rewrite::rewrite;
 pub use scratch::Scratch;
+pub use select::Choice;
+pub use socket::{Called, Caller, SocketEnv, socket_bind, socket_closed, socket_connect, socket_peer, socket_send};
 pub use verdict::{Fast, Verdict};

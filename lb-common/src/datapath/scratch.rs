@@ -1,7 +1,8 @@
 //! Working memory of the slow path. A kernel program's stack is 512 bytes for a whole call chain, so what is larger
 //! than a few words lives here: per-CPU map memory in the kernel, an ordinary value on the host.
 
-use crate::abi::{BackendValue, FlowKey, FlowValue, FrontendValue};
+use super::select::Choice;
+use crate::abi::{FlowKey, FlowValue};
 
 /// Working memory of one slow-path run. Nothing in it outlives the run.
 #[repr(C)]
@@ -13,16 +14,14 @@ pub struct Scratch<A> {
     pub(super) reverse: FlowValue<A>,
     /// The reverse entry's key.
     pub(super) twin: FlowKey<A>,
-    /// The chosen backend.
-    pub(super) backend: BackendValue<A>,
-    /// The chosen backend's id.
-    pub(super) backend_id: u32,
-    /// The frontend.
-    pub(super) frontend: FrontendValue,
+    /// The frontend and the chosen backend.
+    pub(super) choice: Choice<A>,
     /// Device at which the packet came in.
     pub ifindex: u32,
     /// Not 0: the device is an uplink.
     pub uplink: u32,
+    /// Not 0: a process of the node sent the packet.
+    pub own: u32,
     /// Not 0: the established table is known not to have the packet's key.
     pub missed: u32,
 }

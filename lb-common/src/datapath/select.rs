@@ -1,56 +1,60 @@
 //! Backend choice: affinity first, then the algorithm.
 
 use super::env::Env;
-use super::scratch::Scratch;
-use crate::abi::{Address, AffinityKey, AffinityValue, Counter, SetRef, backend_flag};
+use crate::abi::{Address, AffinityKey, AffinityValue, BackendValue, Counter, FrontendValue, SetRef, backend_flag};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Chooses a backend of a set that is not empty into `scratch`, and notes the choice where the Service has affinity.
+/// A frontend and the backend that was chosen for it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice<A> {
+    /// The frontend.
+    pub(super) frontend: FrontendValue,
+    /// The chosen backend's id.
+    pub(super) id: u32,
+    /// The chosen backend.
+    pub(super) backend: BackendValue<A>,
+}
+
+/// Chooses a backend of a set that is not empty into `choice`, and notes it where the Service has affinity.
 #[inline(never)]
 pub(super) fn select<A: Address, E: Env<A>>(
     env: &E,
-    scratch: &mut Scratch<A>,
-    client: A,
+    choice: &mut Choice<A>,
+    client: &AffinityKey<A>,
     set: SetRef,
     member: u16,
 ) -> Result<(), Counter> {
-    if scratch.frontend.affinity_secs == 0 {
-        return random(env, set, scratch);
+    if choice.frontend.affinity_secs == 0 {
+        return random(env, set, choice);
     }
-    let key = AffinityKey { client, service: scratch.frontend.service };
     let now = env.now_ns();
-    if !affine(env, scratch, &key, now, member) {
-        random(env, set, scratch)?;
+    if !affine(env, choice, client, now, member) {
+        random(env, set, choice)?;
     }
     // Each new connection starts the client's clock anew.
-    let value = AffinityValue { last_ns: now, backend: scratch.backend_id, generation: scratch.backend.generation };
-    env.set_affinity(&key, &value);
+    let value = AffinityValue { last_ns: now, backend: choice.id, generation: choice.backend.generation };
+    env.set_affinity(client, &value);
     Ok(())
 }
 
 /// The client's last backend, if it is recent and still in the set.
 #[inline(always)]
-fn affine<A: Address, E: Env<A>>(
-    env: &E,
-    scratch: &mut Scratch<A>,
-    key: &AffinityKey<A>,
-    now: u64,
-    member: u16,
-) -> bool {
+fn affine<A: Address, E: Env<A>>(env: &E, choice: &mut Choice<A>, key: &AffinityKey<A>, now: u64, member: u16) -> bool {
     let Some(last) = env.affinity(key) else { return false };
-    if now.saturating_sub(last.last_ns) > u64::from(scratch.frontend.affinity_secs) * SECOND_NS {
+    if now.saturating_sub(last.last_ns) > u64::from(choice.frontend.affinity_secs) * SECOND_NS {
         return false;
     }
     let Some(backend) = env.backend(last.backend) else { return false };
     if backend.generation != last.generation
-        || backend.service != scratch.frontend.service
+        || backend.service != choice.frontend.service
         || backend.flags & member == 0
     {
         return false;
     }
-    scratch.backend_id = last.backend;
-    scratch.backend = backend;
+    choice.id = last.backend;
+    choice.backend = backend;
     true
 }
 
@@ -63,13 +67,13 @@ pub(super) fn member(local: bool) -> u16 {
 #[inline(always)]
 #[allow(clippy::as_conversions, reason = "the high half of a 32 by 32 bit product is below `count`")]
 #[allow(clippy::cast_possible_truncation, reason = "the high half of a 64-bit number fits 32 bits")]
-fn random<A: Address, E: Env<A>>(env: &E, set: SetRef, scratch: &mut Scratch<A>) -> Result<(), Counter> {
+fn random<A: Address, E: Env<A>>(env: &E, set: SetRef, choice: &mut Choice<A>) -> Result<(), Counter> {
     let index = set.base.wrapping_add(((u64::from(env.random()) * u64::from(set.count)) >> 32) as u32);
     let id = env.slot(index);
     match env.backend(id) {
         Some(backend) if id != 0 && backend.generation != 0 => {
-            scratch.backend_id = id;
-            scratch.backend = backend;
+            choice.id = id;
+            choice.backend = backend;
             Ok(())
         }
         _ => Err(Counter::DropStaleSlot),

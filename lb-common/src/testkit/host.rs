@@ -58,6 +58,8 @@ impl<A: Family> Visit<'_, A> {
         scratch.missed = missed;
         scratch.ifindex = self.ifindex;
         scratch.uplink = u32::from(self.hook.is_uplink());
+        // As a test run has it: no packet comes from another device.
+        scratch.own = u32::from(!ingress_hook);
         let slow = if ingress_hook { ingress_slow } else { egress_slow };
         match slow(self.memory, &headers, &mut scratch) {
             Verdict::Pass => self.end(Action::Pass),

@@ -8,9 +8,9 @@ use super::family::Family;
 use super::node::{UPLINK, UPLINK2};
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SourceRangeKey, StatsValue,
+    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue,
 };
-use crate::datapath::{Env, Route};
+use crate::datapath::{Env, Route, SocketEnv};
 
 /// An entry of a flow table as it was found. Marks go to the table, not to the copy.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,8 @@ pub struct Memory<A> {
     pub affinity: RefCell<HashMap<AffinityKey<A>, AffinityValue>>,
     /// Fragments.
     pub fragments: RefCell<HashMap<FragmentKey<A>, FragmentValue>>,
+    /// Sockets led to a backend.
+    pub sockets: RefCell<HashMap<SocketKey<A>, SocketValue<A>>>,
     /// Settings.
     pub config: FamilyConfig<A>,
     /// The clock.
@@ -85,6 +87,7 @@ impl<A: Family> Default for Memory<A> {
             ranges: Vec::new(),
             affinity: RefCell::default(),
             fragments: RefCell::default(),
+            sockets: RefCell::default(),
             config: FamilyConfig::default(),
             now_ns: Cell::new(1_000_000_000_000),
             seed: Cell::new(0x5eed),
@@ -272,5 +275,23 @@ impl<A: Family> Env<A> for Memory<A> {
         if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), flow) {
             stats.connections += 1;
         }
+    }
+}
+
+impl<A: Family> SocketEnv<A> for Memory<A> {
+    fn socket(&self, key: &SocketKey<A>) -> Option<SocketValue<A>> {
+        self.hash();
+        self.sockets.borrow().get(key).copied()
+    }
+
+    fn set_socket(&self, key: &SocketKey<A>, value: &SocketValue<A>) -> bool {
+        !self.full.get() && {
+            self.sockets.borrow_mut().insert(*key, *value);
+            true
+        }
+    }
+
+    fn remove_socket(&self, key: &SocketKey<A>) {
+        self.sockets.borrow_mut().remove(key);
     }
 }

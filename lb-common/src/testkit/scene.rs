@@ -25,7 +25,7 @@ impl<'n, A: Family> Scene<'n, A> {
     pub fn new(name: &'static str, node: &'n mut dyn Node<A>) -> Self {
         node.reset();
         node.set_config(Self::config());
-        let known = FrontendKey { addr: A::VIP, port: Be16(0), proto: 0, pad: 0 };
+        let known = FrontendKey { addr: A::VIP, port: Be16(0), proto: 0, scope: 0 };
         node.set_frontend(
             known,
             Some(FrontendValue { kind: frontend_kind::KNOWN_VIP, service: 1, ..FrontendValue::default() }),
@@ -45,6 +45,7 @@ impl<'n, A: Family> Scene<'n, A> {
             services: [A::SERVICES, A::NO_PREFIX],
             snat_lo: Be16::new(LENT_LO),
             snat_hi: Be16::new(LENT_HI),
+            host_netns: [0; 2],
         }
     }
 

@@ -116,7 +116,7 @@ impl<A: Family> Service<A> {
                 kind,
                 algorithm: crate::abi::algorithm::RANDOM,
             };
-            node.set_frontend(FrontendKey { addr, port: Be16::new(port), proto: self.proto, pad: 0 }, Some(value));
+            node.set_frontend(FrontendKey { addr, port: Be16::new(port), proto: self.proto, scope: 0 }, Some(value));
         }
     }
 }

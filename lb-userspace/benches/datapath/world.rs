@@ -101,10 +101,10 @@ impl World {
                 ..FrontendValue::default()
             };
             for proto in [proto::TCP, proto::UDP] {
-                all.push((FrontendKey { addr, port: Be16::new(PORT), proto, pad: 0 }, value));
+                all.push((FrontendKey { addr, port: Be16::new(PORT), proto, scope: 0 }, value));
             }
             let known = FrontendValue { kind: frontend_kind::KNOWN_VIP, ..FrontendValue::default() };
-            all.push((FrontendKey { addr, port: Be16(0), proto: 0, pad: 0 }, known));
+            all.push((FrontendKey { addr, port: Be16(0), proto: 0, scope: 0 }, known));
         }
         all
     }

@@ -290,7 +290,8 @@ impl Follow {
             devices_left_out: 0,
             features: datapath.features.clone(),
             map_sizes: datapath.map_sizes.clone(),
-            not_served: vec!["processes of the node itself: there are no socket hooks yet".into()],
+            sockets: datapath.sockets.clone(),
+            not_served: datapath.sockets.not_served().into_iter().collect(),
             warnings,
         };
         replace(report, fresh, !self.published);

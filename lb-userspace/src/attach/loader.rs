@@ -14,7 +14,7 @@ use super::devices::RoleRules;
 use super::layouts::{self, Layout};
 use super::links::Links;
 use super::report::{Feature, MapSizeNote};
-use super::{AttachError, AttachSettings, XdpMode, probe, ticks};
+use super::{AttachError, AttachSettings, SocketReport, XdpMode, probe, ticks};
 
 /// Programs for devices with Pods behind them: ingress, egress.
 pub const POD_PROGRAMS: [&str; 2] = ["pod_ingress", "pod_egress"];
@@ -39,6 +39,7 @@ pub struct Datapath {
     pub(super) xdp: XdpMode,
     pub(super) features: Vec<Feature>,
     pub(super) map_sizes: Vec<MapSizeNote>,
+    pub(super) sockets: SocketReport,
     directories: PinDirectories,
     ticks_per_second: Option<u32>,
 }
@@ -63,18 +64,30 @@ impl Datapath {
         let devices = open_map(&directories.maps.join(map_name::DEVICES))?;
         let links = Links::adopt(&directories.links, settings.tc.unwrap_or(found.tc))
             .map_err(|source| AttachError::Read { path: directories.links.clone(), source })?;
+        let mut sockets = SocketReport::plan(&settings.sockets);
+        sockets.attach(&mut object, &directories.root.join("sockets"), &settings.sockets);
+        if !probe::can_refuse_sockets() {
+            sockets
+                .notes
+                .push("connections without endpoints are refused by packet, not at the socket (needs 5.18)".into());
+        }
         let ticks_per_second = ticks::per_second(&mut object);
         let rules = RoleRules {
             uplinks: settings.uplinks.clone(),
             pods: settings.pod_devices.clone(),
             ignored: settings.ignored.clone(),
         };
-        Ok(Self { object, devices, links, rules, xdp, features, map_sizes, directories, ticks_per_second })
+        Ok(Self { object, devices, links, rules, xdp, features, map_sizes, sockets, directories, ticks_per_second })
     }
 
     /// Where maps and links are pinned.
     pub fn directories(&self) -> &PinDirectories {
         &self.directories
+    }
+
+    /// What is done about sockets.
+    pub fn sockets(&self) -> &SocketReport {
+        &self.sockets
     }
 
     /// Ticks per second of the kernel's jiffies, where they could be found out.
@@ -181,6 +194,8 @@ fn load_object(
             loader.map_max_entries(layout.name, size);
         }
     }
+    let refuses = u8::from(probe::can_refuse_sockets());
+    loader.override_global("SET_RETVAL", &refuses, true);
     loader.load(object).map_err(|error| AttachError::Object { source: Box::new(error) })
 }
 
@@ -269,7 +284,7 @@ fn verify_side_by_side(object: &mut Ebpf, with_xdp: bool) -> BTreeMap<&'static s
 const LOADS: u32 = 5;
 
 /// Loads again where the verifier gave up over a pending signal (EAGAIN), as it does now and then on a busy machine.
-fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+pub(super) fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
     for _ in 1..LOADS {
         match load() {
             Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}

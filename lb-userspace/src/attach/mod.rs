@@ -6,6 +6,7 @@
 //! stays attached when the agent ends; the next agent takes the pinned links over by updating them in place.
 
 pub mod bpffs;
+pub mod cgroup;
 pub mod devices;
 mod error;
 mod follow;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 
 use glob::Pattern;
 
+pub use cgroup::{SocketMode, SocketReport, SocketSettings};
 pub use error::AttachError;
 pub use loader::Datapath;
 pub use report::{AttachReport, NodeNetwork};
@@ -70,6 +72,8 @@ pub struct AttachSettings {
     pub xdp: XdpMode,
     /// How to attach TC programs; `None`: tcx where the kernel has it.
     pub tc: Option<links::TcMethod>,
+    /// What to do about sockets.
+    pub sockets: cgroup::SocketSettings,
     /// Capacity of the maps, for those that are not pinned yet.
     pub sizes: MapSizes,
 }

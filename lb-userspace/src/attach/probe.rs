@@ -21,6 +21,14 @@ pub struct Probe {
     pub features: Vec<Feature>,
 }
 
+/// The kernel that lets a socket hook say which error a call gets (`bpf_set_retval`).
+const SET_RETVAL: (u32, u32) = (5, 18);
+
+/// Whether socket hooks can refuse a connection as such.
+pub(super) fn can_refuse_sockets() -> bool {
+    version(&release()) >= SET_RETVAL
+}
+
 /// Oldest kernel: `bpf_redirect_neigh` and `BPF_PROG_TEST_RUN` as they are needed.
 const OLDEST: (u32, u32) = (5, 10);
 
@@ -97,7 +105,8 @@ fn version(release: &str) -> (u32, u32) {
     }
 }
 
-fn cgroup2_mount(mounts: &str) -> Option<PathBuf> {
+/// Where cgroup v2 is mounted.
+pub(super) fn cgroup2_mount(mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let mut words = line.split(' ');
         let (_, path, kind) = (words.next()?, words.next()?, words.next()?);

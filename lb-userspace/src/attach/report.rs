@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
+use super::cgroup::SocketReport;
+
 /// The node's own addresses, as far as the rest of the agent needs them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NodeNetwork {
@@ -28,6 +30,9 @@ pub struct AttachReport {
     pub features: Vec<Feature>,
     /// Maps whose pinned capacity differs from the wanted one.
     pub map_sizes: Vec<MapSizeNote>,
+    /// Socket hooks; the agent's report has them apart.
+    #[serde(skip)]
+    pub sockets: SocketReport,
     /// Clients that are not served, and why.
     pub not_served: Vec<String>,
     /// What a person should look at.

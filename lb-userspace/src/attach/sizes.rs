@@ -18,6 +18,8 @@ pub struct MapSizes {
     pub backends: u32,
     /// Clients with session affinity.
     pub affinity: u32,
+    /// Sockets led to a backend.
+    pub sockets: u32,
     /// Fragmented datagrams in flight.
     pub fragments: u32,
     /// Source ranges.
@@ -61,6 +63,7 @@ impl MapSizes {
             slots: if large { 1 << 20 } else { 1 << 18 },
             backends,
             affinity: scaled(2, 1 << 13, 1 << 20),
+            sockets: if large { 1 << 16 } else { 1 << 14 },
             fragments: 1 << 13,
             ranges: 1 << 15,
             devices: 1 << 13,
@@ -84,6 +87,7 @@ impl MapSizes {
             (map_name::SLOTS, self.slots),
             (map_name::BACKENDS, self.backends),
             (map_name::AFFINITY, self.affinity),
+            (map_name::SOCKETS, self.sockets),
             (map_name::FRAGMENTS, self.fragments),
             (map_name::RANGES, self.ranges),
             (map_name::STATS, self.counted),

@@ -15,7 +15,7 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
     {
         bail!("the agent of {} runs (pid {}); stop it first", pin_path.display(), status.pid);
     }
-    for part in ["links", "maps"] {
+    for part in ["links", "sockets", "maps"] {
         remove_pins(&pin_path.join(part))?;
     }
     ignore_missing(fs::remove_dir(pin_path))

@@ -1,7 +1,9 @@
 //! `sluice flows`: connections in the flow tables.
 //!
-//! JSON: a list of `{protocol, state, client, frontend, source, backend, service, backend_id}`; `source` is the client's
-//! address as the backend sees it, `state` is `embryonic`, `established` or `direct`.
+//! JSON: a list of `{via, protocol, state, client, frontend, source, backend, service, backend_id}`. `via` is `packet` or
+//! `socket`; `source` is the client's address as the backend sees it; `state` is `embryonic`, `established` or `direct`.
+//! Of a socket that was led to its backend when it connected, `client` is `netns/COOKIE socket/COOKIE` (as `ss -e` shows
+//! the latter, in hexadecimal), `source` is empty and `state` is `connected`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +13,7 @@ use serde::Serialize;
 use super::output;
 use super::{PinArgs, output::FormatArgs};
 use crate::maps::kernel::KernelTables;
-use crate::maps::{Tables, dump, flows};
+use crate::maps::{Tables, dump, flows, sockets};
 
 #[derive(Debug, Args)]
 pub(super) struct FlowsArgs {
@@ -26,6 +28,8 @@ pub(super) struct FlowsArgs {
 
 #[derive(Debug, Serialize)]
 struct Row {
+    /// `packet` or `socket`.
+    via: &'static str,
     protocol: String,
     state: &'static str,
     client: String,
@@ -43,6 +47,7 @@ pub(super) fn print(args: &FlowsArgs) -> anyhow::Result<()> {
     let mut rows: Vec<Row> = flows::list(&args.pins.pin_path, args.limit)?
         .into_iter()
         .map(|flow| Row {
+            via: "packet",
             protocol: dump::protocol(flow.protocol),
             state: match (flow.direct, flow.established) {
                 (true, _) => "direct",
@@ -57,6 +62,18 @@ pub(super) fn print(args: &FlowsArgs) -> anyhow::Result<()> {
             backend_id: flow.backend_id,
         })
         .collect();
+    let room = args.limit.saturating_sub(rows.len());
+    rows.extend(sockets::list(&args.pins.pin_path, room)?.into_iter().map(|flow| Row {
+        via: "socket",
+        protocol: dump::protocol(flow.protocol),
+        state: "connected",
+        client: format!("netns/{} socket/{:x}", flow.netns, flow.socket),
+        frontend: flow.frontend.to_string(),
+        source: String::new(),
+        backend: flow.backend.to_string(),
+        service: names.get(&flow.service).cloned().unwrap_or_default(),
+        backend_id: flow.backend_id,
+    }));
     rows.sort_by(|a, b| (&a.service, &a.client).cmp(&(&b.service, &b.client)));
     output::print(&rows, args.format.output, |rows| {
         let mut table = output::table(&["PROTO", "STATE", "CLIENT", "FRONTEND", "SEEN AS", "BACKEND", "SERVICE"]);

@@ -12,6 +12,7 @@ mod run;
 mod services;
 mod settings;
 mod size_args;
+mod socket_args;
 mod status;
 
 use std::path::PathBuf;

@@ -20,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 use super::listen::{Agent, ListenArgs};
 use super::node_args::{DetectLocal, NodeArgs};
 use super::size_args::SizeArgs;
+use super::socket_args::SocketArgs;
 use super::status::agent_alive;
 use super::{PinArgs, settings};
 use crate::attach::links::TcMethod;
@@ -32,7 +33,8 @@ use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
 use crate::metrics::Metrics;
 use crate::model::desired::ResolveSettings;
-use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler};
+use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler, SocketFacts};
+use crate::sockets::{Reaper, opt_out};
 use crate::source::kube::{KubeSettings, KubeSource};
 use crate::source::{self, SourceEvent};
 
@@ -131,6 +133,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "LOW-HIGH", default_value = "61000-65535", value_parser = port_range)]
     snat_ports: (u16, u16),
     #[command(flatten)]
+    sockets: SocketArgs,
+    #[command(flatten)]
     sizes: SizeArgs,
     #[command(flatten)]
     listen: ListenArgs,
@@ -162,11 +166,12 @@ impl RunArgs {
                 Tc::Tcx => Some(TcMethod::Tcx),
                 Tc::Clsact => Some(TcMethod::Clsact),
             },
+            sockets: self.sockets.settings(),
             sizes: self.sizes.over(MapSizes::default()),
         }
     }
 
-    fn reconcile_settings(&self) -> ReconcileSettings {
+    fn reconcile_settings(&self, sockets: SocketFacts) -> ReconcileSettings {
         ReconcileSettings {
             node_name: self.node_name.clone(),
             resolve: ResolveSettings { external_ips: self.external_ips },
@@ -177,6 +182,7 @@ impl RunArgs {
             snat_ports: self.snat_ports,
             masquerade_all: self.masquerade_all,
             takeover: self.takeover,
+            sockets,
         }
     }
 
@@ -240,6 +246,10 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let source = start_source(args, events).await?;
     let datapath = tokio::task::block_in_place(|| Datapath::load(&args.attach_settings(), OBJECT))?;
     let ticks = datapath.ticks_per_second();
+    let sockets = args.sockets.facts(datapath.sockets());
+    if sockets.opt_out {
+        opt_out::follow(&args.pins.pin_path, args.sockets.socket_opt_out.clone());
+    }
 
     let (network, network_changes) = watch::channel(NodeNetwork::default());
     let (report, report_changes) = watch::channel(AttachReport::default());
@@ -253,8 +263,9 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         events: source.events(&args.node_name),
         configz: args.configz(),
     })?;
-    let reconciler =
-        Reconciler::new(tables, args.reconcile_settings(), source.origin.clone(), servers.observers, started)?;
+    let settings = args.reconcile_settings(sockets);
+    let reaper = if sockets.attached { start_reaper(args, &servers.metrics) } else { Reaper::default() };
+    let reconciler = Reconciler::new(tables, settings, source.origin.clone(), servers.observers, reaper, started)?;
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes };
     let mut writing = tokio::spawn(reconciler.run(inputs));
     start_sweep(args, ticks, servers.metrics);
@@ -320,6 +331,15 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
     };
     let kube = source::kube::spawn(settings, events).await?;
     Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube) })
+}
+
+/// Sees to sockets of dead backends, on a thread of its own.
+fn start_reaper(args: &RunArgs, metrics: &Metrics) -> Reaper {
+    let (reaper, why_not) = Reaper::start(args.pins.pin_path.clone(), args.sockets.socket_destroy, metrics.clone());
+    if let Some(why) = why_not {
+        tracing::warn!("{why}");
+    }
+    reaper
 }
 
 /// Takes idle flows out, on a thread of its own.

@@ -35,6 +35,9 @@ pub(super) struct SizeArgs {
     /// Backends whose packets, bytes and connections are counted, per family, on each processor; 0: none.
     #[arg(long, value_name = "N")]
     max_counted_backends: Option<u32>,
+    /// Room for sockets led to a backend, per family.
+    #[arg(long, value_name = "N")]
+    max_sockets: Option<u32>,
 }
 
 impl SizeArgs {
@@ -52,6 +55,7 @@ impl SizeArgs {
             affinity: self.max_affinity.unwrap_or(sizes.affinity),
             // A map has at least one entry; id 0 is no backend's.
             counted: self.max_counted_backends.map_or(sizes.counted.min(backends), |wanted| wanted.max(1)),
+            sockets: self.max_sockets.unwrap_or(sizes.sockets),
             ..sizes
         }
     }

@@ -3,7 +3,7 @@
 //! JSON: `{synced, abi, agent: {pid, alive, started_ns, synced_ns, updated_ns}, services, backends, frontends, counters:
 //! {name: value}, maps: [{map, used, capacity}], report: {version, node_name, source: {kind, from,
 //! connected, last_error}, attach: {devices, features,
-//! map_sizes, not_served, warnings}, refusals: [{kind, object, reason, message}], refusals_omitted}}`.
+//! map_sizes, not_served, warnings}, sockets: {mode, cgroup, hooks, notes, errors}, refusals: [{kind, object, reason, message}], refusals_omitted}}`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -114,6 +114,16 @@ fn write_text(text: &mut String, status: &Status) -> std::fmt::Result {
     writeln!(text, "Source:    {} {}{connected}", word(source, "kind"), word(source, "from"))?;
     if let Some(error) = source["last_error"].as_str() {
         writeln!(text, "           last error: {error}")?;
+    }
+    let sockets = &report["sockets"];
+    if rows(sockets, "hooks").next().is_some() {
+        let (mode, cgroup) = (word(sockets, "mode"), word(sockets, "cgroup"));
+        writeln!(text, "Sockets:   {mode}, {} hooks at {cgroup}", rows(sockets, "hooks").count())?;
+    }
+    for field in ["notes", "errors"] {
+        for line in rows(sockets, field).filter_map(Value::as_str) {
+            writeln!(text, "Sockets:   {line}")?;
+        }
     }
     for line in rows(&report["attach"], "not_served").filter_map(Value::as_str) {
         writeln!(text, "Not served: {line}")?;

@@ -12,7 +12,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use ipnet::IpNet;
 use lb_common::abi::{
     ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, SetRef, SourceRangeKey, StatsValue,
-    map_name,
+    frontend_scope, map_name,
 };
 
 use super::address::{MapAddress, cidrs};
@@ -126,7 +126,7 @@ where
             addr: Self::address(vip.addr, Self::FRONTENDS)?,
             port: Be16::new(vip.port),
             proto: vip.proto,
-            pad: 0,
+            scope: if vip.addr.is_loopback() { frontend_scope::HOST } else { frontend_scope::ALL },
         })
     }
 
@@ -208,6 +208,7 @@ where
         self.wanted.services = cidrs(&settings.services);
         self.wanted.snat_lo = Be16::new(settings.snat_ports.0);
         self.wanted.snat_hi = Be16::new(settings.snat_ports.1);
+        self.wanted.host_netns = super::sockets::halves(settings.host_netns);
         self.write_config()
     }
 

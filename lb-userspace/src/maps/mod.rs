@@ -14,6 +14,7 @@ pub mod kernel;
 #[cfg(test)]
 pub mod memory;
 pub mod observe;
+pub mod sockets;
 pub mod sweep;
 pub mod traffic;
 
@@ -113,6 +114,8 @@ pub struct FamilySettings {
     pub services: Vec<IpNet>,
     /// First and last port of the source NAT range.
     pub snat_ports: (u16, u16),
+    /// Cookie of the node's network namespace; 0: it is the machine's initial one.
+    pub host_netns: u64,
 }
 
 /// The maps of one node. One writer.

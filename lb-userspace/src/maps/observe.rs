@@ -8,7 +8,7 @@ use aya::Pod;
 use aya::maps::{MapData, MapInfo, PerCpuArray, lpm_trie::LpmTrie};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, DeviceValue, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, NameValue, SourceRangeKey, V4, V6, map_name,
+    FrontendKey, FrontendValue, NameValue, SocketKey, SocketValue, SourceRangeKey, V4, V6, map_name,
 };
 
 use super::TableFailure;
@@ -61,6 +61,8 @@ pub fn fills(pin_path: &Path) -> Result<Vec<Fill>, TableFailure> {
     }
     fills.push(fill::<AffinityKey<V4>, AffinityValue>(&dir, map_name::AFFINITY[0])?);
     fills.push(fill::<AffinityKey<V6>, AffinityValue>(&dir, map_name::AFFINITY[1])?);
+    fills.push(fill::<SocketKey<V4>, SocketValue<V4>>(&dir, map_name::SOCKETS[0])?);
+    fills.push(fill::<SocketKey<V6>, SocketValue<V6>>(&dir, map_name::SOCKETS[1])?);
     Ok(fills)
 }
 

@@ -60,6 +60,11 @@ impl Metrics {
         change(&mut self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Sockets of dead backends were destroyed.
+    pub fn sockets_destroyed(&self, sockets: usize) {
+        self.update(|snapshot| snapshot.sockets_destroyed += u64::try_from(sockets).unwrap_or(0));
+    }
+
     /// A sweep of the flow tables has ended.
     pub fn swept(&self, swept: Swept) {
         let amount = |flows: usize| u64::try_from(flows).unwrap_or(u64::MAX);

@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub map_writes: u64,
     /// Services that could not be written, attempts since the start.
     pub writes_refused: u64,
+    /// Sockets of dead backends destroyed since the start.
+    pub sockets_destroyed: u64,
     /// What the sweeps of the flow tables found.
     pub flows: FlowUse,
 }
@@ -141,6 +143,11 @@ impl Source {
             [(none(), flag(snapshot.synced))],
         );
         families.gauges("sluice_services", "Services in the maps", [(none(), count(snapshot.services))]);
+        families.counters(
+            "sluice_sockets_destroyed_total",
+            "Connected sockets destroyed because their backend went away",
+            [(none(), total(snapshot.sockets_destroyed))],
+        );
         families.counters("sluice_map_writes_total", "Writes into maps", [(none(), total(snapshot.map_writes))]);
         families.counters(
             "sluice_refused_writes_total",

@@ -243,6 +243,8 @@ pub struct NodeFacts {
     pub addresses: Vec<IpAddr>,
     /// Addresses on which `NodePort`s are served.
     pub node_port_addresses: Vec<IpAddr>,
+    /// Serve them on 127.0.0.1 and `::1` as well, to the node's own processes.
+    pub loopback_node_ports: bool,
 }
 
 /// Settings of the resolver.

@@ -11,6 +11,19 @@ use crate::maps::FamilySettings;
 use crate::model::desired::{Family, NodeFacts, ResolveSettings};
 use crate::model::record::NodeRecord;
 
+/// What the maps have to say of the socket hooks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketFacts {
+    /// They are in place: the node's processes are served, also on loopback addresses.
+    pub attached: bool,
+    /// For the node's own network namespace alone.
+    pub host_only: bool,
+    /// Some namespaces may have opted out.
+    pub opt_out: bool,
+    /// Cookie of the node's network namespace; 0: it is the machine's initial one.
+    pub host_netns: u64,
+}
+
 /// Settings from the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReconcileSettings {
@@ -32,6 +45,8 @@ pub struct ReconcileSettings {
     pub masquerade_all: bool,
     /// `--takeover`: leave TCP without a flow to the stack.
     pub takeover: bool,
+    /// Socket hooks.
+    pub sockets: SocketFacts,
 }
 
 /// The node's primary addresses: those of its Node object that it really has, else those of its default route.
@@ -63,6 +78,7 @@ impl ReconcileSettings {
             zone: None,
             addresses: network.addresses.clone(),
             node_port_addresses,
+            loopback_node_ports: self.sockets.attached,
         }
     }
 
@@ -81,6 +97,8 @@ impl ReconcileSettings {
                 (!cluster.is_empty(), config_flag::DETECT_LOCAL),
                 (self.takeover, config_flag::TAKEOVER),
                 (self.masquerade_all, config_flag::MASQUERADE_ALL),
+                (self.sockets.host_only, config_flag::SOCKETS_HOST_ONLY),
+                (self.sockets.opt_out, config_flag::SOCKETS_OPT_OUT),
             ];
             FamilySettings {
                 flags: flags.into_iter().filter_map(|(is, bit)| is.then_some(bit)).fold(0, |all, bit| all | bit),
@@ -88,6 +106,7 @@ impl ReconcileSettings {
                 cluster,
                 services: of_family(&self.service_cidrs),
                 snat_ports: self.snat_ports,
+                host_netns: self.sockets.host_netns,
             }
         })
     }

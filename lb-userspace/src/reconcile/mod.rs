@@ -14,7 +14,7 @@ pub mod report;
 mod task;
 mod writer;
 
-pub use facts::ReconcileSettings;
+pub use facts::{ReconcileSettings, SocketFacts};
 pub use observers::Observers;
 pub use report::Origin;
 pub use task::{Ended, Inputs, Reconciler};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::attach::AttachReport;
+use crate::attach::{AttachReport, SocketReport};
 use crate::model::desired::Refusal;
 use crate::source::kube::Connection;
 
@@ -20,6 +20,8 @@ pub struct Report<'a> {
     pub source: SourceRow,
     /// Devices, hooks and features.
     pub attach: &'a AttachReport,
+    /// Socket hooks.
+    pub sockets: &'a SocketReport,
     /// What is not served, and why.
     pub refusals: Vec<RefusalRow>,
     /// Refusals that the report has no room for.
@@ -132,6 +134,7 @@ mod tests {
             node_name: "n",
             source: (&Origin::Manifests("/".into())).into(),
             attach: &attach,
+            sockets: &attach.sockets,
             refusals: vec![row; 1000],
             refusals_omitted: 0,
         };

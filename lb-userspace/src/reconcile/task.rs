@@ -18,6 +18,7 @@ use crate::memory;
 use crate::metrics::kube_proxy::SyncKind;
 use crate::model::desired::{Family, NodeFacts, Refusal};
 use crate::model::world::World;
+use crate::sockets::Reaper;
 use crate::source::SourceEvent;
 
 /// Housekeeping: report, successor.
@@ -78,6 +79,7 @@ pub struct Reconciler {
     said: HashSet<Refusal>,
     /// Writes since memory was last given back.
     writes: usize,
+    reaper: Reaper,
 }
 
 impl Reconciler {
@@ -87,6 +89,7 @@ impl Reconciler {
         settings: ReconcileSettings,
         origin: Origin,
         observers: Observers,
+        reaper: Reaper,
         started: Instant,
     ) -> Result<Self, TableFailure> {
         let pid = std::process::id();
@@ -108,6 +111,7 @@ impl Reconciler {
             started,
             facts,
             configured: None,
+            reaper,
             network_known: false,
             attached: false,
             first_write: None,
@@ -181,6 +185,8 @@ impl Reconciler {
             let announced = self.observers.announce(&changes);
             let outcome = self.writer.write_first(changes);
             self.synced = true;
+            // Also those that went while no agent ran.
+            self.reaper.wake();
             self.observers.written(announced, SyncKind::Full, &outcome, begin.elapsed());
             self.writes += outcome.writes;
             self.first_write = Some((outcome, millis(begin)));
@@ -189,6 +195,9 @@ impl Reconciler {
             let announced = self.observers.announce(&changes);
             let outcome = self.writer.write(changes);
             self.writes += outcome.writes;
+            if outcome.backends_gone > 0 {
+                self.reaper.wake();
+            }
             self.stamp(false);
             self.observers.written(announced, SyncKind::Partial, &outcome, begin.elapsed());
             log(services, &outcome, begin);
@@ -225,6 +234,9 @@ impl Reconciler {
         if self.writer.take_freed_room() || due {
             let begin = Instant::now();
             let outcome = self.writer.retry();
+            if outcome.backends_gone > 0 {
+                self.reaper.wake();
+            }
             self.stamp(false);
             self.observers.wrote(&outcome);
             log(outcome.services + outcome.refused, &outcome, begin);
@@ -322,6 +334,7 @@ impl Reconciler {
             node_name: &self.settings.node_name,
             source,
             attach,
+            sockets: &attach.sockets,
             refusals,
             refusals_omitted: 0,
         };

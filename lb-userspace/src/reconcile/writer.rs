@@ -18,6 +18,8 @@ pub struct Outcome {
     pub writes: usize,
     /// Services that stayed as they were.
     pub refused: usize,
+    /// Backends removed.
+    pub backends_gone: usize,
 }
 
 /// A Service that could not be written.
@@ -170,6 +172,7 @@ impl<T: Tables> Writer<T> {
                 return;
             }
             outcome.writes += 1;
+            outcome.backends_gone += usize::from(matches!(op, Op::DeleteBackend(..)));
             self.planner.removed();
         }
     }

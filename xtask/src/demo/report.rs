@@ -47,6 +47,7 @@ pub(super) fn print_bars(lab: &Lab, clients: &[Client<'_>], cells: &[Cell]) {
                 Cni::Bridge => "bridge",
                 Cni::Routed => "routed",
                 Cni::Remote => "node2",
+                Cni::Macvlan => "macvlan",
             };
             let bar = "█".repeat((count * BAR).div_ceil(most));
             println!("  {who:<12} {:<8} {place:<7} {bar:<BAR$} {count}", pod.name);

@@ -4,6 +4,7 @@
 //! `sluice` on the node under test; [`Manifests`] writes Services and their endpoints for it.
 
 mod agent;
+pub mod cgroup;
 pub mod dns;
 pub mod expect;
 mod http;
@@ -16,6 +17,7 @@ mod rundir;
 mod topology;
 
 pub use agent::{Agent, AgentOptions, sluice_binary};
+pub use cgroup::Cgroup;
 pub use manifest::{EndpointState, Manifests, SERVICE_DNS, SERVICE_HTTP, ServiceSpec, slice_object};
 pub use netns::Netns;
 pub use plan::{Dual, Family};

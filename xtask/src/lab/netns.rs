@@ -11,10 +11,13 @@ use anyhow::{Context as _, Result, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::cgroup::Cgroup;
+
 /// A network namespace, kept by a bind mount so that `ip` and `nsenter` find it by its path.
 #[derive(Clone, Debug)]
 pub struct Netns {
     inner: Arc<Inner>,
+    cgroup: Option<Cgroup>,
 }
 
 #[derive(Debug)]
@@ -54,9 +57,15 @@ impl Netns {
                 return Err(err);
             }
         };
-        let ns = Self { inner: Arc::new(Inner { name: name.to_owned(), path, file }) };
+        let ns = Self { inner: Arc::new(Inner { name: name.to_owned(), path, file }), cgroup: None };
         ns.ip("link set lo up")?;
         Ok(ns)
+    }
+
+    /// The same namespace, whose threads now also enter this cgroup: their sockets belong to it.
+    #[must_use]
+    pub fn in_cgroup(&self, cgroup: &Cgroup) -> Self {
+        Self { inner: Arc::clone(&self.inner), cgroup: Some(cgroup.clone()) }
     }
 
     /// The node's or Pod's name.
@@ -79,6 +88,9 @@ impl Netns {
 
     /// Moves the calling thread into the namespace. Only for threads that end there.
     pub fn enter(&self) -> Result<()> {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.enter()?;
+        }
         setns(&self.inner.file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {}", self.name()))
     }
 

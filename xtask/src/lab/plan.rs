@@ -119,6 +119,11 @@ pub(super) const fn remote(n: u8) -> Dual {
     Dual::new([10, 244, 2, 10 + n], [0xfd44, 2], as_digits(10 + n))
 }
 
+/// The `n`th address of Pods that sit on the fabric themselves (macvlan).
+pub(super) const fn on_fabric(n: u8) -> Dual {
+    Dual::new([10, 90, 0, 20 + n], [0xfd90, 0], as_digits(20 + n))
+}
+
 /// A `ClusterIP` of the lab by its last number: `10.96.0.n`, `fd96::n` (written in decimal digits, as in the examples).
 pub const fn cluster_ip(n: u8) -> Dual {
     Dual::new([10, 96, 0, n], [0xfd96, 0], as_digits(n))

@@ -1,4 +1,4 @@
-//! The folder of one lab: namespaces, bpffs, manifests and logs; cleaned on drop, on a signal, and after dead runs.
+//! The folder of one lab: namespaces, bpffs, cgroups, manifests and logs; cleaned on drop, on a signal, and after dead runs.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -13,7 +13,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::netns;
+use super::{cgroup, netns};
 
 /// Labs live below this folder, one each.
 const ROOT: &str = "/run/sluice-lab";
@@ -108,6 +108,9 @@ fn tear_down(path: &Path) {
     }
     for entry in fs::read_dir(path.join("ns")).into_iter().flatten().flatten() {
         netns::remove(&entry.path());
+    }
+    for line in fs::read_to_string(path.join(cgroup::LIST)).unwrap_or_default().lines() {
+        cgroup::remove(Path::new(line));
     }
     let _not_mounted = umount2(&path.join("bpf"), MntFlags::MNT_DETACH);
     let _gone_already = fs::remove_dir_all(path);

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::cgroup::Cgroup;
 use super::netns::Netns;
 use super::plan::{
     BRIDGE_ADDR, BRIDGED_PODS, CLIENT_ADDR, Dual, EXTERNAL_CIDRS, GATEWAY, LB_CIDRS, NODE1, NODE1_ADDR, NODE2,
-    NODE2_ADDR, REMOTE_PODS, ROUTED_PODS, SERVICE_CIDRS, bridged, remote, routed,
+    NODE2_ADDR, REMOTE_PODS, ROUTED_PODS, SERVICE_CIDRS, UPLINK, bridged, on_fabric, remote, routed,
 };
 use super::pod_server::PodServer;
 use super::rundir::RunDir;
@@ -52,13 +53,16 @@ pub enum Cni {
     Routed,
     /// The same on `node2`.
     Remote,
+    /// A macvlan device on the uplink of `node1`: no device of the host leads to it, and no packet between it and
+    /// `node1` itself, or the Pods behind it, comes through.
+    Macvlan,
 }
 
 impl Cni {
     /// The node's name.
     pub const fn node(self) -> &'static str {
         match self {
-            Self::Bridge | Self::Routed => NODE1,
+            Self::Bridge | Self::Routed | Self::Macvlan => NODE1,
             Self::Remote => NODE2,
         }
     }
@@ -73,7 +77,7 @@ pub struct Pod {
     pub cni: Cni,
     /// Its addresses.
     pub addr: Dual,
-    /// The host side of its device.
+    /// The host side of its device; its own device if there is none.
     pub host_device: String,
     /// Where it lives.
     pub ns: Netns,
@@ -115,6 +119,11 @@ impl Lab {
     /// A further namespace of this lab, connected to nothing.
     pub fn namespace(&self, name: &str) -> Result<Netns> {
         Netns::create(&self.dir.path().join("ns"), name)
+    }
+
+    /// A cgroup for threads whose sockets the agent is to serve, see [`Netns::in_cgroup`].
+    pub fn cgroup(&self) -> Result<Cgroup> {
+        Cgroup::create(self.dir.path())
     }
 
     /// Builds the standard lab with the Pods `br1`, `br2`, `rt1`, `rt2` and `remote1`.
@@ -160,9 +169,10 @@ impl Lab {
     /// Deletes a Pod, with its devices.
     pub fn remove_pod(&mut self, name: &str) -> Result<()> {
         let pod = self.pod(name)?;
-        let (device, node) = (pod.host_device.clone(), self.node_of(pod.cni).clone());
+        let holder = if pod.cni == Cni::Macvlan { &pod.ns } else { self.node_of(pod.cni) };
+        let (device, holder) = (pod.host_device.clone(), holder.clone());
         self.pods.retain(|pod| pod.name != name);
-        node.ip(&format!("link del {device}"))
+        holder.ip(&format!("link del {device}"))
     }
 
     /// Adds a Pod with the next free address of its network, already serving.
@@ -178,11 +188,19 @@ impl Lab {
         let host_device = match cni {
             Cni::Bridge => format!("veth{name}"),
             Cni::Routed | Cni::Remote => format!("cali{name}"),
+            Cni::Macvlan => "eth0".to_owned(),
         };
-        ns.ip(&format!(
-            "link add eth0 mtu {mtu} type veth peer name {host_device} mtu {mtu} netns {}",
-            node.path().display()
-        ))?;
+        if cni == Cni::Macvlan {
+            let (draft, target) = (format!("mv{name}"), ns.path().display());
+            node.ip(&format!("link add link {UPLINK} name {draft} mtu {mtu} type macvlan mode bridge"))?;
+            node.ip(&format!("link set {draft} netns {target}"))?;
+            ns.ip(&format!("link set {draft} name eth0"))?;
+        } else {
+            ns.ip(&format!(
+                "link add eth0 mtu {mtu} type veth peer name {host_device} mtu {mtu} netns {}",
+                node.path().display()
+            ))?;
+        }
         let Dual { v4, v6 } = addr;
         match cni {
             Cni::Bridge => {
@@ -194,6 +212,19 @@ impl Lab {
                     route add default via {}
                     route add ::/0 via {}",
                     BRIDGE_ADDR.v4, BRIDGE_ADDR.v6
+                ))?;
+            }
+            Cni::Macvlan => {
+                let [remote_v4, remote_v6] = REMOTE_PODS;
+                ns.ip(&format!(
+                    "link set eth0 up
+                    addr add {v4}/24 dev eth0
+                    addr add {v6}/64 dev eth0 nodad
+                    route add default via {}
+                    route add ::/0 via {}
+                    route add {remote_v4} via {}
+                    route add {remote_v6} via {}",
+                    GATEWAY.v4, GATEWAY.v6, NODE2_ADDR.v4, NODE2_ADDR.v6
                 ))?;
             }
             Cni::Routed | Cni::Remote => {
@@ -226,7 +257,7 @@ impl Lab {
 
     fn node_of(&self, cni: Cni) -> &Netns {
         match cni {
-            Cni::Bridge | Cni::Routed => &self.node1,
+            Cni::Bridge | Cni::Routed | Cni::Macvlan => &self.node1,
             Cni::Remote => &self.node2,
         }
     }
@@ -333,6 +364,7 @@ fn address(cni: Cni, n: u8) -> Dual {
         Cni::Bridge => bridged(n),
         Cni::Routed => routed(n),
         Cni::Remote => remote(n),
+        Cni::Macvlan => on_fabric(n),
     }
 }
 

@@ -52,7 +52,7 @@ fn slice_yaml(n: u32) -> String {
     )
 }
 
-fn write_services(dir: &Path) {
+pub(crate) fn write_services(dir: &Path) {
     for file in 0..SERVICES / PER_FILE {
         let services = file * PER_FILE..(file + 1) * PER_FILE;
         let text: Vec<String> = services.flat_map(|n| [service_yaml(n), slice_yaml(n)]).collect();

@@ -63,6 +63,7 @@ macro_rules! each_vector {
             }
             refusal {
                 no_endpoints_is_refused
+                own_packet_for_a_cluster_ip_does_not_leave
                 refused_segment_is_answered_by_its_sequence_numbers
                 udp_with_ip_options_is_not_answered
                 tcp_with_ip_options_is_refused

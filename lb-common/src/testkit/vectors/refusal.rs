@@ -51,6 +51,20 @@ pub fn no_endpoints_is_refused<A: Family>(scene: &mut Scene<'_, A>) {
     scene.flows(0, 0);
 }
 
+/// What no socket hook has translated does not leave the node: `ClusterIP`s are nobody's outside.
+pub fn own_packet_for_a_cluster_ip_does_not_leave<A: Family>(scene: &mut Scene<'_, A>) {
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &[]));
+        for (addr, port) in [(A::VIP, 80), (A::VIP, 81), (A::UNALLOCATED, 80)] {
+            scene.drops(Hook::UplinkEgress, &Pkt::first(proto, (A::NODE, 40_000), (addr, port)));
+        }
+        scene.untouched(Hook::UplinkEgress, &Pkt::first(proto, (A::NODE, 40_000), (A::CLIENT, 80)));
+        scene.untouched(Hook::PodEgress, &Pkt::first(proto, (A::NODE, 40_000), (A::VIP, 80)));
+    }
+    scene.counted(Counter::DropUntranslated, 4);
+    scene.counted(Counter::DropUnallocatedVip, 2);
+}
+
 /// RFC 9293, section 3.10.7.1.
 pub fn refused_segment_is_answered_by_its_sequence_numbers<A: Family>(scene: &mut Scene<'_, A>) {
     scene.serve(&full(proto::TCP, &[]));

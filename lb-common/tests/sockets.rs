@@ -1,0 +1,197 @@
+//! What socket hooks decide, in plain memory.
+#![cfg(feature = "testkit")]
+
+use lb_common::abi::{
+    BackendValue, Be16, Counter, FrontendKey, FrontendValue, SetRef, V4, V6, backend_flag, frontend_flag,
+    frontend_kind, frontend_scope, proto,
+};
+use lb_common::datapath::{
+    Called, Caller, Env as _, socket_bind, socket_closed, socket_connect, socket_peer, socket_send,
+};
+use lb_common::testkit::{Family, Memory};
+
+const SERVICE: u32 = 7;
+
+/// A node whose frontend `A::VIP:80` has these backends, by id from 1 on.
+fn node<A: Family>(protocol: u8, backends: &[A]) -> Memory<A> {
+    let mut memory = Memory::<A>::default();
+    let count = u32::try_from(backends.len()).unwrap();
+    for (id, addr) in (1..).zip(backends) {
+        let flags = backend_flag::IN_CLUSTER;
+        let value = BackendValue { addr: *addr, port: Be16::new(8080), flags, generation: id, service: SERVICE };
+        memory.backends.insert(id, value);
+        memory.slots.insert(id, id);
+    }
+    let value = FrontendValue {
+        internal: SetRef { base: 1, count },
+        service: SERVICE,
+        kind: frontend_kind::CLUSTER_IP,
+        ..FrontendValue::default()
+    };
+    memory.frontends.insert(key(A::VIP, 80, protocol), value);
+    let known = FrontendValue { service: SERVICE, kind: frontend_kind::KNOWN_VIP, ..FrontendValue::default() };
+    memory.frontends.insert(FrontendKey { addr: A::VIP, port: Be16(0), proto: 0, scope: 0 }, known);
+    (memory.config.abi, memory.config.node) = (1, A::NODE);
+    (memory.config.vip_lo, memory.config.vip_hi) = (A::VIP, A::VIP);
+    memory
+}
+
+fn key<A>(addr: A, port: u16, proto: u8) -> FrontendKey<A> {
+    FrontendKey { addr, port: Be16::new(port), proto, scope: frontend_scope::ALL }
+}
+
+fn caller<A>(addr: A, port: u16, proto: u8) -> Caller<A> {
+    Caller { cookie: [1, 0], netns: [9, 0], host: false, addr, port: Be16::new(port), proto }
+}
+
+fn edit<A: Family>(memory: &mut Memory<A>, protocol: u8, change: impl FnOnce(&mut FrontendValue)) {
+    change(memory.frontends.get_mut(&key(A::VIP, 80, protocol)).unwrap());
+}
+
+fn led_to<A: Copy>(called: Called<A>) -> A {
+    match called {
+        Called::To(addr, port) if port == Be16::new(8080) => addr,
+        _ => panic!("not led to a backend"),
+    }
+}
+
+fn count<A: Family>(memory: &Memory<A>, counter: Counter) -> u64 {
+    memory.counters.borrow().get(&counter.index()).copied().unwrap_or(0)
+}
+
+macro_rules! both_families {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                on::$name::<V4>();
+                on::$name::<V6>();
+            }
+        )*
+    };
+}
+
+both_families! {
+    a_socket_is_led_to_a_backend_and_told_of_the_frontend
+    no_endpoints_and_unknown_ports_are_refused_and_silence_is_left_to_packets
+    an_unconnected_socket_keeps_its_backend_until_that_goes_or_falls_idle
+    an_own_dealing_with_a_backend_is_not_told_as_the_frontends
+    loopback_node_ports_are_for_the_host_alone
+    source_ranges_judge_the_host_by_its_address_and_leave_pods_to_packets
+    affinity_is_kept_by_namespace_and_its_clock_by_connections
+    a_full_table_costs_the_peers_name_and_not_the_connection
+    a_node_port_cannot_be_bound
+}
+
+mod on {
+    use super::*;
+
+    pub(super) fn a_socket_is_led_to_a_backend_and_told_of_the_frontend<A: Family>() {
+        let memory = node(proto::TCP, &[A::LOCAL]);
+        assert!(led_to(socket_connect(&memory, &caller(A::VIP, 80, proto::TCP))) == A::LOCAL);
+        let peer = |proto| socket_peer(&memory, [1, 0], proto, A::LOCAL, Be16::new(8080));
+        assert!(peer(proto::TCP) == Some((A::VIP, Be16::new(80))));
+        assert!(peer(proto::UDP).is_none());
+        assert!(socket_peer(&memory, [2, 0], proto::TCP, A::LOCAL, Be16::new(8080)).is_none());
+        socket_closed(&memory, [1, 0], proto::TCP, A::LOCAL, Be16::new(8080));
+        assert!(memory.sockets.borrow().is_empty());
+        assert!(matches!(socket_connect(&memory, &caller(A::CLIENT, 80, proto::TCP)), Called::Pass));
+    }
+
+    pub(super) fn no_endpoints_and_unknown_ports_are_refused_and_silence_is_left_to_packets<A: Family>() {
+        for protocol in [proto::TCP, proto::UDP] {
+            let mut memory = node::<A>(protocol, &[]);
+            for port in [80, 81] {
+                assert!(matches!(socket_connect(&memory, &caller(A::VIP, port, protocol)), Called::Refused));
+                assert!(matches!(socket_send(&memory, &caller(A::VIP, port, protocol)), Called::Refused));
+            }
+            assert_eq!(count(&memory, Counter::SocketRefused), 4);
+            edit(&mut memory, protocol, |frontend| frontend.flags = frontend_flag::INTERNAL_EMPTY_DROPS);
+            assert!(matches!(socket_connect(&memory, &caller(A::VIP, 80, protocol)), Called::Pass));
+        }
+    }
+
+    pub(super) fn an_unconnected_socket_keeps_its_backend_until_that_goes_or_falls_idle<A: Family>() {
+        let mut memory = node(proto::UDP, &[A::LOCAL, A::LOCAL2]);
+        let send = |memory: &Memory<A>| led_to(socket_send(memory, &caller(A::VIP, 80, proto::UDP)));
+        let first = send(&memory);
+        assert!((0..50).all(|_| send(&memory) == first));
+        assert_eq!(count(&memory, Counter::SocketConnected), 1);
+        let id = if first == A::LOCAL { 1 } else { 2 };
+        memory.backends.get_mut(&id).unwrap().generation += 10;
+        memory.slots.insert(id, 3 - id);
+        assert!(send(&memory) != first);
+        assert_eq!(count(&memory, Counter::SocketConnected), 2);
+        memory.now_ns.set(memory.now_ns() + 200_000_000_000);
+        send(&memory);
+        assert_eq!(count(&memory, Counter::SocketConnected), 3);
+    }
+
+    pub(super) fn an_own_dealing_with_a_backend_is_not_told_as_the_frontends<A: Family>() {
+        let memory = node(proto::UDP, &[A::LOCAL]);
+        let peer = || socket_peer(&memory, [1, 0], proto::UDP, A::LOCAL, Be16::new(8080));
+        for call in [socket_connect::<A, Memory<A>>, socket_send] {
+            call(&memory, &caller(A::VIP, 80, proto::UDP));
+            assert!(peer().is_some());
+            assert!(matches!(call(&memory, &caller(A::LOCAL, 8080, proto::UDP)), Called::Pass));
+            assert!(peer().is_none());
+        }
+        socket_send(&memory, &caller(A::VIP, 80, proto::UDP));
+        assert!(peer().is_some());
+    }
+
+    pub(super) fn loopback_node_ports_are_for_the_host_alone<A: Family>() {
+        let mut memory = node(proto::TCP, &[A::LOCAL]);
+        let value = memory.frontends[&key(A::VIP, 80, proto::TCP)];
+        let node_port = FrontendValue { kind: frontend_kind::NODE_PORT, ..value };
+        let scope = frontend_scope::HOST;
+        let addr = A::LOOPBACK;
+        memory.frontends.insert(FrontendKey { addr, port: Be16::new(30080), proto: proto::TCP, scope }, node_port);
+        let pod = caller(addr, 30080, proto::TCP);
+        assert!(matches!(socket_connect(&memory, &pod), Called::Pass));
+        assert!(led_to(socket_connect(&memory, &Caller { host: true, ..pod })) == A::LOCAL);
+    }
+
+    pub(super) fn source_ranges_judge_the_host_by_its_address_and_leave_pods_to_packets<A: Family>() {
+        let mut memory = node(proto::TCP, &[A::LOCAL]);
+        edit(&mut memory, proto::TCP, |frontend| frontend.flags = frontend_flag::SOURCE_RANGES);
+        let pod = caller(A::VIP, 80, proto::TCP);
+        let host = Caller { host: true, ..pod };
+        assert!(matches!(socket_connect(&memory, &host), Called::Pass));
+        memory.ranges.push((SERVICE, A::NODE, A::BITS));
+        assert!(led_to(socket_connect(&memory, &host)) == A::LOCAL);
+        assert!(matches!(socket_connect(&memory, &pod), Called::Pass));
+    }
+
+    pub(super) fn affinity_is_kept_by_namespace_and_its_clock_by_connections<A: Family>() {
+        let mut memory = node(proto::TCP, &[A::LOCAL, A::LOCAL2]);
+        edit(&mut memory, proto::TCP, |frontend| frontend.affinity_secs = 10);
+        let of = |netns| Caller { netns: [netns, 0], ..caller(A::VIP, 80, proto::TCP) };
+        let first = led_to(socket_connect(&memory, &of(1)));
+        for _ in 0..50 {
+            memory.now_ns.set(memory.now_ns() + 9_000_000_000);
+            assert!(led_to(socket_connect(&memory, &of(1))) == first);
+        }
+        assert!((0..50).any(|netns| led_to(socket_connect(&memory, &of(100 + netns))) != first));
+    }
+
+    pub(super) fn a_full_table_costs_the_peers_name_and_not_the_connection<A: Family>() {
+        let memory = node(proto::TCP, &[A::LOCAL]);
+        memory.full.set(true);
+        assert!(led_to(socket_connect(&memory, &caller(A::VIP, 80, proto::TCP))) == A::LOCAL);
+        assert_eq!(count(&memory, Counter::SocketInsertFailed), 1);
+    }
+
+    pub(super) fn a_node_port_cannot_be_bound<A: Family>() {
+        let mut memory = node(proto::TCP, &[A::LOCAL]);
+        let value = memory.frontends[&key(A::VIP, 80, proto::TCP)];
+        memory
+            .frontends
+            .insert(key(A::NODE, 30080, proto::TCP), FrontendValue { kind: frontend_kind::NODE_PORT, ..value });
+        assert!(!socket_bind(&memory, proto::TCP, A::NODE, Be16::new(30080)));
+        assert!(!socket_bind(&memory, proto::TCP, A::ZERO, Be16::new(30080)));
+        assert!(socket_bind(&memory, proto::TCP, A::ZERO, Be16::new(30081)));
+        assert!(socket_bind(&memory, proto::UDP, A::ZERO, Be16::new(30080)));
+        assert!(socket_bind(&memory, proto::TCP, A::VIP, Be16::new(80)));
+    }
+}

@@ -1,0 +1,49 @@
+//! Settings of the socket hooks, as flags of `sluice run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::attach::{SocketMode, SocketReport, SocketSettings};
+use crate::reconcile::SocketFacts;
+use crate::sockets::Destroy;
+use crate::sockets::opt_out::parse_pattern;
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct SocketArgs {
+    /// Whose sockets are led to a backend when they connect: all, host-only (the node's network namespace), off.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    socket_lb: SocketMode,
+    /// Directory of the cgroup v2 whose processes are served; without it: the root of the mounted hierarchy.
+    #[arg(long, value_name = "DIR")]
+    cgroup: Option<PathBuf>,
+    /// Leave the sockets of these network namespaces alone: name below /run/netns or path, may be a pattern; may be
+    /// given several times.
+    #[arg(long, value_name = "GLOB", value_parser = parse_pattern)]
+    pub(super) socket_opt_out: Vec<String>,
+    /// Which sockets are destroyed when their backend goes away: udp (connected ones), all, off.
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    pub(super) socket_destroy: Destroy,
+    /// Processes of the node cannot bind to a `NodePort` that is served.
+    #[arg(long)]
+    protect_node_ports: bool,
+}
+
+impl SocketArgs {
+    pub(super) fn settings(&self) -> SocketSettings {
+        SocketSettings {
+            mode: self.socket_lb,
+            cgroup: self.cgroup.clone(),
+            protect_node_ports: self.protect_node_ports,
+        }
+    }
+
+    pub(super) fn facts(&self, report: &SocketReport) -> SocketFacts {
+        SocketFacts {
+            attached: !report.hooks.is_empty(),
+            host_only: report.mode == SocketMode::HostOnly,
+            opt_out: !self.socket_opt_out.is_empty(),
+            host_netns: report.host_netns,
+        }
+    }
+}

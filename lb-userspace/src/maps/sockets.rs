@@ -1,0 +1,176 @@
+//! The tables of sockets that hooks have led to a backend: what `sluice flows` shows, and those whose backend is gone.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use aya::Pod;
+use aya::maps::{Array, HashMap as BpfHashMap, MapData};
+use lb_common::abi::{BackendValue, Be16, SocketKey, SocketValue, V4, V6, map_name, socket_kind};
+
+use super::TableFailure;
+use super::address::MapAddress;
+use super::batch;
+use super::family::{open, read_failure, removed};
+use crate::sockets::Victim;
+
+/// Entries read in one system call.
+const CHUNK: usize = 512;
+
+/// A 64-bit cookie as the maps have it, low half first.
+pub(crate) fn halves(cookie: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = cookie.to_le_bytes();
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+}
+
+fn whole([low, high]: [u32; 2]) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// A socket that was led to a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketFlow {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Cookie of the socket's network namespace.
+    pub netns: u64,
+    /// The socket's cookie.
+    pub socket: u64,
+    /// What the process connected or sent to.
+    pub frontend: SocketAddr,
+    /// Where that leads.
+    pub backend: SocketAddr,
+    /// Service id.
+    pub service: u32,
+    /// Backend id.
+    pub backend_id: u32,
+}
+
+fn table(dir: &Path, name: &'static str) -> Result<MapData, TableFailure> {
+    let path = dir.join(name);
+    MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })
+}
+
+fn walk<A>(
+    dir: &Path,
+    mut each: impl FnMut(&SocketKey<A>, &SocketValue<A>) -> ControlFlow<()>,
+) -> Result<(), TableFailure>
+where
+    A: MapAddress,
+    SocketKey<A>: Pod,
+    SocketValue<A>: Pod,
+{
+    let name = map_name::SOCKETS[usize::from(A::IS_V6)];
+    let data = table(dir, name)?;
+    let walked = batch::walk::<SocketKey<A>, SocketValue<A>>(data.fd().as_fd(), CHUNK, |keys, values| {
+        let mut entries = keys.iter().zip(values).filter(|(key, _)| key.kind == socket_kind::REPLY);
+        entries.try_for_each(|(key, value)| each(key, value))
+    });
+    walked.map_err(|source| TableFailure::Batch { map: name, source })
+}
+
+/// Up to `limit` sockets of both families.
+pub fn list(pin_path: &Path, limit: usize) -> Result<Vec<SocketFlow>, TableFailure> {
+    let dir = pin_path.join("maps");
+    let mut flows = Vec::new();
+    collect::<V4>(&dir, limit, &mut flows)?;
+    collect::<V6>(&dir, limit, &mut flows)?;
+    Ok(flows)
+}
+
+fn collect<A>(dir: &Path, limit: usize, into: &mut Vec<SocketFlow>) -> Result<(), TableFailure>
+where
+    A: MapAddress,
+    SocketKey<A>: Pod,
+    SocketValue<A>: Pod,
+{
+    walk::<A>(dir, |key, value| {
+        if into.len() >= limit {
+            return ControlFlow::Break(());
+        }
+        into.push(SocketFlow {
+            protocol: key.proto,
+            netns: whole(value.netns),
+            socket: whole(key.cookie),
+            frontend: SocketAddr::new(value.addr.ip(), value.port.get()),
+            backend: SocketAddr::new(key.addr.ip(), key.port.get()),
+            service: value.service,
+            backend_id: value.backend,
+        });
+        ControlFlow::Continue(())
+    })
+}
+
+/// Sockets of these protocols whose backend is no endpoint any more.
+pub fn orphans(pin_path: &Path, protocols: &[u8]) -> Result<Vec<Victim>, TableFailure> {
+    let dir = pin_path.join("maps");
+    let mut victims = Vec::new();
+    collect_orphans::<V4>(&dir, protocols, &mut victims)?;
+    collect_orphans::<V6>(&dir, protocols, &mut victims)?;
+    Ok(victims)
+}
+
+fn collect_orphans<A>(dir: &Path, protocols: &[u8], into: &mut Vec<Victim>) -> Result<(), TableFailure>
+where
+    A: MapAddress + 'static,
+    SocketKey<A>: Pod,
+    SocketValue<A>: Pod,
+    BackendValue<A>: Pod,
+{
+    let name = map_name::BACKENDS[usize::from(A::IS_V6)];
+    let backends: Array<MapData, BackendValue<A>> = open(dir, name)?;
+    let mut generations: HashMap<u32, u32> = HashMap::new();
+    let mut failure = None;
+    walk::<A>(dir, |key, value| {
+        if !protocols.contains(&key.proto) {
+            return ControlFlow::Continue(());
+        }
+        let generation = match generations.get(&value.backend) {
+            Some(generation) => *generation,
+            None => match backends.get(&value.backend, 0) {
+                Ok(backend) => *generations.entry(value.backend).or_insert(backend.generation),
+                Err(error) => {
+                    failure = Some(read_failure(name)(error));
+                    return ControlFlow::Break(());
+                }
+            },
+        };
+        if generation != value.generation {
+            into.push(Victim {
+                netns_cookie: whole(value.netns),
+                socket_cookie: whole(key.cookie),
+                protocol: key.proto,
+                family: A::FAMILY,
+                peer: SocketAddr::new(key.addr.ip(), key.port.get()),
+            });
+        }
+        ControlFlow::Continue(())
+    })?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// Removes the entries of sockets that have been seen to.
+pub fn forget<'a>(pin_path: &Path, victims: impl Iterator<Item = &'a Victim>) -> Result<(), TableFailure> {
+    let dir = pin_path.join("maps");
+    let mut v4: BpfHashMap<MapData, SocketKey<V4>, SocketValue<V4>> = open(&dir, map_name::SOCKETS[0])?;
+    let mut v6: BpfHashMap<MapData, SocketKey<V6>, SocketValue<V6>> = open(&dir, map_name::SOCKETS[1])?;
+    for victim in victims {
+        match victim.peer {
+            SocketAddr::V4(peer) => removed(map_name::SOCKETS[0], v4.remove(&key(victim, (*peer.ip()).into())))?,
+            SocketAddr::V6(peer) => removed(map_name::SOCKETS[1], v6.remove(&key(victim, (*peer.ip()).into())))?,
+        }
+    }
+    Ok(())
+}
+
+fn key<A>(victim: &Victim, addr: A) -> SocketKey<A> {
+    SocketKey {
+        cookie: halves(victim.socket_cookie),
+        addr,
+        port: Be16::new(victim.peer.port()),
+        proto: victim.protocol,
+        kind: socket_kind::REPLY,
+    }
+}

@@ -1,0 +1,157 @@
+//! Destroys sockets that are connected to a backend which is gone, in every network namespace of the node.
+//!
+//! A connected UDP socket, such as a resolver's, would otherwise send to the dead backend for as long as it lives:
+//! its address was translated once, at `connect()`. Destroyed, its next call fails with `ECONNABORTED`, and the client
+//! connects anew.
+//!
+//! Calls block: from a runtime, go through `spawn_blocking`. Namespaces are entered on a thread of its own, which ends
+//! with the call, so that no other thread is ever in a foreign one.
+
+mod diag;
+mod error;
+mod netns;
+pub mod opt_out;
+mod probe;
+mod reaper;
+mod within;
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread;
+
+pub use error::{DestroyError, WhyNot};
+pub use netns::{Survey, own_netns_cookie};
+pub use probe::supported;
+pub use reaper::{Destroy, Reaper};
+
+pub use crate::model::desired::Family;
+
+/// A socket to destroy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Victim {
+    /// Its network namespace.
+    pub netns_cookie: u64,
+    /// The socket, by `SO_COOKIE`.
+    pub socket_cookie: u64,
+    /// IP protocol number, UDP or TCP.
+    pub protocol: u8,
+    /// Family of its peer: also IPv4 for an IPv6 socket that is connected to a v4-mapped address.
+    pub family: Family,
+    /// The backend that it is connected to. Connected to another one meanwhile, it is left alone.
+    pub peer: SocketAddr,
+}
+
+/// Victims that could not be destroyed, for one reason.
+#[derive(Debug)]
+pub struct Failure {
+    /// The victims. They may still be there.
+    pub victims: Vec<Victim>,
+    /// The reason.
+    pub why: DestroyError,
+}
+
+/// What became of the victims.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Sockets destroyed.
+    pub destroyed: usize,
+    /// Sockets that had been closed, or connected to something else, before.
+    pub gone: usize,
+    /// Victims that could not be destroyed.
+    pub failed: Vec<Failure>,
+    /// Victims whose network namespace was not found: it has ended, or this process does not see it.
+    pub not_found: Vec<Victim>,
+    /// What was seen when namespaces were looked for. `None`: all were known.
+    pub survey: Option<Survey>,
+    /// Times that a known namespace was entered. The own one need not be.
+    pub entered: usize,
+    /// Times that the kernel was asked to list sockets.
+    pub listings: usize,
+}
+
+/// Destroys sockets. It remembers where namespaces were found, and keeps none of them alive.
+#[derive(Debug)]
+pub struct Destroyer {
+    namespaces: netns::Namespaces,
+}
+
+impl Destroyer {
+    /// Finds namespaces by the node's processes, where they are usually bound to files, and in these directories.
+    pub fn new(extra_directories: Vec<PathBuf>) -> Self {
+        Self { namespaces: netns::Namespaces::new(extra_directories) }
+    }
+
+    /// Looks for the node's network namespaces now, to say which can be reached.
+    pub fn survey(&mut self) -> Result<Survey, DestroyError> {
+        let namespaces = &mut self.namespaces;
+        on_own_thread(move || namespaces.refresh(&HashSet::new()))
+    }
+
+    /// Destroys the victims. Namespaces are looked for at most once, and only if one is not known.
+    pub fn destroy(&mut self, victims: &[Victim]) -> Outcome {
+        if victims.is_empty() {
+            return Outcome::default();
+        }
+        let namespaces = &mut self.namespaces;
+        on_own_thread(move || destroy(namespaces, victims)).unwrap_or_else(|why| all_failed(victims, why))
+    }
+}
+
+fn all_failed(victims: &[Victim], why: DestroyError) -> Outcome {
+    Outcome { failed: vec![Failure { victims: victims.to_vec(), why }], ..Outcome::default() }
+}
+
+/// Does something that may leave its thread in another namespace.
+fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, DestroyError> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().name("netns".into()).spawn_scoped(scope, work);
+        let result = worker.map_err(DestroyError::Thread)?.join();
+        Ok(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+fn destroy(namespaces: &mut netns::Namespaces, victims: &[Victim]) -> Outcome {
+    let own = match own_netns_cookie() {
+        Ok(cookie) => cookie,
+        Err(e) => return all_failed(victims, DestroyError::Cookie(e)),
+    };
+    let mut by_netns: BTreeMap<u64, Vec<Victim>> = BTreeMap::new();
+    for victim in victims {
+        by_netns.entry(victim.netns_cookie).or_default().push(*victim);
+    }
+    let mut outcome = Outcome::default();
+    // First, while the thread is still in it: this one needs no rights to enter.
+    if let Some(victims) = by_netns.remove(&own) {
+        within::destroy(&victims, &mut outcome);
+    }
+    by_netns.retain(|cookie, victims| !in_namespace(namespaces, *cookie, victims, &mut outcome));
+    if !by_netns.is_empty() {
+        let wanted = by_netns.keys().copied().collect();
+        outcome.survey = Some(namespaces.refresh(&wanted));
+        by_netns.retain(|cookie, victims| !in_namespace(namespaces, *cookie, victims, &mut outcome));
+    }
+    outcome.not_found = by_netns.into_values().flatten().collect();
+    outcome
+}
+
+/// Destroys victims in one namespace, if it is known.
+fn in_namespace(
+    namespaces: &mut netns::Namespaces,
+    netns_cookie: u64,
+    victims: &[Victim],
+    outcome: &mut Outcome,
+) -> bool {
+    match namespaces.enter(netns_cookie) {
+        Ok(true) => {
+            outcome.entered += 1;
+            within::destroy(victims, outcome);
+            true
+        }
+        Ok(false) => false,
+        Err(why) => {
+            outcome.failed.push(Failure { victims: victims.to_vec(), why });
+            true
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Finds the node's network namespaces and brings threads into them.
+//!
+//! Only paths are remembered: an open handle, or a netlink socket, would keep a namespace alive after its Pod.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::mem::size_of;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns};
+
+use super::DestroyError;
+
+/// Where container runtimes, CNI plugins and `ip netns` bind namespaces to files.
+const DIRECTORIES: [&str; 4] = ["/run/netns", "/var/run/netns", "/run/docker/netns", "/var/run/docker/netns"];
+
+/// Namespaces remembered at most. What does not fit is looked for again.
+const KNOWN: usize = 1 << 14;
+
+/// The cookie of the calling thread's network namespace, as BPF programs see it (`SO_NETNS_COOKIE`, Linux 5.14).
+pub fn own_netns_cookie() -> io::Result<u64> {
+    // A socket of any kind tells it; this one binds nothing and needs no device.
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+    cookie_of(&socket)
+}
+
+fn cookie_of(socket: &socket2::Socket) -> io::Result<u64> {
+    let mut cookie = 0u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
+    // SAFETY: the pointers are to a u64 and to its size, both of which outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The cookie of the network namespace that a file stands for.
+pub(super) fn cookie_of_file(path: &Path) -> io::Result<u64> {
+    let file = File::open(path)?;
+    // The thread ends with the call, so that no other is ever in a foreign namespace.
+    let worker = std::thread::spawn(move || {
+        setns(&file, CloneFlags::CLONE_NEWNET)?;
+        own_netns_cookie()
+    });
+    worker.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
+/// What a search for namespaces came across.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Namespaces that can be entered.
+    pub namespaces: usize,
+    /// Namespaces that are there and may not be entered (`CAP_SYS_ADMIN`).
+    pub refused: usize,
+    /// Processes that were looked at.
+    pub processes: usize,
+    /// Processes whose namespace may not be looked at (`CAP_SYS_PTRACE`).
+    pub unreadable: usize,
+}
+
+impl fmt::Display for Survey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} network namespaces, found by {} processes and bind mounts", self.namespaces, self.processes)?;
+        if self.refused > 0 {
+            write!(f, "; {} more may not be entered (CAP_SYS_ADMIN)", self.refused)?;
+        }
+        if self.unreadable > 0 {
+            write!(f, "; those of {} more processes may not be seen (CAP_SYS_PTRACE)", self.unreadable)?;
+        }
+        Ok(())
+    }
+}
+
+/// The namespaces that were found last, by cookie.
+#[derive(Debug, Default)]
+pub(super) struct Namespaces {
+    extra: Vec<PathBuf>,
+    paths: HashMap<u64, PathBuf>,
+}
+
+impl Namespaces {
+    /// Looks into these directories too.
+    pub(super) fn new(extra: Vec<PathBuf>) -> Self {
+        Self { extra, paths: HashMap::new() }
+    }
+
+    /// Brings the calling thread into a namespace; false if it is not known, or not there any more.
+    pub(super) fn enter(&mut self, netns_cookie: u64) -> Result<bool, DestroyError> {
+        let Some(path) = self.paths.get(&netns_cookie) else { return Ok(false) };
+        match enter(path) {
+            // Process ids and inode numbers are used again, cookies are not.
+            Ok(cookie) if cookie == netns_cookie => Ok(true),
+            Err(source) if source.raw_os_error() == Some(libc::EPERM) => {
+                Err(DestroyError::Enter { netns_cookie, source })
+            }
+            Ok(_) | Err(_) => {
+                self.paths.remove(&netns_cookie);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Looks for all namespaces anew and forgets those that are gone. Leaves the calling thread in any of them.
+    /// Those in `wanted` are remembered in any case.
+    pub(super) fn refresh(&mut self, wanted: &HashSet<u64>) -> Survey {
+        self.paths.clear();
+        let nsfs = fs::metadata("/proc/thread-self/ns/net").map_or(0, |metadata| metadata.dev());
+        let mut search = Search { nsfs, ..Search::default() };
+        for directory in DIRECTORIES.iter().map(Path::new).chain(self.extra.iter().map(PathBuf::as_path)) {
+            search.directory(directory);
+        }
+        search.processes();
+        let mut survey = search.survey;
+        for path in search.paths {
+            match enter(&path) {
+                Ok(cookie) => {
+                    survey.namespaces += 1;
+                    if self.paths.len() < KNOWN || wanted.contains(&cookie) {
+                        self.paths.insert(cookie, path);
+                    }
+                }
+                Err(e) if e.raw_os_error() == Some(libc::EPERM) => survey.refused += 1,
+                // It ended meanwhile.
+                Err(_) => {}
+            }
+        }
+        survey
+    }
+}
+
+/// Brings the calling thread into the namespace at a path and returns its cookie.
+fn enter(path: &Path) -> io::Result<u64> {
+    let handle = File::open(path)?;
+    setns(&handle, CloneFlags::CLONE_NEWNET)?;
+    own_netns_cookie()
+}
+
+/// One path to each namespace.
+#[derive(Default)]
+struct Search {
+    /// Device of the kernel's file system of namespaces.
+    nsfs: u64,
+    inodes: HashSet<u64>,
+    paths: Vec<PathBuf>,
+    survey: Survey,
+}
+
+impl Search {
+    fn directory(&mut self, directory: &Path) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if let Ok(metadata) = fs::metadata(&path) {
+                self.add(path, &metadata);
+            }
+        }
+    }
+
+    fn processes(&mut self) {
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+                continue;
+            }
+            let path = entry.path().join("ns/net");
+            match fs::metadata(&path) {
+                Ok(metadata) => {
+                    self.survey.processes += 1;
+                    self.add(path, &metadata);
+                }
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => self.survey.unreadable += 1,
+                // It ended meanwhile.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Adds a namespace unless it is there already. Files to which nothing is bound are left out.
+    fn add(&mut self, path: PathBuf, metadata: &fs::Metadata) {
+        if metadata.dev() == self.nsfs && self.inodes.insert(metadata.ino()) {
+            self.paths.push(path);
+        }
+    }
+}
