@@ -195,7 +195,7 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
 
     #[inline(always)]
     fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32) {
-        let Some(stats) = counted(flow) else { return };
+        let Some(stats) = counted::<A>(flow.backend, flow.generation) else { return };
         if reply {
             stats.reply_packets += u64::from(packets);
             stats.reply_bytes += u64::from(bytes);
@@ -206,20 +206,20 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
     }
 
     #[inline(always)]
-    fn connected(&self, flow: &FlowValue<A>) {
-        if let Some(stats) = counted(flow) {
+    fn connected(&self, backend: u32, generation: u32) {
+        if let Some(stats) = counted::<A>(backend, generation) {
             stats.connections += 1;
         }
     }
 }
 
-/// This CPU's cell of a flow's backend, as long as it is that backend's.
+/// This CPU's cell of a backend, as long as it is that backend's.
 #[inline(always)]
-fn counted<A: FamilyMaps>(flow: &FlowValue<A>) -> Option<&'static mut StatsValue> {
-    let cell = A::stats().get_ptr_mut(flow.backend)?;
+fn counted<A: FamilyMaps>(backend: u32, generation: u32) -> Option<&'static mut StatsValue> {
+    let cell = A::stats().get_ptr_mut(backend)?;
     // SAFETY: the verifier has seen the null check; the cell is this CPU's own, and lives as long as the program.
     let stats = unsafe { &mut *cell };
-    if stats.generation == flow.generation { Some(stats) } else { None }
+    if stats.generation == generation { Some(stats) } else { None }
 }
 
 impl<A: FamilyMaps + RouteLookup> SocketEnv<A> for Kernel {

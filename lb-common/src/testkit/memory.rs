@@ -120,9 +120,14 @@ impl<A: Family> Memory<A> {
         Some(FlowRef { key: *key, embryonic, value })
     }
 
-    fn counted<'s>(&self, all: &'s mut HashMap<u32, StatsValue>, flow: &FlowValue<A>) -> Option<&'s mut StatsValue> {
-        let known = self.backends.get(&flow.backend).is_some_and(|backend| backend.generation == flow.generation);
-        known.then(|| all.entry(flow.backend).or_default())
+    fn counted<'s>(
+        &self,
+        all: &'s mut HashMap<u32, StatsValue>,
+        backend: u32,
+        generation: u32,
+    ) -> Option<&'s mut StatsValue> {
+        let known = self.backends.get(&backend).is_some_and(|known| known.generation == generation);
+        known.then(|| all.entry(backend).or_default())
     }
 
     fn change(&self, flow: FlowRef<A>, change: impl FnOnce(&mut FlowValue<A>)) {
@@ -261,7 +266,7 @@ impl<A: Family> Env<A> for Memory<A> {
 
     fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32) {
         let mut all = self.stats.borrow_mut();
-        let Some(stats) = self.counted(&mut all, flow) else { return };
+        let Some(stats) = self.counted(&mut all, flow.backend, flow.generation) else { return };
         let (count, sum) = if reply {
             (&mut stats.reply_packets, &mut stats.reply_bytes)
         } else {
@@ -271,8 +276,8 @@ impl<A: Family> Env<A> for Memory<A> {
         *sum += u64::from(bytes);
     }
 
-    fn connected(&self, flow: &FlowValue<A>) {
-        if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), flow) {
+    fn connected(&self, backend: u32, generation: u32) {
+        if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), backend, generation) {
             stats.connections += 1;
         }
     }
