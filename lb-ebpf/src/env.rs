@@ -8,7 +8,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
+    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue,
 };
 use lb_common::datapath::{Env, Route, SocketEnv};
 
@@ -192,6 +192,34 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
         }
         maps::count(counter);
     }
+
+    #[inline(always)]
+    fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32) {
+        let Some(stats) = counted::<A>(flow.backend, flow.generation) else { return };
+        if reply {
+            stats.reply_packets += u64::from(packets);
+            stats.reply_bytes += u64::from(bytes);
+        } else {
+            stats.packets += u64::from(packets);
+            stats.bytes += u64::from(bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn connected(&self, backend: u32, generation: u32) {
+        if let Some(stats) = counted::<A>(backend, generation) {
+            stats.connections += 1;
+        }
+    }
+}
+
+/// This CPU's cell of a backend, as long as it is that backend's.
+#[inline(always)]
+fn counted<A: FamilyMaps>(backend: u32, generation: u32) -> Option<&'static mut StatsValue> {
+    let cell = A::stats().get_ptr_mut(backend)?;
+    // SAFETY: the verifier has seen the null check; the cell is this CPU's own, and lives as long as the program.
+    let stats = unsafe { &mut *cell };
+    if stats.generation == generation { Some(stats) } else { None }
 }
 
 impl<A: FamilyMaps + RouteLookup> SocketEnv<A> for Kernel {

@@ -7,7 +7,7 @@ use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use lb_common::abi::{
     Address, AffinityKey, AffinityValue, BackendValue, Cidr, Counter, DeviceValue, FamilyConfig, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, V4, V6,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, V4, V6,
     device_flag,
 };
 use lb_common::datapath::Scratch;
@@ -52,6 +52,8 @@ arrays! {
     CONFIG6: Array<FamilyConfig<V6>> = 1;
     SCRATCH4: PerCpuArray<Scratch<V4>> = 1;
     SCRATCH6: PerCpuArray<Scratch<V6>> = 1;
+    STATS4: PerCpuArray<StatsValue> = 4_096;
+    STATS6: PerCpuArray<StatsValue> = 4_096;
     COUNTERS: PerCpuArray<u64> = Counter::COUNT;
 }
 
@@ -68,6 +70,7 @@ pub(crate) trait FamilyMaps: Address + 'static {
     fn backends() -> &'static Array<BackendValue<Self>>;
     fn config() -> &'static Array<FamilyConfig<Self>>;
     fn scratch() -> &'static PerCpuArray<Scratch<Self>>;
+    fn stats() -> &'static PerCpuArray<StatsValue>;
     /// Settings while the agent has written none: nothing matches.
     fn no_config() -> &'static FamilyConfig<Self>;
     /// The device's address of this family.
@@ -75,8 +78,9 @@ pub(crate) trait FamilyMaps: Address + 'static {
 }
 
 macro_rules! family {
-    ($ty:ident, $flows:ident, $embryos:ident, $affinity:ident, $fragments:ident, $sockets:ident, $frontends:ident, $ranges:ident,
-     $slots:ident, $backends:ident, $config:ident, $scratch:ident, $empty:ident, $device:ident) => {
+    ($ty:ident, $flows:ident, $embryos:ident, $affinity:ident, $fragments:ident, $sockets:ident, $frontends:ident,
+     $ranges:ident, $slots:ident, $backends:ident, $config:ident, $scratch:ident, $stats:ident, $empty:ident,
+     $device:ident) => {
         static $empty: FamilyConfig<$ty> = FamilyConfig {
             abi: 0,
             flags: 0,
@@ -136,6 +140,10 @@ macro_rules! family {
                 &$scratch
             }
             #[inline(always)]
+            fn stats() -> &'static PerCpuArray<StatsValue> {
+                &$stats
+            }
+            #[inline(always)]
             fn no_config() -> &'static FamilyConfig<Self> {
                 &$empty
             }
@@ -149,11 +157,11 @@ macro_rules! family {
 
 family!(
     V4, FLOWS4, EMBRYO4, AFFINITY4, FRAGS4, SOCKETS4, FRONTENDS4, RANGES4, SLOTS4, BACKENDS4, CONFIG4, SCRATCH4,
-    NO_CONFIG4, v4
+    STATS4, NO_CONFIG4, v4
 );
 family!(
     V6, FLOWS6, EMBRYO6, AFFINITY6, FRAGS6, SOCKETS6, FRONTENDS6, RANGES6, SLOTS6, BACKENDS6, CONFIG6, SCRATCH6,
-    NO_CONFIG6, v6
+    STATS6, NO_CONFIG6, v6
 );
 
 /// What is known of a device.

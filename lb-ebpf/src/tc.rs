@@ -158,10 +158,17 @@ fn forward<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
     if SkbPacket(ctx).rewrite(L3, headers, value, 0).is_none() {
         return dropped(Counter::DropRewrite);
     }
+    account::<L3, A>(ctx, value);
     if hook == Hook::UplinkEgress && value.ifindex != kernel(ctx).ifindex {
         return back(value.ifindex);
     }
     TC_ACT_UNSPEC
+}
+
+#[inline(always)]
+fn account<const L3: usize, A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, value: &FlowValue<A>) {
+    let (packets, bytes) = SkbPacket(ctx).amount(L3);
+    datapath::account(&kernel(ctx), value, packets, bytes);
 }
 
 /// A reply leaves by the uplink on which its request came.
@@ -187,6 +194,7 @@ fn leave<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
     if SkbPacket(ctx).rewrite(L3, headers, value, 1).is_none() {
         return dropped(Counter::DropRewrite);
     }
+    account::<L3, A>(ctx, value);
     depart::<L3>(ctx, value.action, target)
 }
 

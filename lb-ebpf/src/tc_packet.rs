@@ -22,6 +22,14 @@ impl SkbPacket {
         unsafe { (*self.0).len }
     }
 
+    /// How many packets it stands for (segmentation and receive offloads), and its bytes from `l3` on.
+    #[inline(always)]
+    pub(crate) fn amount(&self, l3: usize) -> (u32, u32) {
+        // SAFETY: the context is valid for the whole program.
+        let segments = unsafe { (*self.0).gso_segs };
+        (if segments == 0 { 1 } else { segments }, self.len().wrapping_sub(l3 as u32))
+    }
+
     /// Makes more of the packet readable. False: all of it was already, or it could not be done.
     #[inline(always)]
     pub(crate) fn pull(&self, length: u32) -> bool {

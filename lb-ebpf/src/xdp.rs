@@ -110,14 +110,33 @@ fn mark(ctx: *mut xdp_md) -> bool {
 }
 
 #[inline(always)]
-fn to_stack<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, value: &FlowValue<A>) -> u32 {
+fn to_stack<A: FamilyMaps + RouteLookup + IpVersion>(
+    ctx: *mut xdp_md,
+    headers: &Headers<A>,
+    value: &FlowValue<A>,
+) -> u32 {
     if !mark(ctx) {
         return XDP_PASS;
     }
     match rewrite(&mut XdpPacket(ctx), L3, headers, value, 0) {
-        Some(()) => XDP_PASS,
+        Some(()) => {
+            account(ctx, value);
+            XDP_PASS
+        }
         None => dropped(Counter::DropRewrite),
     }
+}
+
+#[inline(always)]
+fn account<A: FamilyMaps + RouteLookup>(ctx: *mut xdp_md, value: &FlowValue<A>) {
+    datapath::account(&kernel(ctx), value, 1, (length(ctx) - L3) as u32);
+}
+
+/// Length of the frame. Opaque: the verifier knows the difference of two packet pointers as a number, but not other
+/// orders of it.
+#[inline(always)]
+fn length(ctx: *mut xdp_md) -> usize {
+    core::hint::black_box(ctx.data_end() - ctx.data())
 }
 
 #[inline(always)]
@@ -170,6 +189,7 @@ fn by_route<A: FamilyMaps + RouteLookup + IpVersion>(
     if rewrite(&mut XdpPacket(ctx), L3, headers, value, 1).is_none() {
         return dropped(Counter::DropRewrite);
     }
+    account(ctx, value);
     send(ctx, &hop)
 }
 
@@ -215,11 +235,9 @@ fn reject<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> u32 {
 }
 
 #[inline(always)]
-fn cut(ctx: *mut xdp_md, length: usize) -> Option<()> {
-    // Opaque: the verifier knows the difference of two packet pointers as a number, but not other orders of it.
-    let now = core::hint::black_box(ctx.data_end() - ctx.data());
+fn cut(ctx: *mut xdp_md, to: usize) -> Option<()> {
     // SAFETY: the context is the program's own; packet pointers are read afresh after this.
-    if unsafe { bpf_xdp_adjust_tail(ctx, length as i32 - now as i32) } == 0 { Some(()) } else { None }
+    if unsafe { bpf_xdp_adjust_tail(ctx, to as i32 - length(ctx) as i32) } == 0 { Some(()) } else { None }
 }
 
 #[inline(always)]

@@ -81,7 +81,7 @@ impl Drop for Neighbour {
 }
 
 fn settings(pins: &Path) -> AttachSettings {
-    AttachSettings { pin_path: pins.to_owned(), sizes: MapSizes::for_memory(0), ..AttachSettings::default() }
+    AttachSettings { pin_path: pins.to_owned(), sizes: MapSizes::for_memory(0, 2), ..AttachSettings::default() }
 }
 
 struct Agent {

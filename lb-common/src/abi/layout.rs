@@ -3,7 +3,7 @@
 use super::{
     AffinityKey, AffinityValue, BackendValue, Cidr, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
     FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SetRef, SocketKey, SocketValue, SourceRangeKey,
-    StatusValue, V4, V6,
+    StatsValue, StatusValue, V4, V6,
 };
 use core::mem::{offset_of, size_of};
 
@@ -143,6 +143,17 @@ layout!(
     updated_ns = 24,
     next_generation = 32,
     pad = 36,
+);
+layout!(
+    StatsValue,
+    48,
+    packets = 0,
+    bytes = 8,
+    reply_packets = 16,
+    reply_bytes = 24,
+    connections = 32,
+    generation = 40,
+    pad = 44,
 );
 layout!(NameValue, 216, len = 0, family = 4, name = 8);
 layout!(ReportValue, 65_536, len = 0, pad = 4, json = 8);

@@ -14,6 +14,7 @@ mod names;
 #[cfg(feature = "user")]
 mod pod;
 mod socket;
+mod stats;
 
 pub use addr::{Address, Be16, V4, V6};
 pub use backend::{BackendValue, backend_flag};
@@ -27,6 +28,7 @@ pub use frontend::{
 };
 pub use names::{NAME_LEN, NameValue, REPORT_LEN, ReportValue, map_name};
 pub use socket::{SocketKey, SocketValue, socket_kind};
+pub use stats::StatsValue;
 
 /// Version of all layouts in this module and of the meaning of their fields. Pinned maps carry it; an agent that finds
 /// another version migrates or refuses, it never reads foreign bytes.

@@ -55,6 +55,10 @@ pub mod map_name {
     pub const OPT_OUT: &str = "OPT_OUT";
     /// Per family: settings.
     pub const CONFIG: [&str; 2] = ["CONFIG4", "CONFIG6"];
+    /// Per family: traffic by backend, per CPU.
+    pub const STATS: [&str; 2] = ["STATS4", "STATS6"];
+    /// Traffic of backends that are gone, by service id.
+    pub const TOTALS: &str = "TOTALS";
     /// Devices.
     pub const DEVICES: &str = "DEVICES";
     /// Counters, per CPU.

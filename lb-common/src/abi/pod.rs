@@ -4,7 +4,7 @@
 use super::{
     AffinityKey, AffinityValue, BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
     FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SocketKey, SocketValue, SourceRangeKey,
-    StatusValue, V4, V6,
+    StatsValue, StatusValue, V4, V6,
 };
 
 macro_rules! pod {
@@ -41,6 +41,7 @@ pod!(
     FamilyConfig<V4>,
     FamilyConfig<V6>,
     DeviceValue,
+    StatsValue,
     StatusValue,
     NameValue,
     ReportValue,

@@ -70,4 +70,8 @@ pub trait Env<A> {
     fn ticks(&self) -> u32;
     /// Counts an event.
     fn count(&self, counter: Counter);
+    /// Counts packets of a flow towards its backend, or with `reply` from it; none when the backend is gone.
+    fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32);
+    /// Counts a new connection to a backend of this generation.
+    fn connected(&self, backend: u32, generation: u32);
 }

@@ -8,6 +8,7 @@
 //! Everything is generic over the address family and over [`Env`], the tables and the node around the packet. The
 //! kernel programs and the host's tests bring an `Env` and a packet; they decide nothing themselves.
 
+mod account;
 pub mod checksum;
 mod create;
 mod direct;
@@ -25,6 +26,7 @@ mod select;
 mod socket;
 mod verdict;
 
+pub use account::account;
 pub use egress::{egress, egress_slow};
 pub use env::{Env, Route};
 pub use icmp::{IcmpRewrite, icmp_egress, icmp_ingress};

@@ -187,6 +187,7 @@ fn choose<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>, choice: &mut
         env.count(Counter::SocketInsertFailed);
     }
     env.count(Counter::SocketConnected);
+    env.connected(choice.id, choice.backend.generation);
     Called::To(addr, port)
 }
 

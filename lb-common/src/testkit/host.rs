@@ -5,12 +5,13 @@ use super::family::Family;
 use super::memory::Memory;
 use super::node::{Action, Hook, Node, Outcome};
 use crate::abi::{
-    BackendValue, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue, flow_action, flow_kind, proto,
+    BackendValue, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_action, flow_kind,
+    proto,
 };
 use crate::datapath::{
-    Env, Fast, Fragment, Headers, Parsed, Scratch, Verdict, egress, egress_slow, fragment, icmp_egress, icmp_ingress,
-    ingress, ingress_slow, parse, refused, rewrite, rst, rst_length, swap_macs, unreachable, unreachable_length,
-    unreachable_room,
+    Env, Fast, Fragment, Headers, Parsed, Scratch, Verdict, account, egress, egress_slow, fragment, icmp_egress,
+    icmp_ingress, ingress, ingress_slow, parse, refused, rewrite, rst, rst_length, swap_macs, unreachable,
+    unreachable_length, unreachable_room,
 };
 
 const L3: usize = 14;
@@ -90,6 +91,8 @@ impl<A: Family> Visit<'_, A> {
         if rewrite(&mut self.pkt, L3, headers, value, u8::from(leaves)).is_none() {
             return self.dropped(Counter::DropRewrite);
         }
+        let bytes = u32::try_from(self.pkt.0.len() - L3).unwrap_or(u32::MAX);
+        account(self.memory, value, 1, bytes);
         if leaves {
             return self.depart(value.action);
         }
@@ -176,7 +179,10 @@ impl<A: Family> Node<A> for HostNode<A> {
     }
 
     fn set_backend(&mut self, id: u32, value: BackendValue<A>) {
-        self.memory.backends.insert(id, value);
+        let before = self.memory.backends.insert(id, value);
+        if before.is_none_or(|before| before.generation != value.generation) {
+            self.memory.stats.borrow_mut().remove(&id);
+        }
     }
 
     fn allow_range(&mut self, service: u32, net: A, prefix: u32) {
@@ -193,6 +199,10 @@ impl<A: Family> Node<A> for HostNode<A> {
 
     fn counter(&mut self, counter: Counter) -> u64 {
         self.memory.counters.borrow().get(&counter.index()).copied().unwrap_or(0)
+    }
+
+    fn stats(&mut self, backend: u32) -> StatsValue {
+        self.memory.stats.borrow().get(&backend).copied().unwrap_or_default()
     }
 
     fn flows(&mut self) -> (usize, usize) {

@@ -8,7 +8,7 @@ use super::family::Family;
 use super::node::{UPLINK, UPLINK2};
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
+    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue,
 };
 use crate::datapath::{Env, Route, SocketEnv};
 
@@ -72,6 +72,8 @@ pub struct Memory<A> {
     pub full: Cell<bool>,
     /// Counters by index.
     pub counters: RefCell<HashMap<u32, u64>>,
+    /// Traffic by backend.
+    pub stats: RefCell<HashMap<u32, StatsValue>>,
     /// Look-ups so far.
     pub lookups: Cell<Lookups>,
 }
@@ -94,6 +96,7 @@ impl<A: Family> Default for Memory<A> {
             seed: Cell::new(0x5eed),
             full: Cell::new(false),
             counters: RefCell::default(),
+            stats: RefCell::default(),
             lookups: Cell::default(),
         }
     }
@@ -118,6 +121,16 @@ impl<A: Family> Memory<A> {
         self.hash();
         let value = *self.table(embryonic).borrow().get(key)?;
         Some(FlowRef { key: *key, embryonic, value })
+    }
+
+    fn counted<'s>(
+        &self,
+        all: &'s mut HashMap<u32, StatsValue>,
+        backend: u32,
+        generation: u32,
+    ) -> Option<&'s mut StatsValue> {
+        let known = self.backends.get(&backend).is_some_and(|known| known.generation == generation);
+        known.then(|| all.entry(backend).or_default())
     }
 
     fn change(&self, flow: FlowRef<A>, change: impl FnOnce(&mut FlowValue<A>)) {
@@ -252,6 +265,24 @@ impl<A: Family> Env<A> for Memory<A> {
 
     fn count(&self, counter: Counter) {
         *self.counters.borrow_mut().entry(counter.index()).or_default() += 1;
+    }
+
+    fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32) {
+        let mut all = self.stats.borrow_mut();
+        let Some(stats) = self.counted(&mut all, flow.backend, flow.generation) else { return };
+        let (count, sum) = if reply {
+            (&mut stats.reply_packets, &mut stats.reply_bytes)
+        } else {
+            (&mut stats.packets, &mut stats.bytes)
+        };
+        *count += u64::from(packets);
+        *sum += u64::from(bytes);
+    }
+
+    fn connected(&self, backend: u32, generation: u32) {
+        if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), backend, generation) {
+            stats.connections += 1;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What vectors play against: a node with Sluice's hooks.
 
 use super::family::Family;
-use crate::abi::{BackendValue, Counter, FamilyConfig, FrontendKey, FrontendValue};
+use crate::abi::{BackendValue, Counter, FamilyConfig, FrontendKey, FrontendValue, StatsValue};
 
 /// Index of the device with Pods behind it.
 pub const POD: u32 = 10;
@@ -94,6 +94,8 @@ pub trait Node<A: Family> {
     fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome;
     /// Value of a counter.
     fn counter(&mut self, counter: Counter) -> u64;
+    /// What was counted for a backend.
+    fn stats(&mut self, backend: u32) -> StatsValue;
     /// From here on XDP may leave to TC what it cannot do. Nodes without XDP have nothing to do.
     fn expect_hand_over(&mut self) {}
     /// Entries of the established and of the embryonic table.

@@ -144,6 +144,14 @@ impl<'n, A: Family> Scene<'n, A> {
         assert_eq!(got, count, "{}: {} after step {}", self.name, counter.name(), self.step);
     }
 
+    /// Packets and bytes of a backend each way, and its connections.
+    #[track_caller]
+    pub fn traffic(&mut self, backend: u32, towards: (u64, u64), back: (u64, u64), connections: u64) {
+        let got = self.node.stats(backend);
+        let numbers = ((got.packets, got.bytes), (got.reply_packets, got.reply_bytes), got.connections);
+        assert_eq!(numbers, (towards, back, connections), "{}: backend {backend} after step {}", self.name, self.step);
+    }
+
     /// So many established and embryonic entries exist.
     #[track_caller]
     pub fn flows(&mut self, established: usize, embryonic: usize) {

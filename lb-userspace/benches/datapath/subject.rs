@@ -2,22 +2,28 @@
 
 use std::borrow::Borrow;
 
-use anyhow::{Context, Result};
-use aya::maps::{Array, HashMap, Map, MapData};
+use anyhow::{Context, Result, anyhow};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
+use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
-use lb_common::abi::{BackendValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, V4, V6, map_name, proto};
+use lb_common::abi::{
+    BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, StatsValue, V4, V6, device_flag,
+    map_name, proto,
+};
 
 use crate::world::{FLOWS, Net, World};
 
 /// Sizes of the maps: the defaults of the object but for those that hold Services.
-const SIZES: [(&str, u32); 6] = [
+const SIZES: [(&str, u32); 8] = [
     ("FRONTENDS4", 65_536),
     ("FRONTENDS6", 65_536),
     ("SLOTS4", 262_144),
     ("SLOTS6", 262_144),
     ("BACKENDS4", 131_072),
     ("BACKENDS6", 131_072),
+    ("STATS4", 131_072),
+    ("STATS6", 131_072),
 ];
 
 /// The TC programs.
@@ -44,6 +50,9 @@ impl Subject {
             load_tc(&mut object, name)?;
         }
         load_xdp(&mut object, XDP_PROGRAM)?;
+        // XDP answers only on a device that it may send by; a test run's is the loopback.
+        let uplink = DeviceValue { flags: device_flag::UPLINK | device_flag::XDP_TARGET, ..DeviceValue::default() };
+        map::<HashMap<_, u32, DeviceValue>>(&mut object, map_name::DEVICES)?.insert(1, uplink, 0)?;
         fill::<V4>(&mut object, world)?;
         fill::<V6>(&mut object, world)?;
         Ok(Self { world, object })
@@ -124,6 +133,7 @@ where
     for (id, value) in world.backends() {
         backends.set(id, value, 0)?;
     }
+    fill_stats::<A>(object, world)?;
     let mut slots: Array<_, u32> = map(object, map_name::SLOTS[A::INDEX])?;
     for (id, _) in world.backends::<A>() {
         slots.set(id - 1, id, 0)?;
@@ -133,6 +143,18 @@ where
         frontends.insert(key, value, 0)?;
     }
     fill_flows::<A>(object, map_name::FLOWS[A::INDEX], world)
+}
+
+/// Lets the traffic of all backends be counted. Objects from before the counters have no such map.
+fn fill_stats<A: Net>(object: &mut Ebpf, world: World) -> Result<()> {
+    let cpus = nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
+    let Some(map) = object.map_mut(map_name::STATS[A::INDEX]) else { return Ok(()) };
+    let mut stats = PerCpuArray::try_from(map)?;
+    for (id, value) in world.backends::<A>() {
+        let empty = StatsValue { generation: value.generation, ..StatsValue::default() };
+        stats.set(id, PerCpuValues::try_from(vec![empty; cpus])?, 0)?;
+    }
+    Ok(())
 }
 
 fn keys<A: Net, T: Borrow<MapData>>(embryos: &HashMap<T, FlowKey<A>, FlowValue<A>>) -> Result<Vec<FlowKey<A>>>

@@ -5,7 +5,7 @@ use std::fmt;
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
     FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SocketKey, SocketValue, SourceRangeKey,
-    StatusValue, V4, V6, map_name,
+    StatsValue, StatusValue, V4, V6, map_name,
 };
 
 /// Sizes of one map.
@@ -33,7 +33,7 @@ const fn layout<K, V>(name: &'static str) -> Layout {
 /// A longest-prefix key begins with its length (`struct bpf_lpm_trie_key`).
 type Prefixed<K> = (u32, K);
 
-const fn family<A>(at: usize) -> [Layout; 10] {
+const fn family<A>(at: usize) -> [Layout; 11] {
     [
         layout::<FlowKey<A>, FlowValue<A>>(map_name::FLOWS[at]),
         layout::<FlowKey<A>, FlowValue<A>>(map_name::EMBRYOS[at]),
@@ -45,14 +45,16 @@ const fn family<A>(at: usize) -> [Layout; 10] {
         layout::<SocketKey<A>, SocketValue<A>>(map_name::SOCKETS[at]),
         layout::<Prefixed<SourceRangeKey<A>>, u32>(map_name::RANGES[at]),
         layout::<u32, FamilyConfig<A>>(map_name::CONFIG[at]),
+        layout::<u32, StatsValue>(map_name::STATS[at]),
     ]
 }
 
-const FAMILIES: [[Layout; 10]; 2] = [family::<V4>(0), family::<V6>(1)];
-const SINGLES: [Layout; 6] = [
+const FAMILIES: [[Layout; 11]; 2] = [family::<V4>(0), family::<V6>(1)];
+const SINGLES: [Layout; 7] = [
     layout::<u32, DeviceValue>(map_name::DEVICES),
     layout::<[u32; 2], u32>(map_name::OPT_OUT),
     layout::<u32, u64>(map_name::COUNTERS),
+    layout::<u32, StatsValue>(map_name::TOTALS),
     layout::<u32, StatusValue>(map_name::STATUS),
     layout::<u32, NameValue>(map_name::NAMES),
     layout::<u32, ReportValue>(map_name::REPORT),
@@ -70,7 +72,7 @@ mod tests {
     #[test]
     fn every_map_is_listed_once_and_fits_the_kernels_name_length() {
         let all = all();
-        assert_eq!(all.len(), 26);
+        assert_eq!(all.len(), 29);
         for layout in &all {
             assert!(layout.name.len() <= 15);
             assert_eq!(all.iter().filter(|other| other.name == layout.name).count(), 1, "{}", layout.name);

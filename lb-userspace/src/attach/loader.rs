@@ -7,7 +7,7 @@ use std::thread;
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use lb_common::abi::{ABI_VERSION, DeviceValue, NameValue, ReportValue, StatusValue, map_name};
+use lb_common::abi::{ABI_VERSION, DeviceValue, NameValue, ReportValue, StatsValue, StatusValue, map_name};
 
 use super::bpffs::{self, PinDirectories};
 use super::devices::RoleRules;
@@ -211,6 +211,12 @@ fn create_agent_maps(directories: &PinDirectories, settings: &AttachSettings) ->
         let map = HashMap::<MapData, u32, NameValue>::create(settings.sizes.names, NO_PREALLOC)
             .map_err(map_error(map_name::NAMES))?;
         map.pin(&path).map_err(pin_error(map_name::NAMES))?;
+    }
+    let path = directories.maps.join(map_name::TOTALS);
+    if !path.exists() {
+        let map = HashMap::<MapData, u32, StatsValue>::create(settings.sizes.names, NO_PREALLOC)
+            .map_err(map_error(map_name::TOTALS))?;
+        map.pin(&path).map_err(pin_error(map_name::TOTALS))?;
     }
     let path = directories.maps.join(map_name::REPORT);
     if !path.exists() {

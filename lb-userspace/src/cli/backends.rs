@@ -1,6 +1,7 @@
 //! `sluice backends`: every backend with its id.
 //!
-//! JSON: a list of `{address, id, generation, flags, service, family}`; `service` is `namespace/name:port/PROTOCOL`.
+//! JSON: a list of `{address, id, generation, flags, traffic, service, family}`; `service` is
+//! `namespace/name:port/PROTOCOL`, `traffic` as in `sluice services`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +9,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::output::{self, Format};
-use super::services::{BackendRow, family_name};
+use super::services::{BackendRow, TrafficRow, family_name};
 use crate::maps::kernel::KernelTables;
-use crate::maps::{Tables, dump};
 
 #[derive(Debug, Serialize)]
 struct Row {
@@ -23,32 +23,47 @@ struct Row {
 }
 
 pub(super) fn print(pin_path: &Path, format: Format) -> anyhow::Result<()> {
-    let existing = KernelTables::open(pin_path)?.read()?;
+    let tables = KernelTables::open(pin_path)?;
+    let existing = tables.read_owners()?;
+    let traffic = tables.traffic(&existing)?;
     let names: BTreeMap<u32, &str> = existing.names.iter().map(|(id, _, name)| (*id, name.as_str())).collect();
     let rows: Vec<Row> = existing
         .backends
         .iter()
         .map(|(family, id, entry)| Row {
-            backend: BackendRow {
-                address: entry.addr.to_string(),
-                id: *id,
-                generation: entry.generation,
-                flags: dump::backend_flags(entry.flags),
-            },
+            backend: BackendRow::new(*family, *id, entry, &traffic),
             service: names.get(&entry.service).map_or_else(String::new, |name| (*name).to_owned()),
             family: family_name(*family),
         })
         .collect();
     output::print(&rows, format, |rows| {
-        let mut table = output::table(&["ID", "GENERATION", "BACKEND", "SERVICE", "STATE"]);
+        let mut table = output::table(&[
+            "ID",
+            "GENERATION",
+            "BACKEND",
+            "SERVICE",
+            "STATE",
+            "CONNECTIONS",
+            "PACKETS",
+            "BYTES",
+            "PACKETS-BACK",
+            "BYTES-BACK",
+        ]);
         for row in rows {
             let backend = &row.backend;
+            let counted =
+                |of: fn(&TrafficRow) -> u64| backend.traffic.as_ref().map_or("-".to_owned(), |t| of(t).to_string());
             table.add_row([
                 backend.id.to_string(),
                 backend.generation.to_string(),
                 backend.address.clone(),
                 row.service.clone(),
                 backend.flags.join(","),
+                counted(|t| t.connections),
+                counted(|t| t.packets),
+                counted(|t| t.bytes),
+                counted(|t| t.reply_packets),
+                counted(|t| t.reply_bytes),
             ]);
         }
         table.to_string()

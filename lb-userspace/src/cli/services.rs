@@ -1,21 +1,23 @@
 //! `sluice services`: every frontend, the Service port behind it and its backends.
 //!
 //! JSON: a list of `{service, port, protocol, family, id, affinity_secs, frontends: [{address, port, kind, internal,
-//! external, flags}], source_ranges, backends: [{address, id, generation, flags}]}`; `internal` and `external` are
-//! lists of backend ids for clients inside and outside of the cluster.
+//! external, flags}], source_ranges, traffic, backends: [{address, id, generation, flags, traffic}]}`; `internal` and
+//! `external` are lists of backend ids for clients inside and outside of the cluster; `traffic` is `{connections,
+//! packets, bytes, reply_packets, reply_bytes}`, and `null` for a backend that is not counted.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use lb_common::abi::{SetRef, frontend_kind};
+use lb_common::abi::{SetRef, StatsValue, frontend_kind};
 use serde::Serialize;
 
 use super::output::{self, Format};
 use crate::maps::kernel::KernelTables;
+use crate::maps::traffic::Traffic;
 use crate::maps::{Tables, dump};
 use crate::model::desired::Family;
-use crate::plan::Existing;
+use crate::plan::{BackendEntry, Existing};
 
 /// One service port and family.
 #[derive(Debug, Default, Serialize)]
@@ -34,6 +36,8 @@ struct ServiceRow {
     affinity_secs: u32,
     frontends: Vec<FrontendRow>,
     source_ranges: Vec<String>,
+    /// Of the backends that are gone, too.
+    traffic: TrafficRow,
     backends: Vec<BackendRow>,
 }
 
@@ -60,11 +64,48 @@ pub(super) struct BackendRow {
     pub(super) generation: u32,
     /// Its state.
     pub(super) flags: Vec<&'static str>,
+    /// What was counted for it; none: its id is beyond the counters.
+    pub(super) traffic: Option<TrafficRow>,
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct TrafficRow {
+    /// New connections; of UDP: flows.
+    pub(super) connections: u64,
+    /// Packets towards the backend.
+    pub(super) packets: u64,
+    /// Bytes of them, link headers not counted.
+    pub(super) bytes: u64,
+    /// Packets from the backend.
+    pub(super) reply_packets: u64,
+    /// Bytes of them.
+    pub(super) reply_bytes: u64,
+}
+
+impl From<StatsValue> for TrafficRow {
+    fn from(counted: StatsValue) -> Self {
+        let StatsValue { packets, bytes, reply_packets, reply_bytes, connections, .. } = counted;
+        Self { connections, packets, bytes, reply_packets, reply_bytes }
+    }
+}
+
+impl BackendRow {
+    pub(super) fn new(family: Family, id: u32, entry: &BackendEntry, traffic: &Traffic) -> Self {
+        Self {
+            address: entry.addr.to_string(),
+            id,
+            generation: entry.generation,
+            flags: dump::backend_flags(entry.flags),
+            traffic: traffic.backend(family, id).map(Into::into),
+        }
+    }
 }
 
 pub(super) fn print(pin_path: &Path, format: Format) -> anyhow::Result<()> {
-    let existing = KernelTables::open(pin_path)?.read()?;
-    output::print(&rows(&existing), format, |rows| table(rows))
+    let tables = KernelTables::open(pin_path)?;
+    let existing = tables.read()?;
+    output::print(&rows(&existing, &tables.traffic(&existing)?), format, |rows| table(rows))
 }
 
 pub(super) const fn family_name(family: Family) -> &'static str {
@@ -74,7 +115,7 @@ pub(super) const fn family_name(family: Family) -> &'static str {
     }
 }
 
-fn rows(existing: &Existing) -> Vec<ServiceRow> {
+fn rows(existing: &Existing, traffic: &Traffic) -> Vec<ServiceRow> {
     let mut rows: BTreeMap<u32, ServiceRow> = BTreeMap::new();
     for (id, family, name) in &existing.names {
         let (service, rest) = name.split_once(':').unwrap_or((name, ""));
@@ -85,6 +126,7 @@ fn rows(existing: &Existing) -> Vec<ServiceRow> {
             protocol: protocol.to_owned(),
             family: family_name(*family),
             id: *id,
+            traffic: traffic.service(*id).into(),
             ..ServiceRow::default()
         };
         rows.insert(*id, row);
@@ -105,14 +147,9 @@ fn rows(existing: &Existing) -> Vec<ServiceRow> {
             flags: dump::frontend_flags(value.flags),
         });
     }
-    for (_, id, entry) in &existing.backends {
+    for (family, id, entry) in &existing.backends {
         let Some(row) = rows.get_mut(&entry.service) else { continue };
-        row.backends.push(BackendRow {
-            address: entry.addr.to_string(),
-            id: *id,
-            generation: entry.generation,
-            flags: dump::backend_flags(entry.flags),
-        });
+        row.backends.push(BackendRow::new(*family, *id, entry, traffic));
     }
     for (service, net) in &existing.ranges {
         if let Some(row) = rows.get_mut(service) {
@@ -133,9 +170,22 @@ fn rows(existing: &Existing) -> Vec<ServiceRow> {
 }
 
 fn table(rows: &[ServiceRow]) -> String {
-    let mut table = output::table(&["SERVICE", "PORT", "KIND", "FRONTEND", "INTERNAL", "EXTERNAL", "AFFINITY"]);
+    let mut table = output::table(&[
+        "SERVICE",
+        "PORT",
+        "KIND",
+        "FRONTEND",
+        "INTERNAL",
+        "EXTERNAL",
+        "AFFINITY",
+        "CONNECTIONS",
+        "BYTES",
+        "BYTES-BACK",
+    ]);
     for row in rows {
-        for frontend in &row.frontends {
+        for (n, frontend) in row.frontends.iter().enumerate() {
+            // The numbers are the service port's, not the frontend's: they appear once.
+            let counted = |number: u64| if n == 0 { number.to_string() } else { String::new() };
             let address = frontend.address.parse().map(|ip| SocketAddr::new(ip, frontend.port).to_string());
             table.add_row([
                 row.service.clone(),
@@ -145,6 +195,9 @@ fn table(rows: &[ServiceRow]) -> String {
                 frontend.internal.len().to_string(),
                 frontend.external.len().to_string(),
                 if row.affinity_secs == 0 { "-".to_owned() } else { format!("{}s", row.affinity_secs) },
+                counted(row.traffic.connections),
+                counted(row.traffic.bytes),
+                counted(row.traffic.reply_bytes),
             ]);
         }
     }
@@ -154,7 +207,7 @@ fn table(rows: &[ServiceRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{BackendEntry, Vip};
+    use crate::plan::Vip;
     use lb_common::abi::FrontendValue;
 
     #[test]
@@ -174,12 +227,17 @@ mod tests {
             )],
             ..Existing::default()
         };
-        let json = serde_json::to_value(rows(&existing)).unwrap();
+        let mut traffic = Traffic::default();
+        traffic.add(Family::V4, 3, 7, &StatsValue { connections: 5, reply_bytes: 1234, ..StatsValue::default() });
+        let json = serde_json::to_value(rows(&existing, &traffic)).unwrap();
         assert_eq!(json[0]["service"], "default/web");
         assert_eq!(json[0]["port"], "http");
         assert_eq!(json[0]["frontends"][0]["internal"], serde_json::json!([3, 9]));
         assert_eq!(json[0]["frontends"][0]["external"], serde_json::json!([]));
         assert_eq!(json[0]["backends"][0]["flags"], serde_json::json!(["local", "in-cluster-set"]));
-        assert!(table(&rows(&existing)).contains("10.96.0.1:80/TCP"));
+        assert_eq!(json[0]["traffic"]["connections"], 5);
+        assert_eq!(json[0]["backends"][0]["traffic"]["reply_bytes"], 1234);
+        let table = table(&rows(&existing, &traffic));
+        assert!(table.contains("10.96.0.1:80/TCP") && table.contains("1234"), "{table}");
     }
 }

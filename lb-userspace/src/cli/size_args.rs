@@ -32,6 +32,9 @@ pub(super) struct SizeArgs {
     /// Room for clients with session affinity, per family.
     #[arg(long, value_name = "N")]
     max_affinity: Option<u32>,
+    /// Backends whose packets, bytes and connections are counted, per family, on each processor; 0: none.
+    #[arg(long, value_name = "N")]
+    max_counted_backends: Option<u32>,
     /// Room for sockets led to a backend, per family.
     #[arg(long, value_name = "N")]
     max_sockets: Option<u32>,
@@ -40,15 +43,18 @@ pub(super) struct SizeArgs {
 impl SizeArgs {
     /// These sizes where they are given, else `sizes`.
     pub(super) fn over(&self, sizes: MapSizes) -> MapSizes {
+        let backends = self.max_backends.unwrap_or(sizes.backends);
         MapSizes {
             names: self.max_services.unwrap_or(sizes.names),
             frontends: self.max_frontends.unwrap_or(sizes.frontends),
-            backends: self.max_backends.unwrap_or(sizes.backends),
+            backends,
             slots: self.max_slots.unwrap_or(sizes.slots),
             ranges: self.max_source_ranges.unwrap_or(sizes.ranges),
             flows: self.max_flows.unwrap_or(sizes.flows),
             embryos: self.max_embryonic_flows.unwrap_or(sizes.embryos),
             affinity: self.max_affinity.unwrap_or(sizes.affinity),
+            // A map has at least one entry; id 0 is no backend's.
+            counted: self.max_counted_backends.map_or(sizes.counted.min(backends), |wanted| wanted.max(1)),
             sockets: self.max_sockets.unwrap_or(sizes.sockets),
             ..sizes
         }

@@ -11,12 +11,13 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use ipnet::IpNet;
 use lb_common::abi::{
-    ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, SetRef, SourceRangeKey, frontend_scope,
-    map_name,
+    ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, SetRef, SourceRangeKey, StatsValue,
+    frontend_scope, map_name,
 };
 
 use super::address::{MapAddress, cidrs};
 use super::batch;
+use super::traffic::{Cells, Traffic};
 use super::{FamilySettings, TableFailure};
 use crate::plan::{BackendEntry, Existing, Vip};
 
@@ -68,6 +69,7 @@ where
     slots: Array<MapData, u32>,
     ranges: LpmTrie<MapData, SourceRangeKey<A>, u32>,
     config: Array<MapData, FamilyConfig<A>>,
+    stats: Cells,
     wanted: FamilyConfig<A>,
 }
 
@@ -102,6 +104,7 @@ where
             slots: open(dir, Self::SLOTS)?,
             ranges: open(dir, Self::RANGES)?,
             config,
+            stats: Cells::open(dir, map_name::STATS[Self::AT])?,
             wanted,
         })
     }
@@ -137,6 +140,7 @@ where
     }
 
     pub(super) fn put_backend(&mut self, id: u32, entry: &BackendEntry) -> Result<(), TableFailure> {
+        self.stats.begin(id, entry.generation)?;
         let value = BackendValue {
             addr: Self::address(entry.addr.ip(), Self::BACKENDS)?,
             port: Be16::new(entry.addr.port()),
@@ -145,6 +149,22 @@ where
             service: entry.service,
         };
         self.backends.set(id, value, 0).map_err(|source| write_failure(Self::BACKENDS, source))
+    }
+
+    /// A backend is about to go: its service id, and what was counted for it.
+    pub(super) fn retire(&mut self, id: u32) -> Result<(u32, StatsValue), TableFailure> {
+        let backend = self.backends.get(&id, 0).map_err(read_failure(Self::BACKENDS))?;
+        Ok((backend.service, self.stats.end(id, backend.generation)?))
+    }
+
+    /// What was counted for those backends that are of this family.
+    pub(super) fn traffic(&self, existing: &Existing, into: &mut Traffic) -> Result<(), TableFailure> {
+        for (_, id, entry) in existing.backends.iter().filter(|(family, ..)| *family == A::FAMILY) {
+            if let Some(counted) = self.stats.read(*id, entry.generation)? {
+                into.add(A::FAMILY, *id, entry.service, &counted);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn delete_backend(&mut self, id: u32) -> Result<(), TableFailure> {
@@ -209,9 +229,14 @@ where
             let ids: Result<Box<[u32]>, _> = (base..end).map(|slot| self.slots.get(&slot, 0)).collect();
             into.sets.push((A::FAMILY, SetRef { base, count }, ids.map_err(read_failure(Self::SLOTS))?));
         }
+        self.read_backends(into)?;
+        self.read_ranges(into)
+    }
+
+    pub(super) fn read_backends(&self, into: &mut Existing) -> Result<(), TableFailure> {
         if into.next_generation == 0 {
             // No backend was ever written: the walk through a large array would find nothing.
-            return self.read_ranges(into);
+            return Ok(());
         }
         let walked = batch::walk::<u32, BackendValue<A>>(self.backends_raw.fd().as_fd(), 4096, |ids, values| {
             for (id, value) in ids.iter().zip(values).filter(|(_, value)| value.generation != 0) {
@@ -225,8 +250,7 @@ where
             }
             ControlFlow::Continue(())
         });
-        walked.map_err(|source| TableFailure::Batch { map: Self::BACKENDS, source })?;
-        self.read_ranges(into)
+        walked.map_err(|source| TableFailure::Batch { map: Self::BACKENDS, source })
     }
 
     fn read_ranges(&self, into: &mut Existing) -> Result<(), TableFailure> {

@@ -6,6 +6,7 @@ use aya::maps::{Array, HashMap, MapData};
 use lb_common::abi::{ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, StatusValue, V4, V6, map_name};
 
 use super::family::{FamilyTables, open, read_failure, removed, write_failure};
+use super::traffic::{Totals, Traffic};
 use super::{FamilySettings, TableFailure, Tables};
 use crate::model::desired::Family;
 use crate::plan::{Existing, Limits, Op};
@@ -18,6 +19,7 @@ pub struct KernelTables {
     names: HashMap<MapData, u32, NameValue>,
     status: Array<MapData, StatusValue>,
     report: Array<MapData, ReportValue>,
+    totals: Totals,
     name_limit: u32,
 }
 
@@ -36,6 +38,7 @@ impl KernelTables {
             names: open(&dir, map_name::NAMES)?,
             status,
             report: open(&dir, map_name::REPORT)?,
+            totals: Totals::open(&dir)?,
             name_limit: super::observe::capacity(&dir, map_name::NAMES)?,
         })
     }
@@ -69,6 +72,36 @@ impl KernelTables {
         room.copy_from_slice(json.as_bytes());
         value.len = u32::try_from(json.len()).unwrap_or(0);
         self.report.set(0, value, 0).map_err(|source| write_failure(map_name::REPORT, source))
+    }
+
+    /// Names alone.
+    fn read_names(&self) -> Result<Existing, TableFailure> {
+        let mut existing = Existing { next_generation: self.status()?.next_generation, ..Existing::default() };
+        for entry in &self.names {
+            let (service, value) = entry.map_err(read_failure(map_name::NAMES))?;
+            let family = if value.family == 6 { Family::V6 } else { Family::V4 };
+            let len = usize::try_from(value.len).unwrap_or(0).min(NAME_LEN);
+            let name = String::from_utf8_lossy(&value.name[..len]).into_owned();
+            existing.names.push((service, family, name));
+        }
+        Ok(existing)
+    }
+
+    /// Names and backends, without what leads to them.
+    pub fn read_owners(&self) -> Result<Existing, TableFailure> {
+        let mut existing = self.read_names()?;
+        self.v4.read_backends(&mut existing)?;
+        self.v6.read_backends(&mut existing)?;
+        Ok(existing)
+    }
+
+    /// What was counted for these backends and service ports.
+    pub fn traffic(&self, existing: &Existing) -> Result<Traffic, TableFailure> {
+        let mut traffic = Traffic::default();
+        self.v4.traffic(existing, &mut traffic)?;
+        self.v6.traffic(existing, &mut traffic)?;
+        self.totals.read(existing, &mut traffic)?;
+        Ok(traffic)
     }
 
     fn put_name(&mut self, service: u32, family: Family, name: &str) -> Result<(), TableFailure> {
@@ -115,20 +148,20 @@ impl Tables for KernelTables {
             Op::DeleteRange(service, net) => {
                 family!(Family::of(&net.network()), t => t.delete_range(*service, net))
             }
-            Op::DeleteBackend(family, id) => family!(family, t => t.delete_backend(*id)),
-            Op::DeleteName(service) => removed(map_name::NAMES, self.names.remove(service)),
+            Op::DeleteBackend(family, id) => {
+                let (service, counted) = family!(family, t => t.retire(*id))?;
+                self.totals.add(service, &counted)?;
+                family!(family, t => t.delete_backend(*id))
+            }
+            Op::DeleteName(service) => {
+                self.totals.remove(*service)?;
+                removed(map_name::NAMES, self.names.remove(service))
+            }
         }
     }
 
     fn read(&self) -> Result<Existing, TableFailure> {
-        let mut existing = Existing { next_generation: self.status()?.next_generation, ..Existing::default() };
-        for entry in &self.names {
-            let (service, value) = entry.map_err(read_failure(map_name::NAMES))?;
-            let family = if value.family == 6 { Family::V6 } else { Family::V4 };
-            let len = usize::try_from(value.len).unwrap_or(0).min(NAME_LEN);
-            let name = String::from_utf8_lossy(&value.name[..len]).into_owned();
-            existing.names.push((service, family, name));
-        }
+        let mut existing = self.read_names()?;
         self.v4.read(&mut existing)?;
         self.v6.read(&mut existing)?;
         Ok(existing)

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod observe;
 pub mod sockets;
 pub mod sweep;
+pub mod traffic;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{AgentInfo, Metrics};
 
 /// Everything wrong with a text, in words.
-fn lint(text: &str) -> Vec<String> {
+pub(super) fn lint(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut types: HashMap<&str, &str> = HashMap::new();
     let mut helps: HashSet<&str> = HashSet::new();

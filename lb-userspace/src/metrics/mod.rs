@@ -8,6 +8,7 @@ pub mod kube_proxy;
 pub mod own;
 mod server;
 mod track;
+mod traffic;
 
 #[cfg(test)]
 mod lint;

@@ -9,6 +9,7 @@ use lb_common::abi::{Counter, map_name};
 use prometheus::proto::MetricFamily;
 
 use super::family::{Families, count, total};
+use super::traffic;
 use crate::attach::AttachReport;
 use crate::attach::devices::Role;
 use crate::maps::TableFailure;
@@ -115,6 +116,9 @@ impl Source {
         self.counters(snapshot, &mut families);
         self.maps(snapshot, &mut families);
         devices(&snapshot.attach, &mut families);
+        if let Err(failure) = traffic::families(&self.pin_path, &mut families) {
+            tracing::warn!(%failure, "the traffic of Services cannot be read");
+        }
         families.finish()
     }
 

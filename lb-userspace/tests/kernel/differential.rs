@@ -60,6 +60,9 @@ where
     }
     assert!(fates.iter().all(|count| *count > PACKETS / 100), "hardly any packet of some kind: {fates:?}");
     assert_eq!(host.flows(), Node::<A>::flows(kernel));
+    for backend in 1..=3 {
+        assert_eq!(host.stats(backend), Node::<A>::stats(kernel, backend), "backend {backend}");
+    }
     for counter in Counter::ALL {
         let (host, kernel) = (host.counter(*counter), Node::<A>::counter(kernel, *counter));
         assert_eq!(host, kernel, "{}", counter.name());

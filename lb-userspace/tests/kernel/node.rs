@@ -5,7 +5,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SourceRangeKey, V4, V6, map_name,
+    FrontendKey, FrontendValue, SourceRangeKey, StatsValue, V4, V6, map_name,
 };
 use lb_common::testkit::{Action, Hook, Node, Outcome};
 
@@ -16,6 +16,10 @@ pub(crate) struct KernelNode<'r> {
     pub(crate) rig: &'r mut Rig,
     pub(crate) mode: Mode,
     pub(crate) may_hand_over: bool,
+}
+
+fn cpus() -> usize {
+    aya::util::nr_cpus().map_err(|(_, error)| error).unwrap()
 }
 
 impl KernelNode<'_> {
@@ -68,12 +72,23 @@ impl KernelNode<'_> {
         }
     }
 
+    /// Empties the cells of a backend on all CPUs, unless they are of this generation.
+    fn begin_stats(&mut self, name: &str, backend: u32, generation: u32) {
+        let empty = StatsValue { generation, ..StatsValue::default() };
+        let cells = PerCpuValues::try_from(vec![empty; cpus()]).unwrap();
+        let mut stats: PerCpuArray<&mut MapData, StatsValue> =
+            self.rig.object.map_mut(name).unwrap().try_into().unwrap();
+        let found = stats.get(&backend, 0).unwrap().iter().next().unwrap().generation;
+        if found != generation {
+            stats.set(backend, cells, 0).unwrap();
+        }
+    }
+
     fn clear_counters(&mut self) {
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).unwrap();
         let mut counters: PerCpuArray<&mut MapData, u64> =
             self.rig.object.map_mut(map_name::COUNTERS).unwrap().try_into().unwrap();
         for counter in Counter::ALL {
-            counters.set(counter.index(), PerCpuValues::try_from(vec![0; cpus]).unwrap(), 0).unwrap();
+            counters.set(counter.index(), PerCpuValues::try_from(vec![0; cpus()]).unwrap(), 0).unwrap();
         }
     }
 }
@@ -98,6 +113,9 @@ macro_rules! family {
                 self.zero::<u32>(map_name::SLOTS[$at], 512);
                 self.zero::<BackendValue<$addr>>(map_name::BACKENDS[$at], 8);
                 self.rig.write_devices(self.mode, &[]);
+                for backend in 0..8 {
+                    self.begin_stats(map_name::STATS[$at], backend, 0);
+                }
                 self.clear_counters();
                 self.may_hand_over = false;
             }
@@ -123,6 +141,7 @@ macro_rules! family {
             }
 
             fn set_backend(&mut self, id: u32, value: BackendValue<$addr>) {
+                self.begin_stats(map_name::STATS[$at], id, value.generation);
                 self.array(map_name::BACKENDS[$at]).set(id, value, 0).unwrap();
             }
 
@@ -148,6 +167,12 @@ macro_rules! family {
 
             fn counter(&mut self, counter: Counter) -> u64 {
                 self.rig.counter(counter)
+            }
+
+            fn stats(&mut self, backend: u32) -> StatsValue {
+                let stats: PerCpuArray<&mut MapData, StatsValue> =
+                    self.rig.object.map_mut(map_name::STATS[$at]).unwrap().try_into().unwrap();
+                stats.get(&backend, 0).unwrap().iter().fold(StatsValue::default(), |sum, cell| sum.plus(cell))
             }
 
             fn expect_hand_over(&mut self) {

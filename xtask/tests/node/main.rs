@@ -25,4 +25,5 @@ mod sockets_odd;
 mod sockets_reach;
 mod sockets_speed;
 mod sockets_udp;
+mod traffic;
 mod tunnel;

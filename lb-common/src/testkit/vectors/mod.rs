@@ -10,6 +10,7 @@
 //! | `lifetime` | flows that end, backends that go away |
 //! | `icmp` | ICMP errors about translated flows, both ways |
 //! | `headers` | fragments, IP options, extension headers, missing checksums |
+//! | `traffic` | what is counted for a backend |
 //! | `direct` | connections that go straight to a Pod, and packets that are none of ours |
 
 pub mod affinity;
@@ -21,6 +22,7 @@ pub mod local;
 pub mod reach;
 pub mod refusal;
 pub mod snat;
+pub mod traffic;
 
 use super::family::Family;
 use super::node::Hook;
@@ -109,6 +111,14 @@ macro_rules! each_vector {
                 udp_checksum_is_never_zero
                 jumbo_payload_is_translated
                 truncated_packets_are_untouched
+            }
+            traffic {
+                packets_are_counted_each_way_for_their_backend
+                packets_of_source_translated_flows_are_counted
+                packets_of_a_pod_to_itself_are_counted
+                a_packet_that_is_dropped_is_not_counted
+                a_connection_is_counted_once
+                connections_of_a_former_backend_are_not_counted_for_the_next
             }
             direct {
                 direct_connection_reusing_a_tuple_gets_another_port

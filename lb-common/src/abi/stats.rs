@@ -1,0 +1,43 @@
+//! `STATS4`/`STATS6`: per-CPU array, index = backend id. What went to a backend and came back.
+//! `TOTALS`: hash, key = service id. The same of a service port's backends that are gone.
+
+/// Traffic of one backend on one processor. Ids beyond the map are not counted, nor is traffic of another generation.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatsValue {
+    /// Packets towards the backend.
+    pub packets: u64,
+    /// Bytes of them, from the network header on.
+    pub bytes: u64,
+    /// Packets from the backend.
+    pub reply_packets: u64,
+    /// Bytes of them, from the network header on.
+    pub reply_bytes: u64,
+    /// New flows.
+    pub connections: u64,
+    /// The backend's generation; 0: nothing is counted here.
+    pub generation: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl StatsValue {
+    /// The sum of both; it has no generation.
+    #[must_use]
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            packets: self.packets.wrapping_add(other.packets),
+            bytes: self.bytes.wrapping_add(other.bytes),
+            reply_packets: self.reply_packets.wrapping_add(other.reply_packets),
+            reply_bytes: self.reply_bytes.wrapping_add(other.reply_bytes),
+            connections: self.connections.wrapping_add(other.connections),
+            generation: 0,
+            pad: 0,
+        }
+    }
+
+    /// Whether nothing was counted.
+    pub const fn is_empty(&self) -> bool {
+        self.packets | self.bytes | self.reply_packets | self.reply_bytes | self.connections == 0
+    }
+}

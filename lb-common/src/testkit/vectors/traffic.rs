@@ -1,0 +1,88 @@
+//! What is counted for a backend: packets, bytes and connections.
+
+use super::snat::lend_remote;
+use super::{AT_POD, AT_UPLINK, PROTOCOLS, balanced, full, opened};
+use crate::abi::proto;
+use crate::testkit::{Action, Endpoint, Family, Hook, Pkt, Scene};
+
+/// Number and bytes of packets, the Ethernet header not counted.
+fn amount<A: Family>(packets: &[Pkt<A>]) -> (u64, u64) {
+    let bytes = packets.iter().map(|packet| packet.bytes().len() as u64 - 14);
+    (packets.len() as u64, bytes.sum())
+}
+
+/// From a Pod and from outside.
+pub fn packets_are_counted_each_way_for_their_backend<A: Family>(scene: &mut Scene<'_, A>) {
+    let (mut there, mut here, mut connections) = (Vec::new(), Vec::new(), 0);
+    for (proto, edge) in PROTOCOLS.into_iter().flat_map(|proto| [(proto, AT_POD), (proto, AT_UPLINK)]) {
+        let trip = opened(scene, edge, proto);
+        trip.talk(scene);
+        trip.talk(scene);
+        let (client, front, back) = (trip.client, trip.front, trip.back);
+        let data = Pkt::data(proto, client, front);
+        there.extend([Pkt::first(proto, client, front), data.clone(), data]);
+        let data = Pkt::data(proto, back, client);
+        here.extend([Pkt::reply(proto, back, client), data.clone(), data]);
+        connections += 1;
+        scene.traffic(1, amount(&there), amount(&here), connections);
+    }
+}
+
+/// They leave by redirect, not through the stack.
+pub fn packets_of_source_translated_flows_are_counted<A: Family>(scene: &mut Scene<'_, A>) {
+    for (n, proto) in (1..).zip(PROTOCOLS) {
+        scene.serve(&full(proto, &[Endpoint::remote(n, A::REMOTE)]));
+        let (client, front, back) = ((A::CLIENT, 40_000), (A::LB, 443), (A::REMOTE, 8080));
+        let lent = lend_remote(scene, proto, client, front);
+        let request = Pkt::data(proto, client, front);
+        scene.routes(Hook::UplinkIngress, &request, &Pkt::data(proto, (A::NODE, lent), back));
+        let there = amount(&[Pkt::first(proto, client, front), request]);
+        scene.traffic(n, there, amount(&[Pkt::reply(proto, back, client)]), 1);
+    }
+}
+
+/// Hairpin: both ways by the same hook.
+pub fn packets_of_a_pod_to_itself_are_counted<A: Family>(scene: &mut Scene<'_, A>) {
+    for (n, proto) in (1..).zip(PROTOCOLS) {
+        scene.serve(&full(proto, &[Endpoint::local(n, A::POD)]));
+        let (client, front, back) = ((A::POD, 40_000), (A::VIP, 80), (A::POD, 8080));
+        let first = Pkt::first(proto, client, front);
+        let lent = scene.lent(Hook::PodIngress, &first, Action::Back, &Pkt::first(proto, (A::NODE, 0), back));
+        let reply = Pkt::reply(proto, back, (A::NODE, lent));
+        scene.returns(Hook::PodIngress, &reply, &Pkt::reply(proto, front, client).hop());
+        scene.traffic(n, amount(&[first]), amount(&[reply]), 1);
+    }
+}
+
+/// Only what goes on its way is.
+pub fn a_packet_that_is_dropped_is_not_counted<A: Family>(scene: &mut Scene<'_, A>) {
+    scene.serve(&full(proto::TCP, &[Endpoint::remote(1, A::REMOTE)]));
+    let (client, front) = ((A::CLIENT, 40_000), (A::LB, 443));
+    lend_remote(scene, proto::TCP, client, front);
+    let before =
+        (amount(&[Pkt::first(proto::TCP, client, front)]), (1, Pkt::syn(client, front).bytes().len() as u64 - 14));
+    scene.traffic(1, before.0, before.1, 1);
+    scene.drops(Hook::UplinkIngress, &Pkt::data(proto::TCP, client, front).ttl(1));
+    scene.traffic(1, before.0, before.1, 1);
+}
+
+/// A retransmitted SYN begins no second connection.
+pub fn a_connection_is_counted_once<A: Family>(scene: &mut Scene<'_, A>) {
+    scene.serve(&balanced(proto::TCP));
+    let (client, front, back) = ((A::POD, 40_000), (A::LB, 443), (A::LOCAL, 8080));
+    let syn = Pkt::syn(client, front);
+    for _ in 0..3 {
+        scene.passes(Hook::PodIngress, &syn, &Pkt::syn(client, back));
+    }
+    scene.traffic(1, amount(&[syn.clone(), syn.clone(), syn]), (0, 0), 1);
+}
+
+/// A backend's id may be another's later on; what is left of its connections goes on the new one's account never.
+pub fn connections_of_a_former_backend_are_not_counted_for_the_next<A: Family>(scene: &mut Scene<'_, A>) {
+    let trip = opened(scene, AT_POD, proto::TCP);
+    let mut service = balanced::<A>(proto::TCP).endpoints(&[Endpoint::local(1, A::LOCAL2)]);
+    service.endpoints[0].generation = 2;
+    scene.serve(&service);
+    trip.talk(scene);
+    scene.traffic(1, (0, 0), (0, 0), 0);
+}

@@ -1,0 +1,153 @@
+//! Families by Service and by backend: packets, bytes and connections.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use lb_common::abi::StatsValue;
+
+use super::family::{Families, Row, total};
+use crate::maps::TableFailure;
+use crate::maps::kernel::KernelTables;
+use crate::maps::traffic::Traffic;
+use crate::model::desired::Family;
+use crate::plan::Existing;
+
+/// Labels that tell a row from all others.
+type Labels = Vec<(&'static str, String)>;
+/// Rows in a stable order, so that a limit always leaves out the same ones.
+type Rows = BTreeMap<Labels, StatsValue>;
+
+/// Adds the families of what is pinned at `pin_path`.
+pub(super) fn families(pin_path: &Path, families: &mut Families) -> Result<(), TableFailure> {
+    let tables = KernelTables::open(pin_path)?;
+    let existing = tables.read_owners()?;
+    add(&existing, &tables.traffic(&existing)?, families);
+    Ok(())
+}
+
+/// `namespace/name:port/PROTOCOL` as labels.
+fn owner(name: &str, family: Family) -> Labels {
+    let (namespace, rest) = name.split_once('/').unwrap_or(("", name));
+    let (service, rest) = rest.split_once(':').unwrap_or((rest, ""));
+    let (port, protocol) = rest.rsplit_once('/').unwrap_or((rest, ""));
+    let family = match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    };
+    [("namespace", namespace), ("service", service), ("port", port), ("protocol", protocol), ("ip_family", family)]
+        .map(|(label, value)| (label, value.to_owned()))
+        .to_vec()
+}
+
+fn add(existing: &Existing, traffic: &Traffic, families: &mut Families) {
+    let (mut services, mut backends) = (Rows::new(), Rows::new());
+    let mut owners: BTreeMap<u32, Labels> = BTreeMap::new();
+    let put = |rows: &mut Rows, labels: Labels, counted: &StatsValue| {
+        let row = rows.entry(labels).or_default();
+        *row = row.plus(counted);
+    };
+    for (id, family, name) in &existing.names {
+        let labels = owner(name, *family);
+        put(&mut services, labels.clone(), &traffic.service(*id));
+        owners.insert(*id, labels);
+    }
+    for (family, id, entry) in &existing.backends {
+        let Some(counted) = traffic.backend(*family, *id) else { continue };
+        let Some(mut labels) = owners.get(&entry.service).cloned() else { continue };
+        labels.push(("backend", entry.addr.to_string()));
+        put(&mut backends, labels, &counted);
+    }
+    group(&SERVICES, &services, families);
+    group(&BACKENDS, &backends, families);
+}
+
+/// Names of one group's families, with their help: packets, bytes, connections.
+type Group = [(&'static str, &'static str); 3];
+
+const SERVICES: Group = [
+    ("sluice_service_packets_total", "Packets translated for a service port, towards its backends and from them"),
+    ("sluice_service_bytes_total", "Bytes of these packets, link headers not counted"),
+    ("sluice_service_connections_total", "New connections (of UDP: flows) to a service port"),
+];
+const BACKENDS: Group = [
+    ("sluice_backend_packets_total", "Packets translated for a backend, towards it and from it"),
+    ("sluice_backend_bytes_total", "Bytes of these packets, link headers not counted"),
+    ("sluice_backend_connections_total", "New connections (of UDP: flows) to a backend"),
+];
+
+/// One row for each direction.
+fn both_ways(rows: &Rows, of: fn(&StatsValue) -> [u64; 2]) -> impl Iterator<Item = Row<'static>> {
+    rows.iter().flat_map(move |(labels, counted)| {
+        ["to_backend", "from_backend"].into_iter().zip(of(counted)).map(|(direction, value)| {
+            let mut labels = labels.clone();
+            labels.push(("direction", direction.to_owned()));
+            (labels, total(value))
+        })
+    })
+}
+
+fn group(group: &Group, rows: &Rows, families: &mut Families) {
+    let [packets, bytes, connections] = group;
+    families.counters(packets.0, packets.1, both_ways(rows, |counted| [counted.packets, counted.reply_packets]));
+    families.counters(bytes.0, bytes.1, both_ways(rows, |counted| [counted.bytes, counted.reply_bytes]));
+    let new = rows.iter().map(|(labels, counted)| (labels.clone(), total(counted.connections)));
+    families.counters(connections.0, connections.1, new);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{encode, lint};
+    use crate::plan::BackendEntry;
+
+    fn backend(id: u32, addr: &str, service: u32) -> (Family, u32, BackendEntry) {
+        (Family::V4, id, BackendEntry { addr: addr.parse().unwrap(), flags: 0, generation: id, service })
+    }
+
+    fn text(limit: usize) -> String {
+        let existing = Existing {
+            names: vec![(7, Family::V4, "shop/web:http/TCP".into()), (8, Family::V4, "shop/dns:/UDP".into())],
+            backends: vec![backend(1, "10.1.0.1:80", 7), backend(2, "10.1.0.2:80", 7), backend(9, "10.1.0.3:53", 8)],
+            ..Existing::default()
+        };
+        let mut traffic = Traffic::default();
+        let counted = |packets| StatsValue {
+            packets,
+            bytes: 10 * packets,
+            reply_packets: 1,
+            connections: 2,
+            ..Default::default()
+        };
+        traffic.add(Family::V4, 1, 7, &counted(3));
+        traffic.add(Family::V4, 2, 7, &counted(4));
+        let mut families = Families::new(limit);
+        add(&existing, &traffic, &mut families);
+        encode(&families.finish()).unwrap()
+    }
+
+    #[test]
+    fn a_service_port_has_the_sum_of_its_backends() {
+        let text = text(100);
+        assert_eq!(lint::lint(&text), Vec::<String>::new(), "{text}");
+        let web = "namespace=\"shop\",service=\"web\",port=\"http\",protocol=\"TCP\",ip_family=\"IPv4\"";
+        for line in [
+            format!("sluice_service_packets_total{{{web},direction=\"to_backend\"}} 7"),
+            format!("sluice_service_packets_total{{{web},direction=\"from_backend\"}} 2"),
+            format!("sluice_service_bytes_total{{{web},direction=\"to_backend\"}} 70"),
+            format!("sluice_service_connections_total{{{web}}} 4"),
+            format!("sluice_backend_packets_total{{{web},backend=\"10.1.0.2:80\",direction=\"to_backend\"}} 4"),
+            format!("sluice_backend_connections_total{{{web},backend=\"10.1.0.1:80\"}} 2"),
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "{line}: not in\n{text}");
+        }
+        // A backend beyond the counters has no rows, rather than zeros.
+        assert!(!text.contains("10.1.0.3:53"), "{text}");
+    }
+
+    #[test]
+    fn the_number_of_rows_is_bounded() {
+        let text = text(2);
+        assert_eq!(text.matches("sluice_service_packets_total{").count(), 2, "{text}");
+        assert!(text.contains("sluice_metric_rows_left_out{family=\"sluice_service_packets_total\"} 2\n"), "{text}");
+    }
+}
