@@ -166,7 +166,9 @@ fn serve<A: SocketFamily>(
 ) -> i32 {
     let env = process(ctx);
     // SAFETY: the kernel's context, valid for the whole program.
-    let (port, proto) = unsafe { (Be16((*raw).user_port as u16), (*raw).protocol as u8) };
+    let port = Be16(unsafe { (*raw).user_port } as u16);
+    // SAFETY: as above.
+    let proto = unsafe { (*raw).protocol } as u8;
     if call == Call::Told {
         // SAFETY: the context is the program's own.
         let cookie = halves(unsafe { bpf_get_socket_cookie(ctx) });
@@ -183,8 +185,8 @@ fn serve<A: SocketFamily>(
     // SAFETY: the context is the program's own.
     let cookie = halves(unsafe { bpf_get_socket_cookie(ctx) });
     let caller = Caller { cookie, netns, host, addr, port, proto };
-    let called = if call == Call::Send { socket_send(&env, &caller) } else { socket_connect(&env, &caller) };
-    match called {
+    let answer = if call == Call::Send { socket_send(&env, &caller) } else { socket_connect(&env, &caller) };
+    match answer {
         Called::Pass => GO_ON,
         Called::To(addr, port) => {
             write(raw, addr);

@@ -50,7 +50,11 @@ hooks! {
 pub fn sock_release(ctx: SockContext) -> i32 {
     let sock: *mut bpf_sock = ctx.sock;
     // SAFETY: the kernel's context, valid for the whole program.
-    let (port, proto, v4) = unsafe { (Be16((*sock).dst_port), (*sock).protocol as u8, (*sock).dst_ip4) };
+    let port = Be16(unsafe { (*sock).dst_port });
+    // SAFETY: as above.
+    let proto = unsafe { (*sock).protocol } as u8;
+    // SAFETY: as above.
+    let v4 = unsafe { (*sock).dst_ip4 };
     if port.0 == 0 {
         return 1;
     }

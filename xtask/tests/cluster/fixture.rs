@@ -1,6 +1,6 @@
 //! A lab whose node under test serves the Services of a real API server, which listens on the node's own address.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,13 @@ impl Node {
             name: NODE1,
             zone: Some(ZONE),
             addresses: &addresses,
-            node_port_addresses: &Family::ALL.map(|family| NODE1_ADDR.of(family)),
+            // The loopback ones are for the node's own sockets.
+            node_port_addresses: &[
+                NODE1_ADDR.v4.into(),
+                NODE1_ADDR.v6.into(),
+                Ipv4Addr::LOCALHOST.into(),
+                Ipv6Addr::LOCALHOST.into(),
+            ],
         };
         oracle::wanted(&self.api.list("Service"), &self.api.list("EndpointSlice"), &view)
     }
