@@ -1,19 +1,17 @@
 //! The agent killed, restarted and stopped under load: the kernel side goes on by itself.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use xtask::lab::Family;
-use xtask::lab::probe::{Connection, TIMEOUT, Transport};
+use xtask::lab::probe::{TIMEOUT, Transport};
 
 use crate::fixture::{FRONTENDS, Node};
+use crate::load::Load;
 
-/// Together a thousand connections per second.
-const WORKERS: u32 = 4;
-const PER_WORKER: u32 = 250;
 const LOAD: Duration = Duration::from_secs(30);
 
 /// Rows as they are when nobody uses the Services.
@@ -39,32 +37,10 @@ fn a_crash_and_a_restart_under_load_fail_no_connection_and_keep_all_ids() {
         FRONTENDS.iter().flat_map(|f| Family::ALL.map(|family| f.at(family, Transport::Tcp))).collect();
     let namespaces: Vec<_> = node.clients().iter().map(|client| client.ns.clone()).collect();
     let mut long_lived: Vec<_> = targets.iter().map(|dst| node.lab.client.connect(*dst, 0, TIMEOUT).unwrap()).collect();
-    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let load = Load::default();
 
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|worker| {
-                let ns = &namespaces[worker as usize % namespaces.len()];
-                let (stop, done, targets) = (&stop, &done, &targets);
-                scope.spawn(move || {
-                    ns.enter().unwrap();
-                    let started = Instant::now();
-                    let mut failures = Vec::new();
-                    for (round, dst) in (0..).zip(targets.iter().cycle()) {
-                        if stop.load(Ordering::Relaxed) || failures.len() > 10 {
-                            break;
-                        }
-                        match Connection::open(*dst, 0, TIMEOUT).and_then(|mut connection| connection.ask()) {
-                            Ok(_) => _ = done.fetch_add(1, Ordering::Relaxed),
-                            Err(failure) => failures.push(format!("{dst}: {failure}")),
-                        }
-                        let next = started + Duration::from_secs(1) * round / PER_WORKER;
-                        thread::sleep(next.saturating_duration_since(Instant::now()));
-                    }
-                    failures
-                })
-            })
-            .collect();
+        let workers = load.start(scope, &namespaces, &targets);
         thread::sleep(LOAD / 4);
         node.agent.kill9().unwrap();
         thread::sleep(LOAD / 4);
@@ -73,17 +49,17 @@ fn a_crash_and_a_restart_under_load_fail_no_connection_and_keep_all_ids() {
         node.agent.stop().unwrap();
         node.agent.restart().unwrap();
         thread::sleep(LOAD / 4);
-        stop.store(true, Ordering::Relaxed);
+        load.stop.store(true, Ordering::Relaxed);
         let failures: Vec<_> = workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect();
         assert!(
             failures.is_empty(),
             "{} connections worked, these did not: {failures:#?}",
-            done.load(Ordering::Relaxed)
+            load.done.load(Ordering::Relaxed)
         );
     });
     for connection in &mut long_lived {
         connection.ask().unwrap();
     }
     assert_eq!(ids(&node), before, "ids changed");
-    eprintln!("{} connections", done.load(Ordering::Relaxed));
+    eprintln!("{} connections", load.done.load(Ordering::Relaxed));
 }

@@ -1,19 +1,17 @@
 //! Agents that crash and restart under their sockets, two of them on nested cgroups, and cgroups that are none.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use xtask::lab::probe::{Connection, TIMEOUT, Transport};
+use xtask::lab::probe::{TIMEOUT, Transport};
 use xtask::lab::{Agent, AgentOptions, Family, Lab, LabOptions, Manifests, sluice_binary};
 
 use crate::fixture::{ALL, CLUSTER_IP, FRONTENDS, Node, addresses, all};
+use crate::load::Load;
 use crate::sockets::SocketNode;
 
-/// Together a thousand connections per second.
-const WORKERS: u32 = 4;
-const PER_WORKER: u32 = 250;
 const LOAD: Duration = Duration::from_secs(20);
 
 #[test]
@@ -23,32 +21,10 @@ fn a_crash_and_restarts_under_load_fail_no_connection_of_a_socket() {
         FRONTENDS.iter().flat_map(|f| Family::ALL.map(|family| f.at(family, Transport::Tcp))).collect();
     let namespaces = node.clients();
     let mut long_lived: Vec<_> = targets.iter().map(|dst| node.host().connect(*dst, 0, TIMEOUT).unwrap()).collect();
-    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let load = Load::default();
 
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|worker| {
-                let ns = &namespaces[worker as usize % namespaces.len()];
-                let (stop, done, targets) = (&stop, &done, &targets);
-                scope.spawn(move || {
-                    ns.enter().unwrap();
-                    let started = Instant::now();
-                    let mut failures = Vec::new();
-                    for (round, dst) in (0..).zip(targets.iter().cycle()) {
-                        if stop.load(Ordering::Relaxed) || failures.len() > 10 {
-                            break;
-                        }
-                        match Connection::open(*dst, 0, TIMEOUT).and_then(|mut connection| connection.ask()) {
-                            Ok(_) => _ = done.fetch_add(1, Ordering::Relaxed),
-                            Err(failure) => failures.push(format!("{dst}: {failure}")),
-                        }
-                        let next = started + Duration::from_secs(1) * round / PER_WORKER;
-                        thread::sleep(next.saturating_duration_since(Instant::now()));
-                    }
-                    failures
-                })
-            })
-            .collect();
+        let workers = load.start(scope, &namespaces, &targets);
         thread::sleep(LOAD / 4);
         node.node.agent.kill9().unwrap();
         thread::sleep(LOAD / 4);
@@ -57,9 +33,9 @@ fn a_crash_and_restarts_under_load_fail_no_connection_of_a_socket() {
         node.node.agent.stop().unwrap();
         node.node.agent.restart().unwrap();
         thread::sleep(LOAD / 4);
-        stop.store(true, Ordering::Relaxed);
+        load.stop.store(true, Ordering::Relaxed);
         let failures: Vec<_> = workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect();
-        let done = done.load(Ordering::Relaxed);
+        let done = load.done.load(Ordering::Relaxed);
         eprintln!("{done} connections");
         assert!(failures.is_empty(), "{done} connections worked, these did not: {failures:#?}");
     });
