@@ -104,9 +104,11 @@ pub(super) fn lend<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>, pro
     let lo = u32::from(config.snat_lo.get());
     let count = u32::from(config.snat_hi.get()).saturating_sub(lo) + 1;
     let start = env.random();
+    // A step of its own for each flow: neighbours of a taken port tend to be taken as well.
+    let step = start >> 16 | 1;
     for probe in 0..PROBES {
         if !(keep && probe == 0) {
-            scratch.forward.sport = Be16::new((lo + start.wrapping_add(probe) % count) as u16);
+            scratch.forward.sport = Be16::new((lo + start.wrapping_add(probe.wrapping_mul(step)) % count) as u16);
         }
         scratch.forward.port_delta = checksum::delta(
             u64::from(scratch.reverse.dport.0) + u64::from(scratch.reverse.sport.0),

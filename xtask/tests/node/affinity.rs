@@ -31,7 +31,11 @@ fn choices(node: &Node) -> Vec<String> {
 
 fn assert_one_pod_each(node: &Node) {
     for (client, transport, dst) in entries(node) {
-        let answers = client.ns.ask_many(transport, dst, 1000).unwrap();
+        let answers = client.ns.ask_many(transport, dst, 1000);
+        let answers = answers.unwrap_or_else(|failure| {
+            let counters = node.agent.json(&["status"]).unwrap()["counters"].clone();
+            panic!("{} -> {dst}/{}: {failure}; {counters}", client.name, transport.name())
+        });
         let pods: BTreeSet<_> = answers.into_iter().map(|answer| answer.pod).collect();
         assert_eq!(pods.len(), 1, "{} -> {dst}/{}: {pods:?}", client.name, transport.name());
     }

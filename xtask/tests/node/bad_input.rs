@@ -210,8 +210,8 @@ fn a_service_of_a_hundred_thousand_endpoints_fits_with_default_sizes() {
 
 #[test]
 fn a_full_map_costs_the_service_that_did_not_fit_until_there_is_room() {
-    // The Service of the fixture takes 9 per family, each further one 3.
-    let node = Node::with(LabOptions::default(), &all(), &["--max-frontends", "16"]);
+    // The Service of the fixture takes 11 per family (loopback NodePorts among them), each further one 3.
+    let node = Node::with(LabOptions::default(), &all(), &["--max-frontends", "18"]);
     for (name, number) in [("more1", 51), ("more2", 52), ("more3", 53)] {
         add(&node, name, number, "br2");
         // One after the other, so that it is known who does not fit.
