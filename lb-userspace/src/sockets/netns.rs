@@ -119,6 +119,7 @@ impl Namespaces {
         for directory in DIRECTORIES.iter().map(Path::new).chain(self.extra.iter().map(PathBuf::as_path)) {
             search.directory(directory);
         }
+        search.mounts();
         search.processes();
         let mut survey = search.survey;
         for path in search.paths {
@@ -145,6 +146,16 @@ fn enter(path: &Path) -> io::Result<u64> {
     own_netns_cookie()
 }
 
+/// Files to which namespaces are bound, out of a table of mounts. Names with blanks, which are escaped there, are left
+/// out.
+fn bound_namespaces(mounts: &str) -> impl Iterator<Item = PathBuf> {
+    mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (path, kind) = (words.next()?, words.next()?);
+        (kind == "nsfs").then(|| PathBuf::from(path))
+    })
+}
+
 /// One path to each namespace.
 #[derive(Default)]
 struct Search {
@@ -159,6 +170,16 @@ impl Search {
     fn directory(&mut self, directory: &Path) {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let path = entry.path();
+            if let Ok(metadata) = fs::metadata(&path) {
+                self.add(path, &metadata);
+            }
+        }
+    }
+
+    /// Wherever else a namespace is bound to a file that this process sees.
+    fn mounts(&mut self) {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        for path in bound_namespaces(&mounts) {
             if let Ok(metadata) = fs::metadata(&path) {
                 self.add(path, &metadata);
             }
@@ -188,5 +209,17 @@ impl Search {
         if metadata.dev() == self.nsfs && self.inodes.insert(metadata.ino()) {
             self.paths.push(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_bound_anywhere_are_found_in_the_table_of_mounts() {
+        let mounts = "proc /proc proc rw 0 0\nnsfs /run/lab/ns/br1 nsfs rw 0 0\nnsfs /run/netns/x nsfs rw 0 0\n";
+        let found: Vec<_> = bound_namespaces(mounts).collect();
+        assert_eq!(found, [PathBuf::from("/run/lab/ns/br1"), PathBuf::from("/run/netns/x")]);
     }
 }
