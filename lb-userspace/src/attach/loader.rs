@@ -52,8 +52,9 @@ impl Datapath {
         let directories = bpffs::ensure(&settings.pin_path)?;
         check_abi(&directories)?;
         let map_sizes = check_pinned_maps(&directories, settings)?;
-        let mut object = load_object(&directories, settings, &map_sizes, object)?;
+        // `STATUS` says whose the others are: an agent that is killed in between leaves nothing that its successor refuses.
         create_agent_maps(&directories, settings)?;
+        let mut object = load_object(&directories, settings, &map_sizes, object)?;
         if let Some(layout) = layouts::all().iter().find(|layout| !directories.maps.join(layout.name).exists()) {
             return Err(AttachError::MissingMap { name: layout.name });
         }
@@ -206,6 +207,11 @@ fn create_agent_maps(directories: &PinDirectories, settings: &AttachSettings) ->
         let name = name.to_owned();
         move |source| AttachError::PinMap { name, source }
     };
+    let path = directories.maps.join(map_name::STATUS);
+    if !path.exists() {
+        let map = Array::<MapData, StatusValue>::create(1, 0).map_err(map_error(map_name::STATUS))?;
+        map.pin(&path).map_err(pin_error(map_name::STATUS))?;
+    }
     let path = directories.maps.join(map_name::NAMES);
     if !path.exists() {
         let map = HashMap::<MapData, u32, NameValue>::create(settings.sizes.names, NO_PREALLOC)
@@ -222,11 +228,6 @@ fn create_agent_maps(directories: &PinDirectories, settings: &AttachSettings) ->
     if !path.exists() {
         let map = Array::<MapData, ReportValue>::create(1, 0).map_err(map_error(map_name::REPORT))?;
         map.pin(&path).map_err(pin_error(map_name::REPORT))?;
-    }
-    let path = directories.maps.join(map_name::STATUS);
-    if !path.exists() {
-        let map = Array::<MapData, StatusValue>::create(1, 0).map_err(map_error(map_name::STATUS))?;
-        map.pin(&path).map_err(pin_error(map_name::STATUS))?;
     }
     Ok(())
 }
