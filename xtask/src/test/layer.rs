@@ -67,7 +67,7 @@ impl Layer {
     pub(super) fn time_limit(self) -> Duration {
         let minutes = match self {
             Self::Unit | Self::Kernel => 15,
-            Self::Node => 20,
+            Self::Node => 30,
             Self::Cluster => 25,
         };
         Duration::from_secs(minutes * 60)

@@ -18,7 +18,7 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// How often a backend is removed for each client: few in everyday runs, `SLUICE_DNS_ROUNDS` says otherwise.
 fn rounds() -> usize {
-    std::env::var("SLUICE_DNS_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
+    std::env::var("SLUICE_DNS_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
 /// Leaves one Pod as the only endpoint.
