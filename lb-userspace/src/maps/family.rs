@@ -30,6 +30,12 @@ pub(super) fn open<T: TryFrom<Map, Error = MapError>>(dir: &Path, name: &str) ->
         .map_err(|source| TableFailure::Open { path, source })
 }
 
+/// Opens a pin as it is, for reading in batches.
+pub(super) fn open_raw(dir: &Path, name: &str) -> Result<MapData, TableFailure> {
+    let path = dir.join(name);
+    MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })
+}
+
 /// Tells a full map from a failed write.
 pub(super) fn write_failure(map: &'static str, source: MapError) -> TableFailure {
     let errno = match &source {
@@ -95,10 +101,8 @@ where
             (wanted.vip_lo, wanted.vip_hi) = (A::MAX, A::ZERO);
         }
         wanted.abi = ABI_VERSION;
-        let path = dir.join(Self::BACKENDS);
-        let backends_raw = MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })?;
         Ok(Self {
-            backends_raw,
+            backends_raw: open_raw(dir, Self::BACKENDS)?,
             frontends: open(dir, Self::FRONTENDS)?,
             backends: open(dir, Self::BACKENDS)?,
             slots: open(dir, Self::SLOTS)?,

@@ -12,7 +12,7 @@ use lb_common::abi::{FlowKey, FlowValue, V4, V6, flow_action, flow_kind, map_nam
 use super::TableFailure;
 use super::address::MapAddress;
 use super::batch;
-use super::family::{open, removed};
+use super::family::{open, open_raw, removed};
 
 /// Entries read in one system call.
 const CHUNK: usize = 512;
@@ -35,9 +35,7 @@ where
     FlowValue<A>: Pod,
 {
     pub(crate) fn open(dir: &Path, name: &'static str) -> Result<Self, TableFailure> {
-        let path = dir.join(name);
-        let raw = MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })?;
-        Ok(Self { map: open(dir, name)?, raw, name })
+        Ok(Self { map: open(dir, name)?, raw: open_raw(dir, name)?, name })
     }
 
     /// Calls `each` with chunks of entries.

@@ -13,7 +13,7 @@ use lb_common::abi::{
 
 use super::TableFailure;
 use super::batch;
-use super::family::{open, read_failure};
+use super::family::{open, open_raw, read_failure};
 
 /// Capacity of a pinned map.
 pub fn capacity(dir: &Path, name: &str) -> Result<u32, TableFailure> {
@@ -94,8 +94,7 @@ where
 }
 
 fn filled<V: Pod>(dir: &Path, map: &'static str, is_used: impl Fn(&V) -> bool) -> Result<Fill, TableFailure> {
-    let path = dir.join(map);
-    let data = MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })?;
+    let data = open_raw(dir, map)?;
     let mut used = 0;
     let walked = batch::walk::<u32, V>(data.fd().as_fd(), 2048, |_, values| {
         used += values.iter().filter(|value| is_used(value)).count();
@@ -106,8 +105,7 @@ fn filled<V: Pod>(dir: &Path, map: &'static str, is_used: impl Fn(&V) -> bool) -
 }
 
 fn fill<K: Pod, V: Pod>(dir: &Path, map: &'static str) -> Result<Fill, TableFailure> {
-    let path = dir.join(map);
-    let data = MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })?;
+    let data = open_raw(dir, map)?;
     let mut used = 0;
     let walked = batch::walk::<K, V>(data.fd().as_fd(), 2048, |keys, _| {
         used += keys.len();

@@ -13,7 +13,7 @@ use lb_common::abi::{BackendValue, Be16, SocketKey, SocketValue, V4, V6, map_nam
 use super::TableFailure;
 use super::address::MapAddress;
 use super::batch;
-use super::family::{open, read_failure, removed};
+use super::family::{open, open_raw, read_failure, removed};
 use crate::sockets::Victim;
 
 /// Entries read in one system call.
@@ -47,11 +47,6 @@ pub struct SocketFlow {
     pub backend_id: u32,
 }
 
-fn table(dir: &Path, name: &'static str) -> Result<MapData, TableFailure> {
-    let path = dir.join(name);
-    MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })
-}
-
 fn walk<A>(
     dir: &Path,
     mut each: impl FnMut(&SocketKey<A>, &SocketValue<A>) -> ControlFlow<()>,
@@ -62,7 +57,7 @@ where
     SocketValue<A>: Pod,
 {
     let name = map_name::SOCKETS[usize::from(A::IS_V6)];
-    let data = table(dir, name)?;
+    let data = open_raw(dir, name)?;
     let walked = batch::walk::<SocketKey<A>, SocketValue<A>>(data.fd().as_fd(), CHUNK, |keys, values| {
         let mut entries = keys.iter().zip(values).filter(|(key, _)| key.kind == socket_kind::REPLY);
         entries.try_for_each(|(key, value)| each(key, value))
