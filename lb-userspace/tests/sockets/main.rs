@@ -279,8 +279,15 @@ fn one_socket_among_many_namespaces_costs_one_entry() {
         assert_eq!((ends(&outcome), outcome.entered, outcome.survey), ((1, 0, 0, 0), 1, None));
         assert_destroyed(&socket);
     }
-    let without = Destroyer::new(Vec::new()).destroy(&[first]);
-    assert_eq!(ends(&without), (0, 0, 0, 1), "found by its directory alone: {without:?}");
+}
+
+#[test]
+fn namespace_bound_where_nobody_named_it_is_found() {
+    let bound = Bound::new(1);
+    let (victim, socket, _server) = socket_in(&bound, 0);
+    let outcome = Destroyer::new(Vec::new()).destroy(&[victim]);
+    assert_eq!((ends(&outcome), outcome.entered), ((1, 0, 0, 0), 1), "{outcome:?}");
+    assert_destroyed(&socket);
 }
 
 #[test]
