@@ -3,6 +3,7 @@
 mod assets;
 mod daemon;
 mod etcd;
+mod kube_proxy;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 pub use assets::Assets;
 use daemon::Daemon;
 pub use etcd::{Encoded, Store};
+pub use kube_proxy::KubeProxy;
 
 /// How long a server may take to be ready; 2 to 5 seconds are usual.
 const READY_WITHIN: Duration = Duration::from_secs(90);

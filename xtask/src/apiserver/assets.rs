@@ -27,6 +27,9 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
 ];
 
+/// What Sluice is compared with.
+const KUBE_PROXY: (&str, &str) = ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy");
+
 /// Go's oldest minor release that builds them.
 const GO_MINOR: u32 = 26;
 
@@ -41,15 +44,17 @@ impl Assets {
             return Self::in_folder(Path::new(&dir)).context("KUBEBUILDER_ASSETS");
         }
         let module = Module::read()?;
-        let dir = cache_dir()?.join(format!("kubernetes-{}", module.kubernetes));
-        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        // Only one of several test runs builds; the others wait for it.
-        let lock = File::create(dir.join("lock")).context("opening the build's lock")?;
-        lock.lock().context("waiting for another build")?;
-        if !module.is_built_in(&dir) {
-            module.build_into(&dir)?;
-        }
+        let dir = module.cached(&PROGRAMS)?;
         Self::in_folder(&dir)
+    }
+
+    /// Finds kube-proxy of the same version, or builds it. The envtest convention leaves it out.
+    pub fn kube_proxy() -> Result<PathBuf> {
+        let given = env::var_os("KUBEBUILDER_ASSETS").map(|dir| Path::new(&dir).join(KUBE_PROXY.0));
+        match given.filter(|path| path.is_file()) {
+            Some(path) => Ok(path),
+            None => Ok(Module::read()?.cached(&[KUBE_PROXY])?.join(KUBE_PROXY.0)),
+        }
     }
 
     /// In one line: where the programs are or will come from.
@@ -59,7 +64,7 @@ impl Assets {
         }
         let known = Module::read().and_then(|module| {
             let dir = cache_dir()?.join(format!("kubernetes-{}", module.kubernetes));
-            Ok((module.is_built_in(&dir), dir))
+            Ok((PROGRAMS.iter().all(|(name, _)| module.is_built_in(&dir, name)), dir))
         });
         match (known, go()) {
             (Ok((true, dir)), _) => dir.display().to_string(),
@@ -105,27 +110,33 @@ impl Module {
         Ok(Self { dir, pins, kubernetes })
     }
 
-    fn is_built_in(&self, dir: &Path) -> bool {
-        fs::read_to_string(dir.join("pins")).is_ok_and(|pins| pins == self.pins)
-            && PROGRAMS.iter().all(|(name, _)| dir.join(name).is_file())
+    /// The folder with these programs, built if they are not there yet.
+    fn cached(&self, programs: &[(&str, &str)]) -> Result<PathBuf> {
+        let dir = cache_dir()?.join(format!("kubernetes-{}", self.kubernetes));
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        // Only one of several test runs builds; the others wait for it.
+        let lock = File::create(dir.join("lock")).context("opening the build's lock")?;
+        lock.lock().context("waiting for another build")?;
+        for (name, package) in programs {
+            if !self.is_built_in(&dir, name) {
+                self.build_into(&dir, name, package)?;
+            }
+        }
+        Ok(dir)
     }
 
-    fn build_into(&self, dir: &Path) -> Result<()> {
+    fn is_built_in(&self, dir: &Path, name: &str) -> bool {
+        fs::read_to_string(pins_of(dir, name)).is_ok_and(|pins| pins == self.pins) && dir.join(name).is_file()
+    }
+
+    fn build_into(&self, dir: &Path, name: &str, package: &str) -> Result<()> {
         let go = go()?;
-        println!(
-            "building the API server {}, etcd and kubectl into {} (minutes, once)",
-            self.kubernetes,
-            dir.display()
-        );
-        for (name, package) in PROGRAMS {
-            println!("building {name}");
-            // Under another name until it is whole.
-            let fresh = dir.join(format!("{name}.new"));
-            run(&mut self.build_command(&go, package, &fresh)?)
-                .with_context(|| format!("building {name}: {INSTALL}"))?;
-            fs::rename(&fresh, dir.join(name)).with_context(|| format!("placing {name}"))?;
-        }
-        fs::write(dir.join("pins"), &self.pins).context("noting what was built")
+        println!("building {name} {} into {} (minutes, once)", self.kubernetes, dir.display());
+        // Under another name until it is whole.
+        let fresh = dir.join(format!("{name}.new"));
+        run(&mut self.build_command(&go, package, &fresh)?).with_context(|| format!("building {name}: {INSTALL}"))?;
+        fs::rename(&fresh, dir.join(name)).with_context(|| format!("placing {name}"))?;
+        fs::write(pins_of(dir, name), &self.pins).context("noting what was built")
     }
 
     fn build_command(&self, go: &Path, package: &str, out: &Path) -> Result<Command> {
@@ -144,6 +155,11 @@ impl Module {
         command.arg(out).arg(package);
         Ok(command)
     }
+}
+
+/// Where it is noted which pins a program was built with.
+fn pins_of(dir: &Path, program: &str) -> PathBuf {
+    dir.join(format!("{program}.pins"))
 }
 
 /// A required module's version in a `go.mod`.

@@ -1,7 +1,7 @@
 //! The servers of one Pod: HTTP over TCP and DNS over UDP, both families, until dropped.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -24,23 +24,23 @@ pub(super) struct PodServer {
 }
 
 impl PodServer {
+    /// On every address of the Pod.
     pub(super) fn start(ns: &Netns, pod: &str) -> Result<Self> {
-        let (tcp, udp) = ns
-            .run(|| {
-                // Sockets on the IPv6 wildcard address serve IPv4 too.
-                let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, HTTP_PORT))?;
-                let udp = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, DNS_PORT))?;
-                tcp.set_nonblocking(true)?;
-                udp.set_nonblocking(true)?;
-                Ok((tcp, udp))
-            })
+        // Sockets on the IPv6 wildcard address serve IPv4 too.
+        Self::start_at(ns, pod, &[Ipv6Addr::UNSPECIFIED.into()])
+    }
+
+    /// On these addresses alone, from which answers then come.
+    pub(super) fn start_at(ns: &Netns, pod: &str, addresses: &[IpAddr]) -> Result<Self> {
+        let sockets = ns
+            .run(|| addresses.iter().map(|address| Sockets::bind(*address)).collect::<io::Result<Vec<_>>>().map_err(Into::into))
             .with_context(|| format!("cannot serve in Pod {pod}"))?;
         // No process that is started meanwhile may hold the other end: this thread would never see it close.
         let (stopped, stop) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
         let name = pod.to_owned();
         let thread = thread::Builder::new()
             .name(format!("pod {pod}"))
-            .spawn(move || serve(&name, &tcp, &udp, &stopped))
+            .spawn(move || serve(&name, &sockets, &stopped))
             .context("cannot start a server's thread")?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -56,29 +56,49 @@ impl Drop for PodServer {
     }
 }
 
-fn serve(pod: &str, tcp: &TcpListener, udp: &UdpSocket, stopped: &OwnedFd) {
+/// What is listened on at one address.
+struct Sockets {
+    tcp: TcpListener,
+    udp: UdpSocket,
+}
+
+impl Sockets {
+    fn bind(address: IpAddr) -> io::Result<Self> {
+        let tcp = TcpListener::bind((address, HTTP_PORT))?;
+        let udp = UdpSocket::bind((address, DNS_PORT))?;
+        tcp.set_nonblocking(true)?;
+        udp.set_nonblocking(true)?;
+        Ok(Self { tcp, udp })
+    }
+}
+
+fn serve(pod: &str, sockets: &[Sockets], stopped: &OwnedFd) {
     loop {
-        let mut fds = [stopped.as_fd(), tcp.as_fd(), udp.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let each = sockets.iter().flat_map(|socket| [socket.tcp.as_fd(), socket.udp.as_fd()]);
+        let mut fds: Vec<_> =
+            std::iter::once(stopped.as_fd()).chain(each).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return,
         }
-        let [stop, connection, datagram] = fds.map(|fd| fd.any().unwrap_or(false));
-        if stop {
+        if fds.first().is_none_or(|stop| stop.any().unwrap_or(false)) {
             return;
         }
-        if connection {
-            while let Ok((stream, client)) = tcp.accept() {
-                let identity = Identity { pod: pod.to_owned(), client: canonical(client) };
-                // A thread that cannot start costs the client its connection, which is what the client then reports.
-                let _connection_is_dropped = thread::Builder::new().stack_size(256 * 1024).spawn(move || {
-                    let _client_went_away = serve_connection(stream, &identity);
-                });
-            }
-        }
-        if datagram {
+        // None of them blocks, so all are asked whichever it was.
+        for Sockets { tcp, udp } in sockets {
+            accept_connections(pod, tcp);
             answer_queries(pod, udp);
         }
+    }
+}
+
+fn accept_connections(pod: &str, tcp: &TcpListener) {
+    while let Ok((stream, client)) = tcp.accept() {
+        let identity = Identity { pod: pod.to_owned(), client: canonical(client) };
+        // A thread that cannot start costs the client its connection, which is what the client then reports.
+        let _connection_is_dropped = thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+            let _client_went_away = serve_connection(stream, &identity);
+        });
     }
 }
 

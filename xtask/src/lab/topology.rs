@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::cgroup::Cgroup;
 use super::netns::Netns;
 use super::plan::{
-    BRIDGE_ADDR, BRIDGED_PODS, CLIENT_ADDR, Dual, EXTERNAL_CIDRS, GATEWAY, LB_CIDRS, NODE1, NODE1_ADDR, NODE2,
+    BRIDGE_ADDR, BRIDGED_PODS, CLIENT_ADDR, Dual, EXTERNAL_CIDRS, Family, GATEWAY, LB_CIDRS, NODE1, NODE1_ADDR, NODE2,
     NODE2_ADDR, REMOTE_PODS, ROUTED_PODS, SERVICE_CIDRS, UPLINK, bridged, on_fabric, remote, routed,
 };
 use super::pod_server::PodServer;
@@ -112,6 +112,7 @@ pub struct Lab {
     /// The external client.
     pub client: Netns,
     options: LabOptions,
+    node_servers: Vec<PodServer>,
     pub(super) dir: RunDir,
 }
 
@@ -135,7 +136,8 @@ impl Lab {
             Ok(ns)
         };
         let (fabric, node1, node2, client) = (make("fabric")?, make(NODE1)?, make(NODE2)?, make("client")?);
-        let mut lab = Self { pods: Vec::new(), fabric, node1, node2, client, options, dir };
+        let node_servers = Vec::new();
+        let mut lab = Self { pods: Vec::new(), fabric, node1, node2, client, options, node_servers, dir };
         lab.wire_fabric().context("cannot build the lab's fabric")?;
         lab.wire_nodes().context("cannot build the lab's nodes")?;
         lab.wire_client().context("cannot build the lab's client")?;
@@ -164,6 +166,15 @@ impl Lab {
     /// A Pod by its name, to stop or start it.
     pub fn pod_mut(&mut self, name: &str) -> Result<&mut Pod> {
         self.pods.iter_mut().find(|pod| pod.name == name).with_context(|| format!("the lab has no Pod {name}"))
+    }
+
+    /// Both nodes serve on their own address as Pods do on the host's network, under the node's name.
+    pub fn serve_on_nodes(&mut self) -> Result<()> {
+        for (ns, addr) in [(&self.node1, NODE1_ADDR), (&self.node2, NODE2_ADDR)] {
+            let addresses = Family::ALL.map(|family| addr.of(family));
+            self.node_servers.push(PodServer::start_at(ns, ns.name(), &addresses)?);
+        }
+        Ok(())
     }
 
     /// Deletes a Pod, with its devices.

@@ -51,9 +51,29 @@ impl Api {
         self.send(Method::PUT, &path(object), JSON, object);
     }
 
+    /// Replaces or creates an object, unless the API finds it invalid: then its words are returned.
+    pub(crate) fn try_put(&self, object: &Value, create: bool) -> Result<Value, String> {
+        let path = path(object);
+        let (method, path) = match path.rsplit_once('/') {
+            Some((collection, _)) if create => (Method::POST, collection),
+            _ => (Method::PUT, path.as_str()),
+        };
+        self.runtime.block_on(self.attempt(method, path, JSON, object)).map_err(|error| error.to_string())
+    }
+
+    /// Merges a status into an object's.
+    pub(crate) fn merge_status(&self, object: &Value, status: &Value) {
+        self.send(Method::PATCH, &format!("{}/status", path(object)), MERGE, &json!({"status": status}));
+    }
+
     /// Deletes an object.
     pub(crate) fn delete(&self, object: &Value) {
         self.send(Method::DELETE, &path(object), JSON, &json!({}));
+    }
+
+    /// The object as it is now.
+    pub(crate) fn get(&self, object: &Value) -> Value {
+        self.send(Method::GET, &path(object), JSON, &Value::Null)
     }
 
     /// Every object of a kind in the cluster.
@@ -77,10 +97,14 @@ impl Api {
     }
 
     async fn request(&self, method: Method, path: &str, content: &str, body: &Value) -> Value {
+        let answer = self.attempt(method.clone(), path, content, body).await;
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error:?}\n{body:#}"))
+    }
+
+    async fn attempt(&self, method: Method, path: &str, content: &str, body: &Value) -> kube::Result<Value> {
         let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
         let request = Request::builder().method(&method).uri(path).header("Content-Type", content).body(bytes).unwrap();
-        let answer = self.client.request(request).await;
-        answer.unwrap_or_else(|error| panic!("{method} {path}: {error:?}\n{body:#}"))
+        self.client.request(request).await
     }
 }
 

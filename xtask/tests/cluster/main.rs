@@ -3,6 +3,7 @@
 
 mod api;
 mod cases;
+mod compare;
 mod fixture;
 mod flood;
 mod forty;

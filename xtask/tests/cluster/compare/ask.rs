@@ -1,0 +1,120 @@
+//! Asks both sides the same, often enough to know what chance can bring.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
+
+use xtask::lab::plan::{BRIDGE_ADDR, NODE1_ADDR};
+use xtask::lab::probe::Cause;
+use xtask::lab::{Dual, Netns};
+
+use super::targets::Target;
+
+/// A lab answers in a fraction of this.
+const SILENCE: Duration = Duration::from_millis(400);
+
+/// A refusal of IPv6 by ICMP is noticed at the first retransmit only, after a second.
+const PATIENCE: Duration = Duration::from_millis(2500);
+
+/// Whose address an endpoint saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    Own,
+    Node,
+    Other(IpAddr),
+}
+
+/// What one question brought.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Event {
+    Answer(String, Source),
+    Refused,
+    Silence,
+    Failed(String),
+}
+
+pub(crate) type Events = BTreeSet<Event>;
+
+/// What many questions brought, at kube-proxy's and at Sluice's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Brought {
+    pub(crate) theirs: Events,
+    pub(crate) ours: Events,
+}
+
+/// A client on both sides.
+pub(crate) struct Asker {
+    pub(crate) namespaces: [Netns; 2],
+    pub(crate) addr: Dual,
+}
+
+impl Asker {
+    /// Asks until the sides agree or that is no longer chance. `agree` judges.
+    pub(crate) fn ask(&self, target: &Target, agree: impl Fn(&Brought) -> bool) -> Brought {
+        let mut brought = Brought::default();
+        for tries in [4, 6, 24, 70] {
+            self.more(target, tries, SILENCE, &mut brought);
+            // One way of things is none of chance.
+            let certain = |events: &Events| events.len() == 1 && !matches!(events.first(), Some(Event::Answer(..)));
+            if agree(&brought) && (tries > 4 || (certain(&brought.theirs) && certain(&brought.ours))) {
+                break;
+            }
+            if certain(&brought.theirs) && certain(&brought.ours) {
+                break;
+            }
+        }
+        if !agree(&brought) && brought.theirs.contains(&Event::Silence) {
+            brought = Brought { theirs: Events::new(), ours: brought.ours };
+            let [theirs, _] = &self.namespaces;
+            brought.theirs = many(theirs, self.addr, target, 24, PATIENCE);
+        }
+        brought
+    }
+
+    fn more(&self, target: &Target, tries: usize, timeout: Duration, brought: &mut Brought) {
+        let [theirs, ours] = &self.namespaces;
+        let (theirs, ours) = thread::scope(|scope| {
+            let theirs = scope.spawn(|| many(theirs, self.addr, target, tries, timeout));
+            let ours = many(ours, self.addr, target, tries, timeout);
+            (theirs.join().unwrap(), ours)
+        });
+        brought.theirs.extend(theirs);
+        brought.ours.extend(ours);
+    }
+}
+
+fn many(ns: &Netns, addr: Dual, target: &Target, tries: usize, timeout: Duration) -> Events {
+    ns.run(|| {
+        let mut events = Events::new();
+        let mut silent = 0;
+        for _ in 0..tries {
+            let event = match target.transport.ask_once(target.dst, 0, timeout) {
+                Ok(answer) => Event::Answer(answer.pod, source(answer.client.ip(), addr)),
+                Err(failure) => match failure.cause {
+                    Cause::Refused => Event::Refused,
+                    Cause::TimedOut => Event::Silence,
+                    Cause::Unreachable | Cause::Broken | Cause::Other => Event::Failed(failure.source.to_string()),
+                },
+            };
+            // Silence takes its time; twice is enough to see whether there is nothing else.
+            silent += usize::from(event == Event::Silence);
+            events.insert(event);
+            if silent == 2 {
+                break;
+            }
+        }
+        Ok(events)
+    })
+    .unwrap()
+}
+
+fn source(seen: IpAddr, own: Dual) -> Source {
+    if NODE1_ADDR.contains(seen) || BRIDGE_ADDR.contains(seen) {
+        Source::Node
+    } else if own.contains(seen) {
+        Source::Own
+    } else {
+        Source::Other(seen)
+    }
+}

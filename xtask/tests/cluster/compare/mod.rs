@@ -1,0 +1,170 @@
+//! Side by side with the real kube-proxy: random states of a cluster, asked over real sockets.
+
+mod ask;
+mod dice;
+mod known;
+mod random;
+mod relay;
+mod sides;
+mod state;
+mod targets;
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use ask::{Asker, Brought};
+use dice::Dice;
+use known::agree;
+use sides::{Sides, Who};
+use state::State;
+use targets::Target;
+
+/// Questions that are under way at a time: most of them wait.
+const WORKERS: usize = 24;
+
+/// One client's questions to one Service, in order.
+struct Task {
+    who: Who,
+    service: String,
+    targets: Vec<Target>,
+}
+
+/// A question that the sides answered differently.
+struct Difference {
+    who: Who,
+    service: String,
+    target: Target,
+    brought: Brought,
+}
+
+fn setting(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is wanted")))
+}
+
+#[test]
+fn random_states_are_served_as_kube_proxy_serves_them() {
+    let seed = setting("SLUICE_COMPARE_SEED").unwrap_or(1);
+    let states = setting("SLUICE_COMPARE_STATES").unwrap_or(12);
+    let mut sides = Sides::start();
+    let mut state = State::default();
+    let mut told = String::new();
+    for number in 0..states {
+        let begun = Instant::now();
+        let mut dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
+        state.step(&sides, &mut dice);
+        sides.settle();
+        let (asked, found) = compare(&sides);
+        eprintln!(
+            "state {number} of seed {seed}: {asked} questions, {} differences, {} ms",
+            found.len(),
+            begun.elapsed().as_millis()
+        );
+        if !found.is_empty() {
+            let text = tell(&sides, &state, &found);
+            eprintln!("{text}");
+            write!(told, "state {number}:\n{text}").unwrap();
+        }
+    }
+    eprintln!("objects that the API refused: {}", state.refused.len());
+    for words in state.refused.iter().collect::<BTreeSet<_>>() {
+        eprintln!("  {words}");
+    }
+    assert!(told.is_empty(), "SLUICE_COMPARE_SEED={seed}: Sluice differs from kube-proxy:\n{told}");
+}
+
+/// Asks everything from everywhere, and again what differed: a connection may have met a change half done.
+fn compare(sides: &Sides) -> (usize, Vec<Difference>) {
+    let services = sides.api.list("Service");
+    let mut by_service: Vec<(String, Vec<Target>)> = services
+        .iter()
+        .map(|service| (service["metadata"]["name"].as_str().unwrap().to_owned(), targets::of_service(service)))
+        .filter(|(name, _)| name != "kubernetes" && name != "sentinel")
+        .collect();
+    by_service.push(("nobody".to_owned(), targets::of_nobody()));
+    let tasks = by_service.iter().flat_map(|(service, targets)| {
+        Who::ALL.into_iter().map(|who| {
+            let targets = targets.iter().filter(|target| target.concerns(who)).cloned().collect();
+            Task { who, service: service.clone(), targets }
+        })
+    });
+    let asked = AtomicUsize::new(0);
+    let first = ask_all(sides, tasks.collect(), &asked);
+    if first.is_empty() {
+        return (asked.into_inner(), first);
+    }
+    thread::sleep(Duration::from_millis(500));
+    let count = first.len();
+    let again = first.into_iter().map(|difference| Task {
+        who: difference.who,
+        service: difference.service,
+        targets: vec![difference.target],
+    });
+    let second = ask_all(sides, again.collect(), &AtomicUsize::new(0));
+    if second.len() < count {
+        eprintln!("{} differences were gone when asked again", count - second.len());
+    }
+    (asked.into_inner(), second)
+}
+
+fn ask_all(sides: &Sides, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Difference> {
+    let tasks = Mutex::new(tasks.into_iter());
+    let found = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let Some(task) = tasks.lock().unwrap().next() else { return };
+                    let (namespaces, addr) = sides.client(task.who);
+                    let asker = Asker { namespaces, addr };
+                    for target in task.targets {
+                        asked.fetch_add(1, Ordering::Relaxed);
+                        let brought = asker.ask(&target, |brought| agree(task.who, &target, brought));
+                        if !agree(task.who, &target, &brought) {
+                            let service = task.service.clone();
+                            found.lock().unwrap().push(Difference { who: task.who, service, target, brought });
+                        }
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap()
+}
+
+/// The differences in words, with the objects that they are about.
+fn tell(sides: &Sides, state: &State, found: &[Difference]) -> String {
+    let mut text = String::new();
+    for Difference { who, service, target, brought } in found {
+        let Target { kind, dst, transport, affine } = target;
+        writeln!(
+            text,
+            "  {service} {kind:?} {dst}/{} {who:?} affine={affine}\n    kube-proxy {:?}\n    sluice     {:?}",
+            transport.name(),
+            brought.theirs,
+            brought.ours
+        )
+        .unwrap();
+    }
+    let names: BTreeSet<&str> = found.iter().map(|difference| difference.service.as_str()).collect();
+    for service in sides.api.list("Service").iter().filter(|service| {
+        service["metadata"]["name"].as_str().is_some_and(|name| names.contains(name))
+    }) {
+        let name = service["metadata"]["name"].as_str().unwrap();
+        let status: &Value = &service["status"];
+        writeln!(text, "  {name}: {} {} {status}", service["metadata"]["labels"], service["spec"]).unwrap();
+        for slice in state.slices(name) {
+            writeln!(text, "    {} {} {}", slice["metadata"], slice["ports"], slice["addressType"]).unwrap();
+            for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
+                writeln!(text, "      {endpoint}").unwrap();
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,200 @@
+//! Two equal labs on one API server: kube-proxy serves the node of the one, Sluice that of the other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use xtask::apiserver::{Cluster, KubeProxy, SERVICE_CIDRS};
+use xtask::lab::expect::Client;
+use xtask::lab::plan::{CLIENT_ADDR, CLUSTER_CIDRS, EXTERNAL_CIDRS, HTTP_PORT, LB_CIDRS, NODE1, NODE1_ADDR};
+use xtask::lab::probe::Transport;
+use xtask::lab::{Agent, AgentOptions, Cgroup, Cni, Dual, Family, Lab, LabOptions, Netns, sluice_binary};
+
+use super::relay::Relay;
+use crate::api::Api;
+use crate::objects;
+
+/// The zone that the node is in at first.
+pub(crate) const ZONE: &str = "zone-a";
+
+/// How long either may take to follow the API.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Who asks, on both sides alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// A process of the node under test.
+    Host,
+    /// A Pod on the bridge, packet by packet.
+    Bridge,
+    /// A routed Pod, packet by packet.
+    Routed,
+    /// A Pod on the bridge whose sockets are served.
+    BridgeSocket,
+    /// A routed Pod whose sockets are served.
+    RoutedSocket,
+    /// A Pod of the other node, through the node under test.
+    RemotePod,
+    /// From outside of the cluster.
+    Outside,
+}
+
+impl Who {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Host,
+        Self::Bridge,
+        Self::Routed,
+        Self::BridgeSocket,
+        Self::RoutedSocket,
+        Self::RemotePod,
+        Self::Outside,
+    ];
+
+    /// The client in one of the labs.
+    pub(crate) fn in_lab(self, lab: &Lab) -> (Netns, Dual) {
+        let pod = |name: &str| {
+            let client = Client::pod(lab.pod(name).unwrap());
+            (client.ns.clone(), client.addr)
+        };
+        match self {
+            Self::Host => (lab.node1.clone(), NODE1_ADDR),
+            Self::Bridge => pod("br1"),
+            Self::Routed => pod("rt1"),
+            Self::BridgeSocket => pod("br2"),
+            Self::RoutedSocket => pod("rt2"),
+            Self::RemotePod => pod("remote1"),
+            Self::Outside => (lab.client.clone(), CLIENT_ADDR),
+        }
+    }
+
+    /// Whether its sockets belong to the node's cgroup.
+    pub(crate) const fn by_socket(self) -> bool {
+        matches!(self, Self::Host | Self::BridgeSocket | Self::RoutedSocket)
+    }
+
+    /// Whether it is outside of the node.
+    pub(crate) const fn off_node(self) -> bool {
+        matches!(self, Self::RemotePod | Self::Outside)
+    }
+}
+
+/// Both sides. Fields drop in this order: the proxies first.
+pub(crate) struct Sides {
+    pub(crate) agent: Agent,
+    pub(crate) kube_proxy: KubeProxy,
+    _relay: Relay,
+    pub(crate) api: Api,
+    pub(crate) cluster: Cluster,
+    cgroup: Cgroup,
+    /// kube-proxy's.
+    pub(crate) theirs: Lab,
+    /// Sluice's.
+    pub(crate) ours: Lab,
+    rounds: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Sides {
+    /// Both proxies run and have their first state.
+    pub(crate) fn start() -> Self {
+        let (theirs, ours) = (lab(), lab());
+        // Every test has a thread of its own: this one, and what it starts, now lives on kube-proxy's node.
+        theirs.node1.enter().unwrap();
+        let cluster = Cluster::start_on(IpAddr::V4(NODE1_ADDR.v4)).unwrap();
+        let api = Api::of(&cluster);
+        api.apply(&objects::node(NODE1, ZONE));
+        let relay = Relay::start(cluster.address(), &ours.node1, &theirs.node1);
+        let dir = tempfile::tempdir().unwrap();
+        let kube_proxy = KubeProxy::start(&cluster, dir.path(), NODE1, CLUSTER_CIDRS).unwrap();
+        let cgroup = ours.cgroup().unwrap();
+        let options = AgentOptions::kube(&sluice_binary().unwrap(), &cluster.kubeconfig())
+            .arg("--cgroup")
+            .arg(&cgroup.path().to_string_lossy());
+        let agent = Agent::start(&ours, options).unwrap();
+        let mut sides =
+            Self { agent, kube_proxy, _relay: relay, api, cluster, cgroup, theirs, ours, rounds: 0, _dir: dir };
+        sides.settle();
+        sides
+    }
+
+    /// A client's namespaces and address: at kube-proxy's lab, at Sluice's.
+    pub(crate) fn client(&self, who: Who) -> ([Netns; 2], Dual) {
+        let (theirs, addr) = who.in_lab(&self.theirs);
+        let (ours, _) = who.in_lab(&self.ours);
+        ([theirs, if who.by_socket() { ours.in_cgroup(&self.cgroup) } else { ours }], addr)
+    }
+
+    /// Waits until both serve what the API has now: a Service and a slice that are changed last are seen in both
+    /// families.
+    pub(crate) fn settle(&mut self) {
+        self.rounds += 1;
+        let port = 7000 + self.rounds % 1000;
+        let pod = if self.rounds.is_multiple_of(2) { "br2" } else { "rt2" };
+        let ports = json!([{"name": "http", "port": port, "targetPort": HTTP_PORT}]);
+        let service = objects::service("sentinel", &json!({ "ports": ports }));
+        if self.rounds == 1 {
+            self.api.apply(&service);
+        } else {
+            self.api.replace(&service);
+        }
+        for slice in objects::pods("sentinel", [self.ours.pod(pod).unwrap()]) {
+            self.api.apply(&slice);
+        }
+        let service = self.api.get(&service);
+        let ips: Vec<IpAddr> = service["spec"]["clusterIPs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|ip| ip.as_str().unwrap().parse().unwrap())
+            .collect();
+        let deadline = Instant::now() + PATIENCE;
+        let ([theirs, ours], _) = self.client(Who::Host);
+        for (ns, side) in [(theirs, "kube-proxy"), (ours, "sluice")] {
+            for ip in &ips {
+                let dst = SocketAddr::new(*ip, port);
+                loop {
+                    let asked = ns.run(|| Ok(Transport::Tcp.ask_once(dst, 0, Duration::from_millis(200)))).unwrap();
+                    if asked.as_ref().is_ok_and(|answer| answer.pod == pod) {
+                        break;
+                    }
+                    self.kube_proxy.check_running().unwrap();
+                    assert!(
+                        Instant::now() < deadline,
+                        "{side} does not follow ({dst}: {asked:?}):\n{}\n{}",
+                        self.kube_proxy.log_tail(),
+                        self.agent.log_tail()
+                    );
+                    thread::sleep(Duration::from_millis(20));
+                }
+            }
+        }
+    }
+}
+
+/// A lab in which everybody finds Services by way of the node under test, and whose nodes have servers of their own.
+fn lab() -> Lab {
+    let mut lab = Lab::start(LabOptions::default()).unwrap();
+    lab.serve_on_nodes().unwrap();
+    let route = |cidrs: [&str; 2]| {
+        let lines = Family::ALL.iter().zip(cidrs).map(|(family, cidr)| {
+            format!("route replace {cidr} via {}", NODE1_ADDR.of(*family))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    for pod in lab.pods().iter().filter(|pod| pod.cni == Cni::Bridge) {
+        // As bridge plugins do: with netfilter looking into the bridge, a Pod's way to itself by its Service needs it.
+        lab.node1.ip(&format!("link set {} type bridge_slave hairpin on", pod.host_device)).unwrap();
+    }
+    for ns in [&lab.node1, &lab.node2, &lab.client] {
+        // kube-proxy refuses by ICMP: by default one a second.
+        ns.sysctl(&[("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")]).unwrap();
+    }
+    for ns in [&lab.client, &lab.node2] {
+        for cidrs in [SERVICE_CIDRS, LB_CIDRS, EXTERNAL_CIDRS] {
+            ns.ip(&route(cidrs)).unwrap();
+        }
+    }
+    lab
+}
+
