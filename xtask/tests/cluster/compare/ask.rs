@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use xtask::lab::plan::{BRIDGE_ADDR, NODE1_ADDR};
-use xtask::lab::probe::Cause;
+use xtask::lab::probe::{Cause, Transport};
 use xtask::lab::{Dual, Netns};
 
 use super::targets::Target;
@@ -15,7 +15,7 @@ use super::targets::Target;
 const SILENCE: Duration = Duration::from_millis(400);
 
 /// A refusal of IPv6 by ICMP is noticed at the first retransmit only, after a second.
-const PATIENCE: Duration = Duration::from_millis(2500);
+const PATIENCE: Duration = Duration::from_millis(1400);
 
 /// Whose address an endpoint saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,30 +53,23 @@ impl Asker {
     /// Asks until the sides agree or that is no longer chance. `agree` judges.
     pub(crate) fn ask(&self, target: &Target, agree: impl Fn(&Brought) -> bool) -> Brought {
         let mut brought = Brought::default();
-        for tries in [4, 6, 24, 70] {
-            self.more(target, tries, SILENCE, &mut brought);
-            // One way of things is none of chance.
-            let certain = |events: &Events| events.len() == 1 && !matches!(events.first(), Some(Event::Answer(..)));
-            if agree(&brought) && (tries > 4 || (certain(&brought.theirs) && certain(&brought.ours))) {
+        for tries in [4, 8, 24, 70] {
+            self.more(target, tries, &mut brought);
+            let several = brought.theirs.iter().chain(&brought.ours).any(|event| matches!(event, Event::Answer(..)));
+            if !several || (tries > 4 && agree(&brought)) {
                 break;
             }
-            if certain(&brought.theirs) && certain(&brought.ours) {
-                break;
-            }
-        }
-        if !agree(&brought) && brought.theirs.contains(&Event::Silence) {
-            brought = Brought { theirs: Events::new(), ours: brought.ours };
-            let [theirs, _] = &self.namespaces;
-            brought.theirs = many(theirs, self.addr, target, 24, PATIENCE);
         }
         brought
     }
 
-    fn more(&self, target: &Target, tries: usize, timeout: Duration, brought: &mut Brought) {
+    fn more(&self, target: &Target, tries: usize, brought: &mut Brought) {
         let [theirs, ours] = &self.namespaces;
+        let slow = target.dst.is_ipv6() && target.transport == Transport::Tcp;
+        let patience = if slow { PATIENCE } else { SILENCE };
         let (theirs, ours) = thread::scope(|scope| {
-            let theirs = scope.spawn(|| many(theirs, self.addr, target, tries, timeout));
-            let ours = many(ours, self.addr, target, tries, timeout);
+            let theirs = scope.spawn(|| many(theirs, self.addr, target, tries, patience));
+            let ours = many(ours, self.addr, target, tries, SILENCE);
             (theirs.join().unwrap(), ours)
         });
         brought.theirs.extend(theirs);
@@ -87,7 +80,7 @@ impl Asker {
 fn many(ns: &Netns, addr: Dual, target: &Target, tries: usize, timeout: Duration) -> Events {
     ns.run(|| {
         let mut events = Events::new();
-        let mut silent = 0;
+        let (mut silent, mut failed) = (0, 0);
         for _ in 0..tries {
             let event = match target.transport.ask_once(target.dst, 0, timeout) {
                 Ok(answer) => Event::Answer(answer.pod, source(answer.client.ip(), addr)),
@@ -97,10 +90,11 @@ fn many(ns: &Netns, addr: Dual, target: &Target, tries: usize, timeout: Duration
                     Cause::Unreachable | Cause::Broken | Cause::Other => Event::Failed(failure.source.to_string()),
                 },
             };
-            // Silence takes its time; twice is enough to see whether there is nothing else.
+            // What takes its time is not tried more often than needed to see whether there is anything else.
             silent += usize::from(event == Event::Silence);
+            failed += usize::from(!matches!(event, Event::Answer(..)));
             events.insert(event);
-            if silent == 2 {
+            if silent == 2 || (failed == 2 && events.len() == 1) {
                 break;
             }
         }

@@ -6,21 +6,33 @@ use super::targets::{Kind, Target};
 
 /// Whether what Sluice did is what kube-proxy did, but for the differences that are meant.
 pub(crate) fn agree(who: Who, target: &Target, brought: &Brought) -> bool {
-    let Brought { theirs, ours } = brought;
+    let (mut theirs, mut ours) = (brought.theirs.clone(), brought.ours.clone());
     if target.kind == Kind::NodePortLoopback {
         // kube-proxy's nftables mode does not serve NodePorts on loopback. Sluice does.
         return theirs.iter().all(|event| *event == Event::Refused);
     }
-    if theirs.iter().all(is_eperm) {
+    if theirs.iter().any(is_eperm) {
         // netfilter's answer to a datagram of the node's own that it refuses or drops. Sluice tells the two apart.
-        return !theirs.is_empty() && ours.iter().all(|event| matches!(event, Event::Refused | Event::Silence));
+        return ours.iter().all(|event| matches!(event, Event::Refused | Event::Silence));
     }
-    let wanted: Events = theirs.iter().map(|event| meant(who, target, event)).collect();
-    if target.affine && wanted.iter().all(is_answer) && ours.iter().all(is_answer) {
+    if theirs.contains(&Event::Silence) {
+        let better: Vec<Event> = ours.iter().filter(|event| lost_by_them(who, event)).cloned().collect();
+        if !better.is_empty() {
+            theirs.remove(&Event::Silence);
+            ours.remove(&Event::Silence);
+            ours.retain(|event| !better.contains(event));
+        }
+    }
+    let theirs: Events = theirs.into_iter().map(|event| meant(who, target, event)).collect();
+    if who.off_node() && target.kind != Kind::ClusterIp {
+        // Where an endpoint does not say that it is on this node, the node's address is lent although it is.
+        ours = ours.into_iter().map(|event| meant(who, target, event)).collect();
+    }
+    if target.affine && theirs.iter().all(is_answer) && ours.iter().all(is_answer) {
         // Each side has its own choice, and keeps to it.
-        return wanted.len() == 1 && ours.len() == 1;
+        return theirs.len() <= 1 && ours.len() <= 1;
     }
-    wanted == *ours
+    theirs == ours
 }
 
 const fn is_answer(event: &Event) -> bool {
@@ -31,14 +43,35 @@ fn is_eperm(event: &Event) -> bool {
     matches!(event, Event::Failed(words) if words.contains("Operation not permitted"))
 }
 
+/// Whether a Pod is on the node under test.
+fn is_here(pod: &str) -> bool {
+    pod != "remote1" && pod != "node2"
+}
+
+/// An answer of Sluice's that kube-proxy loses:
+///
+/// - A Pod of another node is led to a Pod of another node. Under a `Local` policy kube-proxy keeps the client's
+///   address, so the answer does not come by this node and is not understood. Sluice lends its own address.
+/// - A Pod is led to itself, and its endpoint does not say that it is on this node: kube-proxy then lends no address.
+fn lost_by_them(who: Who, event: &Event) -> bool {
+    let Event::Answer(pod, source) = event else { return false };
+    let itself = who.pod() == Some(pod.as_str());
+    if who == Who::RemotePod { !is_here(pod) && *source == Source::Node } else { itself }
+}
+
 /// What Sluice does where kube-proxy did this.
-fn meant(who: Who, target: &Target, event: &Event) -> Event {
-    let Event::Answer(pod, Source::Node) = event else { return event.clone() };
-    // The client's address survives where the reply comes by this node anyway: kube-proxy lends the node's to every
-    // connection from outside under `externalTrafficPolicy: Cluster`, Sluice only where the Pod is elsewhere.
-    let here = pod != "remote1" && pod != "node2";
-    if who.off_node() && here && target.kind != Kind::ClusterIp {
-        return Event::Answer(pod.clone(), Source::Own);
-    }
-    event.clone()
+fn meant(who: Who, target: &Target, event: Event) -> Event {
+    let Event::Answer(pod, Source::Node) = &event else { return event };
+    let itself = who.pod() == Some(pod.as_str());
+    let own = match who {
+        Who::Host => false,
+        // A process that is led to itself talks to itself: its socket is, and no packet needs another source.
+        _ if itself && who.by_socket() => true,
+        _ if itself => false,
+        // The client's address survives where the answer comes by this node anyway. kube-proxy lends the node's to
+        // all that comes by a NodePort, a load balancer or an external IP under `externalTrafficPolicy: Cluster`.
+        _ if target.kind == Kind::ClusterIp => false,
+        _ => is_here(pod) || !who.off_node(),
+    };
+    if own { Event::Answer(pod.clone(), Source::Own) } else { event }
 }

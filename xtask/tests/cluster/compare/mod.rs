@@ -27,7 +27,7 @@ use state::State;
 use targets::Target;
 
 /// Questions that are under way at a time: most of them wait.
-const WORKERS: usize = 24;
+const WORKERS: usize = 64;
 
 /// One client's questions to one Service, in order.
 struct Task {
@@ -42,6 +42,19 @@ struct Difference {
     service: String,
     target: Target,
     brought: Brought,
+}
+
+impl Difference {
+    fn what(&self) -> String {
+        let Target { kind, dst, transport, affine } = &self.target;
+        let affine = if *affine { " affine" } else { "" };
+        format!("  {} {kind:?} {dst}/{}{affine} {:?}\n", self.service, transport.name(), self.who)
+    }
+
+    fn tell(&self) -> String {
+        let Brought { theirs, ours } = &self.brought;
+        format!("{}    kube-proxy {theirs:?}\n    sluice     {ours:?}\n", self.what())
+    }
 }
 
 fn setting(name: &str) -> Option<u64> {
@@ -89,9 +102,12 @@ fn compare(sides: &Sides) -> (usize, Vec<Difference>) {
         .collect();
     by_service.push(("nobody".to_owned(), targets::of_nobody()));
     let tasks = by_service.iter().flat_map(|(service, targets)| {
-        Who::ALL.into_iter().map(|who| {
-            let targets = targets.iter().filter(|target| target.concerns(who)).cloned().collect();
-            Task { who, service: service.clone(), targets }
+        Who::ALL.into_iter().flat_map(move |who| {
+            // What shares an affinity is asked one after the other.
+            let (affine, free): (Vec<_>, Vec<_>) =
+                targets.iter().filter(|target| target.concerns(who)).cloned().partition(|target| target.affine);
+            let each = free.into_iter().map(|target| vec![target]).chain([affine]);
+            each.map(move |targets| Task { who, service: service.clone(), targets })
         })
     });
     let asked = AtomicUsize::new(0);
@@ -100,7 +116,7 @@ fn compare(sides: &Sides) -> (usize, Vec<Difference>) {
         return (asked.into_inner(), first);
     }
     thread::sleep(Duration::from_millis(500));
-    let count = first.len();
+    let (count, words) = (first.len(), first.iter().map(Difference::tell).collect::<Vec<_>>());
     let again = first.into_iter().map(|difference| Task {
         who: difference.who,
         service: difference.service,
@@ -108,7 +124,9 @@ fn compare(sides: &Sides) -> (usize, Vec<Difference>) {
     });
     let second = ask_all(sides, again.collect(), &AtomicUsize::new(0));
     if second.len() < count {
-        eprintln!("{} differences were gone when asked again", count - second.len());
+        let left: Vec<String> = second.iter().map(|difference| difference.what()).collect();
+        let gone = words.iter().filter(|words| !left.iter().any(|what| words.starts_with(what)));
+        eprintln!("{} differences were gone when asked again:\n{}", count - second.len(), gone.cloned().collect::<String>());
     }
     (asked.into_inner(), second)
 }
@@ -125,7 +143,11 @@ fn ask_all(sides: &Sides, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Differen
                     let asker = Asker { namespaces, addr };
                     for target in task.targets {
                         asked.fetch_add(1, Ordering::Relaxed);
+                        let begun = Instant::now();
                         let brought = asker.ask(&target, |brought| agree(task.who, &target, brought));
+                        if begun.elapsed() > Duration::from_secs(5) {
+                            eprintln!("slow {:?} {:?} {target:?} {:?} {brought:?}", begun.elapsed(), task.who, task.service);
+                        }
                         if !agree(task.who, &target, &brought) {
                             let service = task.service.clone();
                             found.lock().unwrap().push(Difference { who: task.who, service, target, brought });
@@ -141,17 +163,7 @@ fn ask_all(sides: &Sides, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Differen
 /// The differences in words, with the objects that they are about.
 fn tell(sides: &Sides, state: &State, found: &[Difference]) -> String {
     let mut text = String::new();
-    for Difference { who, service, target, brought } in found {
-        let Target { kind, dst, transport, affine } = target;
-        writeln!(
-            text,
-            "  {service} {kind:?} {dst}/{} {who:?} affine={affine}\n    kube-proxy {:?}\n    sluice     {:?}",
-            transport.name(),
-            brought.theirs,
-            brought.ours
-        )
-        .unwrap();
-    }
+    found.iter().for_each(|difference| text.push_str(&difference.tell()));
     let names: BTreeSet<&str> = found.iter().map(|difference| difference.service.as_str()).collect();
     for service in sides.api.list("Service").iter().filter(|service| {
         service["metadata"]["name"].as_str().is_some_and(|name| names.contains(name))

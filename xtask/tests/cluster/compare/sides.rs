@@ -51,20 +51,27 @@ impl Who {
         Self::Outside,
     ];
 
-    /// The client in one of the labs.
-    pub(crate) fn in_lab(self, lab: &Lab) -> (Netns, Dual) {
-        let pod = |name: &str| {
-            let client = Client::pod(lab.pod(name).unwrap());
-            (client.ns.clone(), client.addr)
-        };
+    /// The name of the Pod that it is.
+    pub(crate) const fn pod(self) -> Option<&'static str> {
         match self {
-            Self::Host => (lab.node1.clone(), NODE1_ADDR),
-            Self::Bridge => pod("br1"),
-            Self::Routed => pod("rt1"),
-            Self::BridgeSocket => pod("br2"),
-            Self::RoutedSocket => pod("rt2"),
-            Self::RemotePod => pod("remote1"),
-            Self::Outside => (lab.client.clone(), CLIENT_ADDR),
+            Self::Host | Self::Outside => None,
+            Self::Bridge => Some("br1"),
+            Self::Routed => Some("rt1"),
+            Self::BridgeSocket => Some("br2"),
+            Self::RoutedSocket => Some("rt2"),
+            Self::RemotePod => Some("remote1"),
+        }
+    }
+
+    /// The client in one of the labs.
+    fn in_lab(self, lab: &Lab) -> (Netns, Dual) {
+        match (self, self.pod()) {
+            (_, Some(name)) => {
+                let client = Client::pod(lab.pod(name).unwrap());
+                (client.ns.clone(), client.addr)
+            }
+            (Self::Host, None) => (lab.node1.clone(), NODE1_ADDR),
+            (_, None) => (lab.client.clone(), CLIENT_ADDR),
         }
     }
 
@@ -189,6 +196,12 @@ fn lab() -> Lab {
     for ns in [&lab.node1, &lab.node2, &lab.client] {
         // kube-proxy refuses by ICMP: by default one a second.
         ns.sysctl(&[("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")]).unwrap();
+    }
+    // Nobody is to learn a way past the node from it while an address is nobody's.
+    lab.node1.sysctl(&[("ipv4/conf/all/send_redirects", "0"), ("ipv4/conf/eth0/send_redirects", "0")]).unwrap();
+    let pods = lab.pods().iter().map(|pod| &pod.ns);
+    for ns in pods.chain([&lab.client, &lab.node2]) {
+        ns.sysctl(&[("ipv4/conf/eth0/accept_redirects", "0"), ("ipv6/conf/eth0/accept_redirects", "0")]).unwrap();
     }
     for ns in [&lab.client, &lab.node2] {
         for cidrs in [SERVICE_CIDRS, LB_CIDRS, EXTERNAL_CIDRS] {
