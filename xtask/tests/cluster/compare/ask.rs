@@ -63,6 +63,12 @@ impl Asker {
         brought
     }
 
+    /// What new connections bring at kube-proxy's.
+    pub(crate) fn theirs(&self, target: &Target, tries: usize) -> Events {
+        let [theirs, _] = &self.namespaces;
+        many(theirs, self.addr, target, tries, SILENCE)
+    }
+
     fn more(&self, target: &Target, tries: usize, brought: &mut Brought) {
         let [theirs, ours] = &self.namespaces;
         let slow = target.dst.is_ipv6() && target.transport == Transport::Tcp;

@@ -1,8 +1,26 @@
 //! Where Sluice means to differ from kube-proxy, and why.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use super::ask::{Brought, Event, Events, Source};
 use super::sides::Who;
 use super::targets::{Kind, Target};
+
+/// A question, in words.
+pub(crate) struct Judged<'a> {
+    pub(crate) who: Who,
+    pub(crate) service: &'a str,
+    pub(crate) target: &'a Target,
+}
+
+impl fmt::Display for Judged<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Target { kind, dst, transport, affine } = self.target;
+        let affine = if *affine { " affine" } else { "" };
+        write!(f, "  {} {kind:?} {dst}/{}{affine} {:?}", self.service, transport.name(), self.who)
+    }
+}
 
 /// Whether what Sluice did is what kube-proxy did, but for the differences that are meant.
 pub(crate) fn agree(who: Who, target: &Target, brought: &Brought) -> bool {
@@ -15,15 +33,34 @@ pub(crate) fn agree(who: Who, target: &Target, brought: &Brought) -> bool {
         // netfilter's answer to a datagram of the node's own that it refuses or drops. Sluice tells the two apart.
         return ours.iter().all(|event| matches!(event, Event::Refused | Event::Silence));
     }
+    if ours.len() == 1 && ours.contains(&Event::Refused) && theirs.contains(&Event::Refused) {
+        // kube-proxy refuses by ICMP, of which the kernel sends only so many.
+        theirs.remove(&Event::Silence);
+    }
     if theirs.contains(&Event::Silence) {
+        if who == Who::RemotePod && target.affine && ours.iter().all(is_answer) {
+            // kube-proxy keeps to an endpoint whose answers are lost; see `lost_by_them`.
+            return ours.len() == 1;
+        }
         let better: Vec<Event> = ours.iter().filter(|event| lost_by_them(who, event)).cloned().collect();
         if !better.is_empty() {
             theirs.remove(&Event::Silence);
             ours.remove(&Event::Silence);
             ours.retain(|event| !better.contains(event));
+            // Silence takes its time, so that they were not asked often enough to have met everybody; and whose address
+            // is lent to a Pod that its endpoint says is elsewhere is no matter.
+            return pods(&theirs).is_subset(&pods(&ours));
         }
     }
     let theirs: Events = theirs.into_iter().map(|event| meant(who, target, event)).collect();
+    if who.by_socket() && target.kind == Kind::LoadBalancer {
+        let itself = |event: &Event| matches!(event, Event::Answer(pod, _) if who.pod() == Some(pod.as_str()));
+        let lent = |event: Event| match event {
+            Event::Answer(pod, _) if itself(&Event::Answer(pod.clone(), Source::Own)) => Event::Answer(pod, Source::Node),
+            event => event,
+        };
+        ours = ours.into_iter().map(lent).collect();
+    }
     if who.off_node() && target.kind != Kind::ClusterIp {
         // Where an endpoint does not say that it is on this node, the node's address is lent although it is.
         ours = ours.into_iter().map(|event| meant(who, target, event)).collect();
@@ -33,6 +70,15 @@ pub(crate) fn agree(who: Who, target: &Target, brought: &Brought) -> bool {
         return theirs.len() <= 1 && ours.len() <= 1;
     }
     theirs == ours
+}
+
+fn pods(events: &Events) -> BTreeSet<&str> {
+    events.iter().map(|event| match event {
+        Event::Answer(pod, _) | Event::Failed(pod) => pod.as_str(),
+        Event::Refused => "refused",
+        Event::Silence => "silence",
+    })
+    .collect()
 }
 
 const fn is_answer(event: &Event) -> bool {
@@ -65,6 +111,8 @@ fn meant(who: Who, target: &Target, event: Event) -> Event {
     let itself = who.pod() == Some(pod.as_str());
     let own = match who {
         Who::Host => false,
+        // Where source ranges are to be looked at, a Pod's sockets are left to its device.
+        _ if itself && target.kind == Kind::LoadBalancer => false,
         // A process that is led to itself talks to itself: its socket is, and no packet needs another source.
         _ if itself && who.by_socket() => true,
         _ if itself => false,

@@ -2,6 +2,8 @@
 
 mod ask;
 mod dice;
+mod flows;
+mod health;
 mod known;
 mod random;
 mod relay;
@@ -21,13 +23,18 @@ use serde_json::Value;
 
 use ask::{Asker, Brought};
 use dice::Dice;
-use known::agree;
+use flows::Flows;
+use health::HealthPorts;
+use known::{Judged, agree};
 use sides::{Sides, Who};
 use state::State;
 use targets::Target;
 
 /// Questions that are under way at a time: most of them wait.
 const WORKERS: usize = 64;
+
+/// Flows that are open while the state changes.
+const FLOWS: usize = 24;
 
 /// One client's questions to one Service, in order.
 struct Task {
@@ -46,9 +53,7 @@ struct Difference {
 
 impl Difference {
     fn what(&self) -> String {
-        let Target { kind, dst, transport, affine } = &self.target;
-        let affine = if *affine { " affine" } else { "" };
-        format!("  {} {kind:?} {dst}/{}{affine} {:?}\n", self.service, transport.name(), self.who)
+        format!("{}\n", Judged { who: self.who, service: &self.service, target: &self.target })
     }
 
     fn tell(&self) -> String {
@@ -67,24 +72,31 @@ fn random_states_are_served_as_kube_proxy_serves_them() {
     let states = setting("SLUICE_COMPARE_STATES").unwrap_or(12);
     let mut sides = Sides::start();
     let mut state = State::default();
-    let mut told = String::new();
+    let (mut told, mut health, mut flows_seen) = (String::new(), HealthPorts::default(), 0);
     for number in 0..states {
         let begun = Instant::now();
         let mut dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
+        let before = sides.api.list("Service");
+        let flows = Flows::open(&sides, &by_service(&before), &mut dice, FLOWS);
         state.step(&sides, &mut dice);
         sides.settle();
-        let (asked, found) = compare(&sides);
+        flows_seen += flows.count();
+        let mut others = flows.go_on(&sides);
+        let services = sides.api.list("Service");
+        let (asked, found) = compare(&sides, by_service(&services));
+        others.extend(health.compare(&sides, &services));
         eprintln!(
             "state {number} of seed {seed}: {asked} questions, {} differences, {} ms",
-            found.len(),
+            found.len() + others.len(),
             begun.elapsed().as_millis()
         );
-        if !found.is_empty() {
-            let text = tell(&sides, &state, &found);
+        if !found.is_empty() || !others.is_empty() {
+            let text = others.concat() + &tell(&services, &state, &found);
             eprintln!("{text}");
             write!(told, "state {number}:\n{text}").unwrap();
         }
     }
+    eprintln!("{flows_seen} flows met a change, {} health check ports were seen", health.count());
     eprintln!("objects that the API refused: {}", state.refused.len());
     for words in state.refused.iter().collect::<BTreeSet<_>>() {
         eprintln!("  {words}");
@@ -92,14 +104,15 @@ fn random_states_are_served_as_kube_proxy_serves_them() {
     assert!(told.is_empty(), "SLUICE_COMPARE_SEED={seed}: Sluice differs from kube-proxy:\n{told}");
 }
 
+/// The targets of each Service, but for those of the API server and of this test.
+fn by_service(services: &[Value]) -> Vec<(String, Vec<Target>)> {
+    let name = |service: &Value| service["metadata"]["name"].as_str().unwrap().to_owned();
+    let each = services.iter().map(|service| (name(service), targets::of_service(service)));
+    each.filter(|(name, _)| name != "kubernetes" && name != "sentinel").collect()
+}
+
 /// Asks everything from everywhere, and again what differed: a connection may have met a change half done.
-fn compare(sides: &Sides) -> (usize, Vec<Difference>) {
-    let services = sides.api.list("Service");
-    let mut by_service: Vec<(String, Vec<Target>)> = services
-        .iter()
-        .map(|service| (service["metadata"]["name"].as_str().unwrap().to_owned(), targets::of_service(service)))
-        .filter(|(name, _)| name != "kubernetes" && name != "sentinel")
-        .collect();
+fn compare(sides: &Sides, mut by_service: Vec<(String, Vec<Target>)>) -> (usize, Vec<Difference>) {
     by_service.push(("nobody".to_owned(), targets::of_nobody()));
     let tasks = by_service.iter().flat_map(|(service, targets)| {
         Who::ALL.into_iter().flat_map(move |who| {
@@ -161,11 +174,11 @@ fn ask_all(sides: &Sides, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Differen
 }
 
 /// The differences in words, with the objects that they are about.
-fn tell(sides: &Sides, state: &State, found: &[Difference]) -> String {
+fn tell(services: &[Value], state: &State, found: &[Difference]) -> String {
     let mut text = String::new();
     found.iter().for_each(|difference| text.push_str(&difference.tell()));
     let names: BTreeSet<&str> = found.iter().map(|difference| difference.service.as_str()).collect();
-    for service in sides.api.list("Service").iter().filter(|service| {
+    for service in services.iter().filter(|service| {
         service["metadata"]["name"].as_str().is_some_and(|name| names.contains(name))
     }) {
         let name = service["metadata"]["name"].as_str().unwrap();

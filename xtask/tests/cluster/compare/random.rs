@@ -47,7 +47,8 @@ fn service(dice: &mut Dice, name: &str, number: usize) -> Value {
     } else if dice.percent(4) {
         meta["labels"] = json!({"service.kubernetes.io/headless": ""});
     }
-    let mut spec = json!({"ports": ports(dice)});
+    let own_port = dice.percent(20);
+    let mut spec = json!({"ports": ports(dice, if own_port { Some(number) } else { None })});
     if kind == "ExternalName" {
         spec = json!({"type": kind, "externalName": "example.org"});
         return json!({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec});
@@ -86,7 +87,20 @@ fn service(dice: &mut Dice, name: &str, number: usize) -> Value {
     let last = u8::try_from(10 + number).unwrap();
     if kind != "Headless" && dice.percent(25) {
         let ips = Family::ALL.map(|family| external_ip(last).of(family));
-        spec["externalIPs"] = json!(dice.some(&ips, 75));
+        let mut chosen = dice.some(&ips, 75);
+        if own_port {
+            // Addresses that several have, and the node's own.
+            chosen.extend(Family::ALL.map(|family| lb_ip(200).of(family)));
+            chosen.extend(dice.some(&Family::ALL.map(|family| NODE1_ADDR.of(family)), 50));
+        }
+        spec["externalIPs"] = json!(chosen);
+    }
+    if (kind == "NodePort" || kind == "LoadBalancer") && dice.percent(25) {
+        // One number for every protocol.
+        for (at, port) in spec["ports"].as_array_mut().unwrap().iter_mut().enumerate() {
+            let second = usize::from(at == 2);
+            port["nodePort"] = json!(32700 + 2 * number + second);
+        }
     }
     let external = kind == "NodePort" || kind == "LoadBalancer" || spec["externalIPs"][0].is_string();
     if external && dice.percent(40) {
@@ -94,12 +108,12 @@ fn service(dice: &mut Dice, name: &str, number: usize) -> Value {
     }
     let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec});
     if kind == "LoadBalancer" {
-        balancer(dice, &mut service, last);
+        balancer(dice, &mut service, last, own_port);
     }
     service
 }
 
-fn balancer(dice: &mut Dice, service: &mut Value, last: u8) {
+fn balancer(dice: &mut Dice, service: &mut Value, last: u8, own_port: bool) {
     let spec = &mut service["spec"];
     if dice.percent(20) {
         spec["allocateLoadBalancerNodePorts"] = json!(false);
@@ -120,7 +134,8 @@ fn balancer(dice: &mut Dice, service: &mut Value, last: u8) {
     }
     let mut ingress = Vec::new();
     for family in Family::ALL {
-        for ip in [lb_ip(last), lb_ip(last + 50)] {
+        let shared = own_port.then_some(lb_ip(200));
+        for ip in [lb_ip(last), lb_ip(last + 50)].into_iter().chain(shared) {
             if dice.percent(55) {
                 let mut entry = json!({"ip": ip.of(family)});
                 if let Some(mode) = dice.pick(&[None, Some("VIP"), Some("VIP"), Some("Proxy")]) {
@@ -136,7 +151,7 @@ fn balancer(dice: &mut Dice, service: &mut Value, last: u8) {
     service["status"] = json!({"loadBalancer": {"ingress": ingress}});
 }
 
-fn ports(dice: &mut Dice) -> Value {
+fn ports(dice: &mut Dice, own: Option<usize>) -> Value {
     let target = |dice: &mut Dice, port: u16, name: &str| if dice.percent(30) { json!(name) } else { json!(port) };
     let tcp = |dice: &mut Dice, name: &str, port: u16| {
         json!({"name": name, "protocol": "TCP", "port": port, "targetPort": target(dice, HTTP_PORT, "http")})
@@ -144,7 +159,13 @@ fn ports(dice: &mut Dice) -> Value {
     let udp = |dice: &mut Dice, name: &str, port: u16| {
         json!({"name": name, "protocol": "UDP", "port": port, "targetPort": target(dice, DNS_PORT, "dns")})
     };
-    match dice.below(8) {
+    if let Some(number) = own {
+        // No other Service has these, so that it may share an address.
+        let port = u16::try_from(9000 + number).unwrap();
+        return json!([tcp(dice, "http", port), udp(dice, "dns", port)]);
+    }
+    match dice.below(9) {
+        8 => json!([tcp(dice, "http", 80), {"name": "sctp", "protocol": "SCTP", "port": 80}]),
         0 => {
             let mut port = tcp(dice, "", 80);
             port.as_object_mut().unwrap().remove("name");
@@ -160,17 +181,34 @@ fn ports(dice: &mut Dice) -> Value {
 }
 
 pub(crate) fn slices(dice: &mut Dice, lab: &Lab, service: &str, ports: &[Value]) -> Vec<Value> {
-    let mut slices = Vec::new();
+    let mut slices: Vec<Value> = Vec::new();
     for family in ["IPv4", "IPv6", "FQDN"] {
         let count = match family {
             "FQDN" => usize::from(dice.percent(5)),
             _ => dice.pick(&[0, 1, 1, 1, 1, 1, 2, 3]),
         };
         for number in 0..count {
-            slices.push(slice(dice, lab, service, ports, family, number));
+            let mut slice = slice(dice, lab, service, ports, family, number);
+            agree_on_duplicates(dice, &slices, &mut slice);
+            slices.push(slice);
         }
     }
     slices
+}
+
+/// An endpoint of several slices is the same in all of them, or terminating in some: of anything else it is not promised
+/// which counts.
+fn agree_on_duplicates(dice: &mut Dice, slices: &[Value], slice: &mut Value) {
+    for endpoint in slice["endpoints"].as_array_mut().unwrap() {
+        let same = |other: &&Value| other["addresses"][0] == endpoint["addresses"][0];
+        let known = slices.iter().flat_map(|slice| slice["endpoints"].as_array().unwrap()).find(same).cloned();
+        if let Some(known) = known {
+            *endpoint = known;
+            if endpoint["conditions"]["terminating"] != true && dice.percent(30) {
+                endpoint["conditions"] = json!({"ready": false, "serving": dice.pick(&[true, false]), "terminating": true});
+            }
+        }
+    }
 }
 
 fn slice(dice: &mut Dice, lab: &Lab, service: &str, ports: &[Value], family: &str, number: usize) -> Value {
@@ -187,7 +225,7 @@ fn slice(dice: &mut Dice, lab: &Lab, service: &str, ports: &[Value], family: &st
             continue;
         }
         let protocol = port["protocol"].as_str().unwrap();
-        let number = if protocol == "TCP" { HTTP_PORT } else { DNS_PORT };
+        let number = if protocol == "UDP" { DNS_PORT } else { HTTP_PORT };
         let mut entry = json!({"name": port["name"], "protocol": protocol, "port": number});
         match dice.below(40) {
             0 => entry["port"] = Value::Null,
@@ -198,6 +236,10 @@ fn slice(dice: &mut Dice, lab: &Lab, service: &str, ports: &[Value], family: &st
         }
         slice_ports.push(entry);
     }
+    if dice.percent(3) {
+        labels.as_object_mut().unwrap().remove("kubernetes.io/service-name");
+    }
+    let namespace = if dice.percent(4) { "kube-public" } else { NAMESPACE };
     let chance = dice.pick(&[0, 25, 40, 60, 100]);
     let endpoints: Vec<Value> = if family == "FQDN" {
         vec![json!({"addresses": ["pod.example.org"]})]
@@ -211,7 +253,7 @@ fn slice(dice: &mut Dice, lab: &Lab, service: &str, ports: &[Value], family: &st
         "kind": "EndpointSlice",
         "metadata": {
             "name": format!("{service}-{}-{number}", family.to_lowercase()),
-            "namespace": NAMESPACE,
+            "namespace": namespace,
             "labels": labels,
         },
         "addressType": family,
@@ -229,7 +271,8 @@ fn endpoint(dice: &mut Dice, candidate: &Candidate, family: &str, mood: usize) -
     let other = if candidate.node == NODE1 { NODE2 } else { NODE1 };
     match dice.below(20) {
         0 => {}
-        1 => endpoint["nodeName"] = json!(other),
+        // A Pod that is said to be here is here: answers of one that is not do not come by this node.
+        1 if candidate.node == NODE1 => endpoint["nodeName"] = json!(other),
         2 => endpoint["nodeName"] = json!("node9"),
         _ => endpoint["nodeName"] = json!(candidate.node),
     }

@@ -193,14 +193,13 @@ fn lab() -> Lab {
         // As bridge plugins do: with netfilter looking into the bridge, a Pod's way to itself by its Service needs it.
         lab.node1.ip(&format!("link set {} type bridge_slave hairpin on", pod.host_device)).unwrap();
     }
-    for ns in [&lab.node1, &lab.node2, &lab.client] {
-        // kube-proxy refuses by ICMP: by default one a second.
-        ns.sysctl(&[("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")]).unwrap();
-    }
+    // kube-proxy refuses by ICMP, and so do Pods: by default one a second.
+    lab.node1.sysctl(&[("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")]).unwrap();
     // Nobody is to learn a way past the node from it while an address is nobody's.
     lab.node1.sysctl(&[("ipv4/conf/all/send_redirects", "0"), ("ipv4/conf/eth0/send_redirects", "0")]).unwrap();
     let pods = lab.pods().iter().map(|pod| &pod.ns);
     for ns in pods.chain([&lab.client, &lab.node2]) {
+        ns.sysctl(&[("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")]).unwrap();
         ns.sysctl(&[("ipv4/conf/eth0/accept_redirects", "0"), ("ipv6/conf/eth0/accept_redirects", "0")]).unwrap();
     }
     for ns in [&lab.client, &lab.node2] {

@@ -76,23 +76,23 @@ impl State {
                 return;
             }
         }
-        let names = |pair: &Pair| -> Vec<Value> { pair.slices.iter().map(|s| s["metadata"]["name"].clone()).collect() };
-        let old = known.as_ref().map(names).unwrap_or_default();
+        let name = |slice: &Value| (slice["metadata"]["namespace"].clone(), slice["metadata"]["name"].clone());
+        let old: Vec<_> = known.iter().flat_map(|pair| &pair.slices).map(name).collect();
+        let new: Vec<_> = pair.slices.iter().map(name).collect();
         let mut kept = Vec::new();
         for slice in &pair.slices {
-            match sides.api.try_put(slice, !old.contains(&slice["metadata"]["name"])) {
+            match sides.api.try_put(slice, !old.contains(&name(slice))) {
                 Ok(_) => kept.push(slice.clone()),
                 Err(words) => {
                     self.refused.push(words);
-                    if old.contains(&slice["metadata"]["name"]) {
+                    if old.contains(&name(slice)) {
                         sides.api.delete(slice);
                     }
                 }
             }
         }
-        let new: Vec<Value> = pair.slices.iter().map(|s| s["metadata"]["name"].clone()).collect();
         for slice in known.iter().flat_map(|pair| &pair.slices) {
-            if !new.contains(&slice["metadata"]["name"]) {
+            if !new.contains(&name(slice)) {
                 sides.api.delete(slice);
             }
         }

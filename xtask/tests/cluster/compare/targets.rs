@@ -65,7 +65,11 @@ pub(crate) fn of_service(service: &Value) -> Vec<Target> {
     let both = |dual: xtask::lab::Dual| Family::ALL.map(|family| dual.of(family));
     let mut targets = Vec::new();
     for port in spec["ports"].as_array().into_iter().flatten() {
-        let transport = if port["protocol"] == "UDP" { Transport::Udp } else { Transport::Tcp };
+        let transport = match port["protocol"].as_str() {
+            Some("TCP") => Transport::Tcp,
+            Some("UDP") => Transport::Udp,
+            _ => continue,
+        };
         let number = |field: &str| port[field].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
         let mut add = |kind, ips: &[IpAddr], port| {
             targets.extend(ips.iter().map(|ip| Target { kind, dst: SocketAddr::new(*ip, port), transport, affine }));

@@ -1,0 +1,70 @@
+//! What health check ports answer, now and after they should have gone.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+use xtask::lab::plan::NODE1_ADDR;
+use xtask::lab::{Family, Netns};
+
+use super::sides::{Sides, Who};
+
+/// Every health check port that was ever seen.
+#[derive(Default)]
+pub(crate) struct HealthPorts(BTreeSet<u16>);
+
+impl HealthPorts {
+    /// Asks all of them on both sides, in both families, and tells of differences.
+    pub(crate) fn compare(&mut self, sides: &Sides, services: &[Value]) -> Vec<String> {
+        let ports = services.iter().filter_map(|service| service["spec"]["healthCheckNodePort"].as_u64());
+        self.0.extend(ports.filter_map(|port| u16::try_from(port).ok()).filter(|port| *port != 0));
+        let ([theirs, ours], _) = sides.client(Who::Outside);
+        let mut told = Vec::new();
+        for port in &self.0 {
+            for family in Family::ALL {
+                let dst = SocketAddr::new(NODE1_ADDR.of(family), *port);
+                let ask = || (answer(&theirs, dst), answer(&ours, dst));
+                let (mut kube_proxy, mut sluice) = ask();
+                if kube_proxy != sluice {
+                    // They open and close these apart from their rules.
+                    std::thread::sleep(Duration::from_millis(500));
+                    (kube_proxy, sluice) = ask();
+                }
+                if kube_proxy != sluice {
+                    told.push(format!("  health check port {dst}\n    kube-proxy {kube_proxy:?}\n    sluice     {sluice:?}\n"));
+                }
+            }
+        }
+        told
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The status line, the headers but for the date, and the body.
+fn answer(ns: &Netns, dst: SocketAddr) -> Vec<String> {
+    let exchange = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&dst, Duration::from_millis(500))?;
+        stream.set_read_timeout(Some(Duration::from_millis(1000)))?;
+        stream.write_all(b"GET /x HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    match ns.run(|| Ok(exchange())).unwrap() {
+        Err(error) => vec![error.kind().to_string()],
+        Ok(text) => {
+            let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+            let lines = head.split("\r\n").map(str::to_ascii_lowercase);
+            let mut lines: Vec<String> = lines.filter(|line| !line.starts_with("date:")).collect();
+            lines.sort();
+            lines.push(body.to_owned());
+            lines
+        }
+    }
+}
