@@ -51,10 +51,11 @@ impl Assets {
     /// Finds kube-proxy of the same version, or builds it. The envtest convention leaves it out.
     pub fn kube_proxy() -> Result<PathBuf> {
         let given = env::var_os("KUBEBUILDER_ASSETS").map(|dir| Path::new(&dir).join(KUBE_PROXY.0));
-        match given.filter(|path| path.is_file()) {
-            Some(path) => Ok(path),
-            None => Ok(Module::read()?.cached(&[KUBE_PROXY])?.join(KUBE_PROXY.0)),
+        if let Some(path) = given.filter(|path| path.is_file()) {
+            return Ok(path);
         }
+        let dir = Module::read()?.cached(&[KUBE_PROXY]).context("no kube-proxy to compare with")?;
+        Ok(dir.join(KUBE_PROXY.0))
     }
 
     /// In one line: where the programs are or will come from.
@@ -172,7 +173,7 @@ fn required_version<'a>(requires: &'a str, module: &str) -> Option<&'a str> {
 
 /// A Go that is new enough.
 fn go() -> Result<PathBuf> {
-    let go = find("go").with_context(|| format!("no API server to test against: {INSTALL}"))?;
+    let go = find("go").context(INSTALL)?;
     let version = crate::command::output(clean(&go).args(["env", "GOVERSION"]))?;
     if go_minor(&version).is_none_or(|minor| minor < GO_MINOR) {
         bail!("{} is {}: {INSTALL}", go.display(), version.trim());

@@ -33,7 +33,13 @@ impl PodServer {
     /// On these addresses alone, from which answers then come.
     pub(super) fn start_at(ns: &Netns, pod: &str, addresses: &[IpAddr]) -> Result<Self> {
         let sockets = ns
-            .run(|| addresses.iter().map(|address| Sockets::bind(*address)).collect::<io::Result<Vec<_>>>().map_err(Into::into))
+            .run(|| {
+                addresses
+                    .iter()
+                    .map(|address| Sockets::bind(*address))
+                    .collect::<io::Result<Vec<_>>>()
+                    .map_err(Into::into)
+            })
             .with_context(|| format!("cannot serve in Pod {pod}"))?;
         // No process that is started meanwhile may hold the other end: this thread would never see it close.
         let (stopped, stop) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;

@@ -1,6 +1,6 @@
 //! Chance that is the same again for the same seed.
 
-/// A generator (SplitMix64).
+/// A generator of random numbers (splitmix64).
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
 

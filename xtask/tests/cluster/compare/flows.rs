@@ -90,7 +90,10 @@ impl Flows {
                 continue;
             }
             let what = Judged { who: flow.who, service: &flow.service, target: &flow.target };
-            told.push(format!("{what} was with {}\n    kube-proxy {theirs:?}, afresh {afresh:?}\n    sluice     {ours:?}\n", flow.pod));
+            told.push(format!(
+                "{what} was with {}\n    kube-proxy {theirs:?}, afresh {afresh:?}\n    sluice     {ours:?}\n",
+                flow.pod
+            ));
         }
         told
     }
@@ -99,9 +102,8 @@ impl Flows {
 fn may_be(fate: &Fate, afresh: &Events) -> bool {
     afresh.iter().any(|event| match (event, fate) {
         (Event::Answer(pod, _), Fate::Answered(ours)) => pod == ours,
-        (Event::Refused, Fate::Refused) | (Event::Silence, Fate::Silent) => true,
-        // netfilter's way to refuse or drop a datagram of the node's own.
-        (Event::Failed(_), Fate::Refused | Fate::Silent) => true,
+        // netfilter fails a datagram of the node's own whether it refuses or drops it.
+        (Event::Refused | Event::Failed(_), Fate::Refused) | (Event::Silence | Event::Failed(_), Fate::Silent) => true,
         _ => false,
     })
 }

@@ -33,7 +33,9 @@ impl HealthPorts {
                     (kube_proxy, sluice) = ask();
                 }
                 if kube_proxy != sluice {
-                    told.push(format!("  health check port {dst}\n    kube-proxy {kube_proxy:?}\n    sluice     {sluice:?}\n"));
+                    told.push(format!(
+                        "  health check port {dst}\n    kube-proxy {kube_proxy:?}\n    sluice     {sluice:?}\n"
+                    ));
                 }
             }
         }
@@ -50,7 +52,7 @@ impl HealthPorts {
 fn answer(ns: &Netns, dst: SocketAddr) -> Vec<String> {
     let exchange = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&dst, Duration::from_millis(500))?;
-        stream.set_read_timeout(Some(Duration::from_millis(1000)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         stream.write_all(b"GET /x HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;

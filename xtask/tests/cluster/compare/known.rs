@@ -56,7 +56,9 @@ pub(crate) fn agree(who: Who, target: &Target, brought: &Brought) -> bool {
     if who.by_socket() && target.kind == Kind::LoadBalancer {
         let itself = |event: &Event| matches!(event, Event::Answer(pod, _) if who.pod() == Some(pod.as_str()));
         let lent = |event: Event| match event {
-            Event::Answer(pod, _) if itself(&Event::Answer(pod.clone(), Source::Own)) => Event::Answer(pod, Source::Node),
+            Event::Answer(pod, _) if itself(&Event::Answer(pod.clone(), Source::Own)) => {
+                Event::Answer(pod, Source::Node)
+            }
             event => event,
         };
         ours = ours.into_iter().map(lent).collect();
@@ -73,12 +75,14 @@ pub(crate) fn agree(who: Who, target: &Target, brought: &Brought) -> bool {
 }
 
 fn pods(events: &Events) -> BTreeSet<&str> {
-    events.iter().map(|event| match event {
-        Event::Answer(pod, _) | Event::Failed(pod) => pod.as_str(),
-        Event::Refused => "refused",
-        Event::Silence => "silence",
-    })
-    .collect()
+    events
+        .iter()
+        .map(|event| match event {
+            Event::Answer(pod, _) | Event::Failed(pod) => pod.as_str(),
+            Event::Refused => "refused",
+            Event::Silence => "silence",
+        })
+        .collect()
 }
 
 const fn is_answer(event: &Event) -> bool {

@@ -51,6 +51,14 @@ struct Difference {
     brought: Brought,
 }
 
+/// A state, asked through.
+struct Compared {
+    asked: usize,
+    found: Vec<Difference>,
+    /// Differences that were not there when asked again, in words.
+    gone: String,
+}
+
 impl Difference {
     fn what(&self) -> String {
         format!("{}\n", Judged { who: self.who, service: &self.service, target: &self.target })
@@ -83,13 +91,16 @@ fn random_states_are_served_as_kube_proxy_serves_them() {
         flows_seen += flows.count();
         let mut others = flows.go_on(&sides);
         let services = sides.api.list("Service");
-        let (asked, found) = compare(&sides, by_service(&services));
+        let Compared { asked, found, gone } = compare(&sides, by_service(&services));
         others.extend(health.compare(&sides, &services));
         eprintln!(
             "state {number} of seed {seed}: {asked} questions, {} differences, {} ms",
             found.len() + others.len(),
             begun.elapsed().as_millis()
         );
+        if !gone.is_empty() {
+            eprintln!("gone when asked again:\n{gone}");
+        }
         if !found.is_empty() || !others.is_empty() {
             let text = others.concat() + &tell(&services, &state, &found);
             eprintln!("{text}");
@@ -112,7 +123,7 @@ fn by_service(services: &[Value]) -> Vec<(String, Vec<Target>)> {
 }
 
 /// Asks everything from everywhere, and again what differed: a connection may have met a change half done.
-fn compare(sides: &Sides, mut by_service: Vec<(String, Vec<Target>)>) -> (usize, Vec<Difference>) {
+fn compare(sides: &Sides, mut by_service: Vec<(String, Vec<Target>)>) -> Compared {
     by_service.push(("nobody".to_owned(), targets::of_nobody()));
     let tasks = by_service.iter().flat_map(|(service, targets)| {
         Who::ALL.into_iter().flat_map(move |who| {
@@ -126,22 +137,22 @@ fn compare(sides: &Sides, mut by_service: Vec<(String, Vec<Target>)>) -> (usize,
     let asked = AtomicUsize::new(0);
     let first = ask_all(sides, tasks.collect(), &asked);
     if first.is_empty() {
-        return (asked.into_inner(), first);
+        return Compared { asked: asked.into_inner(), found: first, gone: String::new() };
     }
     thread::sleep(Duration::from_millis(500));
-    let (count, words) = (first.len(), first.iter().map(Difference::tell).collect::<Vec<_>>());
+    let words: Vec<String> = first.iter().map(Difference::tell).collect();
     let again = first.into_iter().map(|difference| Task {
         who: difference.who,
         service: difference.service,
         targets: vec![difference.target],
     });
     let second = ask_all(sides, again.collect(), &AtomicUsize::new(0));
-    if second.len() < count {
-        let left: Vec<String> = second.iter().map(|difference| difference.what()).collect();
-        let gone = words.iter().filter(|words| !left.iter().any(|what| words.starts_with(what)));
-        eprintln!("{} differences were gone when asked again:\n{}", count - second.len(), gone.cloned().collect::<String>());
+    let mut gone = String::new();
+    if second.len() < words.len() {
+        let left: Vec<String> = second.iter().map(Difference::what).collect();
+        gone = words.into_iter().filter(|words| !left.iter().any(|what| words.starts_with(what))).collect();
     }
-    (asked.into_inner(), second)
+    Compared { asked: asked.into_inner(), found: second, gone }
 }
 
 fn ask_all(sides: &Sides, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Difference> {
@@ -153,14 +164,10 @@ fn ask_all(sides: &Sides, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Differen
                 loop {
                     let Some(task) = tasks.lock().unwrap().next() else { return };
                     let (namespaces, addr) = sides.client(task.who);
-                    let asker = Asker { namespaces, addr };
+                    let client = Asker { namespaces, addr };
                     for target in task.targets {
                         asked.fetch_add(1, Ordering::Relaxed);
-                        let begun = Instant::now();
-                        let brought = asker.ask(&target, |brought| agree(task.who, &target, brought));
-                        if begun.elapsed() > Duration::from_secs(5) {
-                            eprintln!("slow {:?} {:?} {target:?} {:?} {brought:?}", begun.elapsed(), task.who, task.service);
-                        }
+                        let brought = client.ask(&target, |brought| agree(task.who, &target, brought));
                         if !agree(task.who, &target, &brought) {
                             let service = task.service.clone();
                             found.lock().unwrap().push(Difference { who: task.who, service, target, brought });
@@ -176,11 +183,11 @@ fn ask_all(sides: &Sides, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Differen
 /// The differences in words, with the objects that they are about.
 fn tell(services: &[Value], state: &State, found: &[Difference]) -> String {
     let mut text = String::new();
-    found.iter().for_each(|difference| text.push_str(&difference.tell()));
+    text.extend(found.iter().map(Difference::tell));
     let names: BTreeSet<&str> = found.iter().map(|difference| difference.service.as_str()).collect();
-    for service in services.iter().filter(|service| {
-        service["metadata"]["name"].as_str().is_some_and(|name| names.contains(name))
-    }) {
+    for service in
+        services.iter().filter(|service| service["metadata"]["name"].as_str().is_some_and(|name| names.contains(name)))
+    {
         let name = service["metadata"]["name"].as_str().unwrap();
         let status: &Value = &service["status"];
         writeln!(text, "  {name}: {} {} {status}", service["metadata"]["labels"], service["spec"]).unwrap();

@@ -1,7 +1,9 @@
 //! Random Services and EndpointSlices, valid to the API as a rule, with every field that a proxy looks at.
 
 use serde_json::{Value, json};
-use xtask::lab::plan::{CLIENT_ADDR, DNS_PORT, Dual, HTTP_PORT, NODE1, NODE1_ADDR, NODE2, NODE2_ADDR, external_ip, lb_ip};
+use xtask::lab::plan::{
+    CLIENT_ADDR, DNS_PORT, Dual, HTTP_PORT, NODE1, NODE1_ADDR, NODE2, NODE2_ADDR, external_ip, lb_ip,
+};
 use xtask::lab::{Family, Lab};
 
 use super::dice::Dice;
@@ -39,13 +41,25 @@ pub(crate) fn pair(dice: &mut Dice, lab: &Lab, number: usize) -> Pair {
 }
 
 fn service(dice: &mut Dice, name: &str, number: usize) -> Value {
-    let kind = dice.pick(&["ClusterIP", "ClusterIP", "ClusterIP", "NodePort", "NodePort", "LoadBalancer", "LoadBalancer",
-        "LoadBalancer", "LoadBalancer", "ExternalName", "Headless", "ClusterIP"]);
+    let kind = dice.pick(&[
+        "ClusterIP",
+        "ClusterIP",
+        "ClusterIP",
+        "NodePort",
+        "NodePort",
+        "LoadBalancer",
+        "LoadBalancer",
+        "LoadBalancer",
+        "LoadBalancer",
+        "ExternalName",
+        "Headless",
+        "ClusterIP",
+    ]);
     let mut meta = json!({"name": name, "namespace": NAMESPACE});
-    if dice.percent(4) {
-        meta["labels"] = json!({"service.kubernetes.io/service-proxy-name": dice.pick(&["other", ""])});
-    } else if dice.percent(4) {
-        meta["labels"] = json!({"service.kubernetes.io/headless": ""});
+    match dice.below(25) {
+        0 => meta["labels"] = json!({"service.kubernetes.io/service-proxy-name": dice.pick(&["other", ""])}),
+        1 => meta["labels"] = json!({"service.kubernetes.io/headless": ""}),
+        _ => {}
     }
     let own_port = dice.percent(20);
     let mut spec = json!({"ports": ports(dice, if own_port { Some(number) } else { None })});
@@ -120,11 +134,21 @@ fn balancer(dice: &mut Dice, service: &mut Value, last: u8, own_port: bool) {
     }
     if dice.percent(35) {
         let ranges = [
-            "10.244.0.0/16".to_owned(), "fd44::/16".to_owned(), "10.90.0.0/24".to_owned(), "fd90::/64".to_owned(),
-            format!("{}/32", CLIENT_ADDR.v4), format!("{}/128", CLIENT_ADDR.v6), "10.90.0.11/32".to_owned(),
-            "fd90::11/128".to_owned(), "10.244.1.11/32".to_owned(), "fd44:80::11/128".to_owned(),
-            "192.0.2.0/24".to_owned(), "2001:db8::/32".to_owned(), " 10.244.128.0/24 ".to_owned(),
-            "0.0.0.0/0".to_owned(), "::/0".to_owned(),
+            "10.244.0.0/16".to_owned(),
+            "fd44::/16".to_owned(),
+            "10.90.0.0/24".to_owned(),
+            "fd90::/64".to_owned(),
+            format!("{}/32", CLIENT_ADDR.v4),
+            format!("{}/128", CLIENT_ADDR.v6),
+            "10.90.0.11/32".to_owned(),
+            "fd90::11/128".to_owned(),
+            "10.244.1.11/32".to_owned(),
+            "fd44:80::11/128".to_owned(),
+            "192.0.2.0/24".to_owned(),
+            "2001:db8::/32".to_owned(),
+            " 10.244.128.0/24 ".to_owned(),
+            "0.0.0.0/0".to_owned(),
+            "::/0".to_owned(),
         ];
         let mut chosen = dice.some(&ranges, 14);
         if chosen.is_empty() {
@@ -148,17 +172,17 @@ fn balancer(dice: &mut Dice, service: &mut Value, last: u8, own_port: bool) {
     if dice.percent(10) {
         ingress.push(json!({"hostname": "lb.example.org"}));
     }
+    if dice.percent(8) {
+        // One address twice.
+        service["spec"]["externalIPs"] = json!(Family::ALL.map(|family| lb_ip(last).of(family)));
+    }
     service["status"] = json!({"loadBalancer": {"ingress": ingress}});
 }
 
 fn ports(dice: &mut Dice, own: Option<usize>) -> Value {
     let target = |dice: &mut Dice, port: u16, name: &str| if dice.percent(30) { json!(name) } else { json!(port) };
-    let tcp = |dice: &mut Dice, name: &str, port: u16| {
-        json!({"name": name, "protocol": "TCP", "port": port, "targetPort": target(dice, HTTP_PORT, "http")})
-    };
-    let udp = |dice: &mut Dice, name: &str, port: u16| {
-        json!({"name": name, "protocol": "UDP", "port": port, "targetPort": target(dice, DNS_PORT, "dns")})
-    };
+    let tcp = |dice: &mut Dice, name: &str, port: u16| json!({"name": name, "protocol": "TCP", "port": port, "targetPort": target(dice, HTTP_PORT, "http")});
+    let udp = |dice: &mut Dice, name: &str, port: u16| json!({"name": name, "protocol": "UDP", "port": port, "targetPort": target(dice, DNS_PORT, "dns")});
     if let Some(number) = own {
         // No other Service has these, so that it may share an address.
         let port = u16::try_from(9000 + number).unwrap();
@@ -205,7 +229,8 @@ fn agree_on_duplicates(dice: &mut Dice, slices: &[Value], slice: &mut Value) {
         if let Some(known) = known {
             *endpoint = known;
             if endpoint["conditions"]["terminating"] != true && dice.percent(30) {
-                endpoint["conditions"] = json!({"ready": false, "serving": dice.pick(&[true, false]), "terminating": true});
+                endpoint["conditions"] =
+                    json!({"ready": false, "serving": dice.pick(&[true, false]), "terminating": true});
             }
         }
     }

@@ -92,7 +92,7 @@ pub(crate) struct Sides {
     pub(crate) kube_proxy: KubeProxy,
     _relay: Relay,
     pub(crate) api: Api,
-    pub(crate) cluster: Cluster,
+    _cluster: Cluster,
     cgroup: Cgroup,
     /// kube-proxy's.
     pub(crate) theirs: Lab,
@@ -119,8 +119,18 @@ impl Sides {
             .arg("--cgroup")
             .arg(&cgroup.path().to_string_lossy());
         let agent = Agent::start(&ours, options).unwrap();
-        let mut sides =
-            Self { agent, kube_proxy, _relay: relay, api, cluster, cgroup, theirs, ours, rounds: 0, _dir: dir };
+        let mut sides = Self {
+            agent,
+            kube_proxy,
+            _relay: relay,
+            api,
+            _cluster: cluster,
+            cgroup,
+            theirs,
+            ours,
+            rounds: 0,
+            _dir: dir,
+        };
         sides.settle();
         sides
     }
@@ -184,9 +194,10 @@ fn lab() -> Lab {
     let mut lab = Lab::start(LabOptions::default()).unwrap();
     lab.serve_on_nodes().unwrap();
     let route = |cidrs: [&str; 2]| {
-        let lines = Family::ALL.iter().zip(cidrs).map(|(family, cidr)| {
-            format!("route replace {cidr} via {}", NODE1_ADDR.of(*family))
-        });
+        let lines = Family::ALL
+            .iter()
+            .zip(cidrs)
+            .map(|(family, cidr)| format!("route replace {cidr} via {}", NODE1_ADDR.of(*family)));
         lines.collect::<Vec<_>>().join("\n")
     };
     for pod in lab.pods().iter().filter(|pod| pod.cni == Cni::Bridge) {
@@ -209,4 +220,3 @@ fn lab() -> Lab {
     }
     lab
 }
-

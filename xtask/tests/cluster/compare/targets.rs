@@ -43,8 +43,6 @@ impl Target {
             // A Pod of another node has its own node's proxy for these.
             Kind::ClusterIp | Kind::UndefinedPort | Kind::Unallocated => who != Who::RemotePod,
             Kind::NodePortLoopback => who == Who::Host,
-            // Only the node's own clients have a route to its bridge.
-            Kind::NodePortElsewhere => true,
             _ => true,
         }
     }
@@ -107,6 +105,11 @@ pub(crate) fn of_nobody() -> Vec<Target> {
     let each = |ip| Transport::ALL.map(|transport| (ip, transport));
     ips.into_iter()
         .flat_map(each)
-        .map(|(ip, transport)| Target { kind: Kind::Unallocated, dst: SocketAddr::new(ip, 80), transport, affine: false })
+        .map(|(ip, transport)| Target {
+            kind: Kind::Unallocated,
+            dst: SocketAddr::new(ip, 80),
+            transport,
+            affine: false,
+        })
         .collect()
 }
