@@ -161,6 +161,8 @@ fn fate(answer: Result<String, Failure>) -> Fate {
             Cause::Refused => Fate::Refused,
             Cause::TimedOut => Fate::Silent,
             Cause::Broken => Fate::Ended,
+            // What a destroyed socket says to whoever sends first.
+            _ if failure.source.raw_os_error() == Some(libc::EDESTADDRREQ) => Fate::Ended,
             Cause::Unreachable | Cause::Other => Fate::Failed(failure.source.to_string()),
         },
     }

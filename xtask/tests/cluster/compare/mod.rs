@@ -78,7 +78,8 @@ fn setting(name: &str) -> Option<u64> {
 fn random_states_are_served_as_kube_proxy_serves_them() {
     let seed = setting("SLUICE_COMPARE_SEED").unwrap_or(1);
     let states = setting("SLUICE_COMPARE_STATES").unwrap_or(12);
-    let mut sides = Sides::start();
+    let xdp = setting("SLUICE_COMPARE_XDP").unwrap_or(seed % 2) != 0;
+    let mut sides = Sides::start(xdp);
     let mut state = State::default();
     let (mut told, mut health, mut flows_seen) = (String::new(), HealthPorts::default(), 0);
     for number in 0..states {
@@ -94,7 +95,7 @@ fn random_states_are_served_as_kube_proxy_serves_them() {
         let Compared { asked, found, gone } = compare(&sides, by_service(&services));
         others.extend(health.compare(&sides, &services));
         eprintln!(
-            "state {number} of seed {seed}: {asked} questions, {} differences, {} ms",
+            "state {number} of seed {seed} (XDP {xdp}): {asked} questions, {} differences, {} ms",
             found.len() + others.len(),
             begun.elapsed().as_millis()
         );

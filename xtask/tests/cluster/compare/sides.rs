@@ -103,9 +103,9 @@ pub(crate) struct Sides {
 }
 
 impl Sides {
-    /// Both proxies run and have their first state.
-    pub(crate) fn start() -> Self {
-        let (theirs, ours) = (lab(), lab());
+    /// Both proxies run and have their first state. With `xdp`, Sluice's uplink runs it.
+    pub(crate) fn start(xdp: bool) -> Self {
+        let (theirs, ours) = (lab(xdp), lab(xdp));
         // Every test has a thread of its own: this one, and what it starts, now lives on kube-proxy's node.
         theirs.node1.enter().unwrap();
         let cluster = Cluster::start_on(IpAddr::V4(NODE1_ADDR.v4)).unwrap();
@@ -117,7 +117,9 @@ impl Sides {
         let cgroup = ours.cgroup().unwrap();
         let options = AgentOptions::kube(&sluice_binary().unwrap(), &cluster.kubeconfig())
             .arg("--cgroup")
-            .arg(&cgroup.path().to_string_lossy());
+            .arg(&cgroup.path().to_string_lossy())
+            .arg("--xdp")
+            .arg(if xdp { "native" } else { "auto" });
         let agent = Agent::start(&ours, options).unwrap();
         let mut sides = Self {
             agent,
@@ -190,8 +192,9 @@ impl Sides {
 }
 
 /// A lab in which everybody finds Services by way of the node under test, and whose nodes have servers of their own.
-fn lab() -> Lab {
-    let mut lab = Lab::start(LabOptions::default()).unwrap();
+fn lab(xdp: bool) -> Lab {
+    // XDP on veth sees packets before anything has filled their checksum in.
+    let mut lab = Lab::start(LabOptions { tx_offload: !xdp, ..LabOptions::default() }).unwrap();
     lab.serve_on_nodes().unwrap();
     let route = |cidrs: [&str; 2]| {
         let lines = Family::ALL
