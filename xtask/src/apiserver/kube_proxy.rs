@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::daemon::{self, Daemon};
 use super::{Assets, Cluster};
@@ -18,11 +18,11 @@ pub struct KubeProxy {
 }
 
 impl KubeProxy {
-    /// Starts it for a node of this cluster whose Pods have these ranges.
-    pub fn start(cluster: &Cluster, dir: &Path, node: &str, cluster_cidrs: [&str; 2]) -> Result<Self> {
+    /// Starts it for a node of this cluster whose Pods have these ranges; `fields` are laid over its configuration.
+    pub fn start(cluster: &Cluster, dir: &Path, node: &str, cluster_cidrs: [&str; 2], fields: &Value) -> Result<Self> {
         let program = Assets::kube_proxy()?;
         // Connection tracking's limits are the machine's, and stay as they are. Changes are not gathered.
-        let config = json!({
+        let mut config = json!({
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
             "mode": "nftables",
@@ -35,6 +35,9 @@ impl KubeProxy {
                 "udpTimeout": "0s", "udpStreamTimeout": "0s",
             },
         });
+        for (field, value) in fields.as_object().into_iter().flatten() {
+            config[field] = value.clone();
+        }
         let path = dir.join("kube-proxy.json");
         fs::write(&path, config.to_string()).with_context(|| format!("writing {}", path.display()))?;
         let log = dir.join("kube-proxy.log");

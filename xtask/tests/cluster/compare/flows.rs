@@ -9,6 +9,7 @@ use xtask::lab::probe::{Cause, Connection, Failure, Transport, UdpClient};
 use super::ask::{Asker, Event, Events};
 use super::dice::Dice;
 use super::known::Judged;
+use super::setups::Setup;
 use super::sides::{Sides, Who};
 use super::targets::{Kind, Target};
 
@@ -50,12 +51,18 @@ pub(crate) struct Flows(Vec<Pair>);
 
 impl Flows {
     /// Opens some to what answers now.
-    pub(crate) fn open(sides: &Sides, services: &[(String, Vec<Target>)], dice: &mut Dice, count: usize) -> Self {
+    pub(crate) fn open(
+        sides: &Sides,
+        setup: &Setup,
+        services: &[(String, Vec<Target>)],
+        dice: &mut Dice,
+        count: usize,
+    ) -> Self {
         let kinds = [Kind::ClusterIp, Kind::NodePort, Kind::LoadBalancer, Kind::ExternalIp];
         let mut all: Vec<(Who, &String, &Target)> = Vec::new();
         for (service, targets) in services {
             for target in targets.iter().filter(|target| kinds.contains(&target.kind)) {
-                let whos = Who::ALL.into_iter().filter(|who| target.concerns(*who));
+                let whos = Who::ALL.into_iter().filter(|who| target.concerns(*who) && !setup.outsiders.contains(who));
                 all.extend(whos.map(|who| (who, service, target)));
             }
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::ask::{Brought, Event, Events, Source};
+use super::setups::Setup;
 use super::sides::Who;
 use super::targets::{Kind, Target};
 
@@ -23,11 +24,11 @@ impl fmt::Display for Judged<'_> {
 }
 
 /// Whether what Sluice did is what kube-proxy did, but for the differences that are meant.
-pub(crate) fn agree(who: Who, target: &Target, brought: &Brought) -> bool {
+pub(crate) fn agree(setup: &Setup, who: Who, target: &Target, brought: &Brought) -> bool {
     let (mut theirs, mut ours) = (brought.theirs.clone(), brought.ours.clone());
     if target.kind == Kind::NodePortLoopback {
         // kube-proxy's nftables mode does not serve NodePorts on loopback. Sluice does.
-        return theirs.iter().all(|event| *event == Event::Refused);
+        return !theirs.iter().any(is_answer);
     }
     if theirs.iter().any(is_eperm) {
         // netfilter's answer to a datagram of the node's own that it refuses or drops. Sluice tells the two apart.
@@ -51,6 +52,10 @@ pub(crate) fn agree(who: Who, target: &Target, brought: &Brought) -> bool {
             // is lent to a Pod that its endpoint says is elsewhere is no matter.
             return pods(&theirs).is_subset(&pods(&ours));
         }
+    }
+    if setup.masquerade_all {
+        // A socket's translation lends no address, and none is lent to who talks to the node itself.
+        return pods(&theirs) == pods(&ours) || (target.affine && theirs.len() == 1 && ours.len() == 1);
     }
     let theirs: Events = theirs.into_iter().map(|event| meant(who, target, event)).collect();
     if who.by_socket() && target.kind == Kind::LoadBalancer {
@@ -120,6 +125,8 @@ fn meant(who: Who, target: &Target, event: Event) -> Event {
         // A process that is led to itself talks to itself: its socket is, and no packet needs another source.
         _ if itself && who.by_socket() => true,
         _ if itself => false,
+        // A Pod that kube-proxy takes for an outside client of a ClusterIP: nor does its socket need another address.
+        _ if target.kind == Kind::ClusterIp && who.by_socket() => true,
         // The client's address survives where the answer comes by this node anyway. kube-proxy lends the node's to
         // all that comes by a NodePort, a load balancer or an external IP under `externalTrafficPolicy: Cluster`.
         _ if target.kind == Kind::ClusterIp => false,

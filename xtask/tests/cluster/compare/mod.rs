@@ -7,6 +7,7 @@ mod health;
 mod known;
 mod random;
 mod relay;
+mod setups;
 mod sides;
 mod state;
 mod targets;
@@ -26,6 +27,7 @@ use dice::Dice;
 use flows::Flows;
 use health::HealthPorts;
 use known::{Judged, agree};
+use setups::Setup;
 use sides::{Sides, Who};
 use state::State;
 use targets::Target;
@@ -79,23 +81,26 @@ fn random_states_are_served_as_kube_proxy_serves_them() {
     let seed = setting("SLUICE_COMPARE_SEED").unwrap_or(1);
     let states = setting("SLUICE_COMPARE_STATES").unwrap_or(12);
     let xdp = setting("SLUICE_COMPARE_XDP").unwrap_or(seed % 2) != 0;
-    let mut sides = Sides::start(xdp);
+    let setup = setting("SLUICE_COMPARE_SETUP").unwrap_or(seed - 1);
+    let setup = &setups::ALL[usize::try_from(setup).unwrap() % setups::ALL.len()];
+    let mut sides = Sides::start(xdp, setup);
     let mut state = State::default();
     let (mut told, mut health, mut flows_seen) = (String::new(), HealthPorts::default(), 0);
     for number in 0..states {
         let begun = Instant::now();
         let mut dice = Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
         let before = sides.api.list("Service");
-        let flows = Flows::open(&sides, &by_service(&before), &mut dice, FLOWS);
+        let flows = Flows::open(&sides, setup, &by_service(&before), &mut dice, FLOWS);
         state.step(&sides, &mut dice);
         sides.settle();
         flows_seen += flows.count();
         let mut others = flows.go_on(&sides);
         let services = sides.api.list("Service");
-        let Compared { asked, found, gone } = compare(&sides, by_service(&services));
+        let Compared { asked, found, gone } = compare(&sides, setup, by_service(&services));
         others.extend(health.compare(&sides, &services));
         eprintln!(
-            "state {number} of seed {seed} (XDP {xdp}): {asked} questions, {} differences, {} ms",
+            "state {number} of seed {seed} ({}, XDP {xdp}): {asked} questions, {} differences, {} ms",
+            setup.name,
             found.len() + others.len(),
             begun.elapsed().as_millis()
         );
@@ -124,10 +129,10 @@ fn by_service(services: &[Value]) -> Vec<(String, Vec<Target>)> {
 }
 
 /// Asks everything from everywhere, and again what differed: a connection may have met a change half done.
-fn compare(sides: &Sides, mut by_service: Vec<(String, Vec<Target>)>) -> Compared {
+fn compare(sides: &Sides, setup: &Setup, mut by_service: Vec<(String, Vec<Target>)>) -> Compared {
     by_service.push(("nobody".to_owned(), targets::of_nobody()));
     let tasks = by_service.iter().flat_map(|(service, targets)| {
-        Who::ALL.into_iter().flat_map(move |who| {
+        Who::ALL.into_iter().filter(|who| !setup.outsiders.contains(who)).flat_map(move |who| {
             // What shares an affinity is asked one after the other.
             let (affine, free): (Vec<_>, Vec<_>) =
                 targets.iter().filter(|target| target.concerns(who)).cloned().partition(|target| target.affine);
@@ -136,7 +141,7 @@ fn compare(sides: &Sides, mut by_service: Vec<(String, Vec<Target>)>) -> Compare
         })
     });
     let asked = AtomicUsize::new(0);
-    let first = ask_all(sides, tasks.collect(), &asked);
+    let first = ask_all(sides, setup, tasks.collect(), &asked);
     if first.is_empty() {
         return Compared { asked: asked.into_inner(), found: first, gone: String::new() };
     }
@@ -147,7 +152,7 @@ fn compare(sides: &Sides, mut by_service: Vec<(String, Vec<Target>)>) -> Compare
         service: difference.service,
         targets: vec![difference.target],
     });
-    let second = ask_all(sides, again.collect(), &AtomicUsize::new(0));
+    let second = ask_all(sides, setup, again.collect(), &AtomicUsize::new(0));
     let mut gone = String::new();
     if second.len() < words.len() {
         let left: Vec<String> = second.iter().map(Difference::what).collect();
@@ -156,7 +161,7 @@ fn compare(sides: &Sides, mut by_service: Vec<(String, Vec<Target>)>) -> Compare
     Compared { asked: asked.into_inner(), found: second, gone }
 }
 
-fn ask_all(sides: &Sides, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Difference> {
+fn ask_all(sides: &Sides, setup: &Setup, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Difference> {
     let tasks = Mutex::new(tasks.into_iter());
     let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -168,8 +173,8 @@ fn ask_all(sides: &Sides, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Differen
                     let client = Asker { namespaces, addr };
                     for target in task.targets {
                         asked.fetch_add(1, Ordering::Relaxed);
-                        let brought = client.ask(&target, |brought| agree(task.who, &target, brought));
-                        if !agree(task.who, &target, &brought) {
+                        let brought = client.ask(&target, |brought| agree(setup, task.who, &target, brought));
+                        if !agree(setup, task.who, &target, &brought) {
                             let service = task.service.clone();
                             found.lock().unwrap().push(Difference { who: task.who, service, target, brought });
                         }

@@ -12,6 +12,7 @@ use xtask::lab::probe::Transport;
 use xtask::lab::{Agent, AgentOptions, Cgroup, Cni, Dual, Family, Lab, LabOptions, Netns, sluice_binary};
 
 use super::relay::Relay;
+use super::setups::Setup;
 use crate::api::Api;
 use crate::objects;
 
@@ -104,7 +105,7 @@ pub(crate) struct Sides {
 
 impl Sides {
     /// Both proxies run and have their first state. With `xdp`, Sluice's uplink runs it.
-    pub(crate) fn start(xdp: bool) -> Self {
+    pub(crate) fn start(xdp: bool, setup: &'static Setup) -> Self {
         let (theirs, ours) = (lab(xdp), lab(xdp));
         // Every test has a thread of its own: this one, and what it starts, now lives on kube-proxy's node.
         theirs.node1.enter().unwrap();
@@ -113,13 +114,14 @@ impl Sides {
         api.apply(&objects::node(NODE1, ZONE));
         let relay = Relay::start(cluster.address(), &ours.node1, &theirs.node1);
         let dir = tempfile::tempdir().unwrap();
-        let kube_proxy = KubeProxy::start(&cluster, dir.path(), NODE1, CLUSTER_CIDRS).unwrap();
+        let kube_proxy = KubeProxy::start(&cluster, dir.path(), NODE1, CLUSTER_CIDRS, &(setup.theirs)()).unwrap();
         let cgroup = ours.cgroup().unwrap();
         let options = AgentOptions::kube(&sluice_binary().unwrap(), &cluster.kubeconfig())
             .arg("--cgroup")
             .arg(&cgroup.path().to_string_lossy())
             .arg("--xdp")
             .arg(if xdp { "native" } else { "auto" });
+        let options = setup.ours.iter().fold(options, |options, arg| options.arg(arg));
         let agent = Agent::start(&ours, options).unwrap();
         let mut sides = Self {
             agent,
