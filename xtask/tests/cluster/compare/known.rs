@@ -17,7 +17,7 @@ pub(crate) struct Judged<'a> {
 
 impl fmt::Display for Judged<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Target { kind, dst, transport, affine } = self.target;
+        let Target { kind, dst, transport, affine, .. } = self.target;
         let affine = if *affine { " affine" } else { "" };
         write!(f, "  {} {kind:?} {dst}/{}{affine} {:?}", self.service, transport.name(), self.who)
     }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use ask::{Asker, Brought};
+use ask::{Asker, Brought, Event, Events};
 use dice::Dice;
 use flows::Flows;
 use health::HealthPorts;
@@ -147,12 +147,18 @@ fn compare(sides: &Sides, setup: &Setup, mut by_service: Vec<(String, Vec<Target
     }
     thread::sleep(Duration::from_millis(500));
     let words: Vec<String> = first.iter().map(Difference::tell).collect();
-    let again = first.into_iter().map(|difference| Task {
-        who: difference.who,
-        service: difference.service,
-        targets: vec![difference.target],
-    });
-    let second = ask_all(sides, setup, again.collect(), &AtomicUsize::new(0));
+    let mut again: Vec<Task> = Vec::new();
+    for Difference { who, service, target, .. } in first {
+        let affine = again.iter().any(|task| task.who == who && task.service == service && task.targets[0].affine);
+        if !target.affine {
+            again.push(Task { who, service, targets: vec![target] });
+        } else if !affine {
+            let (_, targets) = by_service.iter().find(|(name, _)| *name == service).unwrap();
+            let targets = targets.iter().filter(|target| target.affine && target.concerns(who)).cloned().collect();
+            again.push(Task { who, service, targets });
+        }
+    }
+    let second = ask_all(sides, setup, again, &AtomicUsize::new(0));
     let mut gone = String::new();
     if second.len() < words.len() {
         let left: Vec<String> = second.iter().map(Difference::what).collect();
@@ -171,19 +177,38 @@ fn ask_all(sides: &Sides, setup: &Setup, tasks: Vec<Task>, asked: &AtomicUsize) 
                     let Some(task) = tasks.lock().unwrap().next() else { return };
                     let (namespaces, addr) = sides.client(task.who);
                     let client = Asker { namespaces, addr };
+                    let mut seen: Vec<(Target, Brought)> = Vec::new();
                     for target in task.targets {
                         asked.fetch_add(1, Ordering::Relaxed);
                         let brought = client.ask(&target, |brought| agree(setup, task.who, &target, brought));
-                        if !agree(setup, task.who, &target, &brought) {
-                            let service = task.service.clone();
+                        let alike = seen.iter().filter(|(other, _)| other.shares_affinity(&target));
+                        if !agree(setup, task.who, &target, &brought) || !keeps(&brought, alike.map(|(_, each)| each)) {
+                            let (service, target, brought) = (task.service.clone(), target.clone(), brought.clone());
                             found.lock().unwrap().push(Difference { who: task.who, service, target, brought });
                         }
+                        seen.push((target, brought));
                     }
                 }
             });
         }
     });
     found.into_inner().unwrap()
+}
+
+/// Whether Sluice keeps to one Pod at all addresses of a port where kube-proxy does.
+fn keeps<'a>(brought: &'a Brought, others: impl Iterator<Item = &'a Brought>) -> bool {
+    let others: Vec<&Brought> = others.collect();
+    let all = |side: fn(&Brought) -> &Events| {
+        others.iter().copied().chain([brought]).flat_map(side).cloned().collect::<Events>()
+    };
+    let pods = |events: Events| {
+        let pods: BTreeSet<String> = events
+            .into_iter()
+            .filter_map(|event| if let Event::Answer(pod, _) = event { Some(pod) } else { None })
+            .collect();
+        pods.len()
+    };
+    pods(all(|each| &each.theirs)) > 1 || pods(all(|each| &each.ours)) <= 1
 }
 
 /// The differences in words, with the objects that they are about.

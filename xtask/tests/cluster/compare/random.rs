@@ -261,9 +261,6 @@ fn slice(dice: &mut Dice, lab: &Lab, service: &str, ports: &[Value], family: &st
         }
         slice_ports.push(entry);
     }
-    if dice.percent(3) {
-        labels.as_object_mut().unwrap().remove("kubernetes.io/service-name");
-    }
     let namespace = if dice.percent(4) { "kube-public" } else { NAMESPACE };
     let chance = dice.pick(&[0, 25, 40, 60, 100]);
     let endpoints: Vec<Value> = if family == "FQDN" {

@@ -34,6 +34,16 @@ pub(crate) struct Target {
     pub(crate) dst: SocketAddr,
     pub(crate) transport: Transport,
     pub(crate) affine: bool,
+    /// Number of the Service's port: one affinity is for all of the port's addresses.
+    pub(crate) service_port: u16,
+}
+
+impl Target {
+    /// Whether a client's affinity is the same for both.
+    pub(crate) fn shares_affinity(&self, other: &Self) -> bool {
+        let of = |target: &Self| (target.service_port, target.transport, target.dst.is_ipv6());
+        self.affine && other.affine && of(self) == of(other)
+    }
 }
 
 impl Target {
@@ -69,10 +79,11 @@ pub(crate) fn of_service(service: &Value) -> Vec<Target> {
             _ => continue,
         };
         let number = |field: &str| port[field].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
-        let mut add = |kind, ips: &[IpAddr], port| {
-            targets.extend(ips.iter().map(|ip| Target { kind, dst: SocketAddr::new(*ip, port), transport, affine }));
-        };
         let service_port = number("port");
+        let mut add = |kind, ips: &[IpAddr], port| {
+            let each = ips.iter().map(|ip| SocketAddr::new(*ip, port));
+            targets.extend(each.map(|dst| Target { kind, dst, transport, affine, service_port }));
+        };
         add(Kind::ClusterIp, &cluster_ips, service_port);
         add(Kind::LoadBalancer, &balancers, service_port);
         add(Kind::ExternalIp, &external, service_port);
@@ -90,6 +101,7 @@ pub(crate) fn of_service(service: &Value) -> Vec<Target> {
                 dst: SocketAddr::new(*ip, 4444),
                 transport,
                 affine: false,
+                service_port: 0,
             }));
         };
         add(Kind::UndefinedPort, &cluster_ips);
@@ -110,6 +122,7 @@ pub(crate) fn of_nobody() -> Vec<Target> {
             dst: SocketAddr::new(ip, 80),
             transport,
             affine: false,
+            service_port: 0,
         })
         .collect()
 }
