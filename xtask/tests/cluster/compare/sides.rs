@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use xtask::apiserver::{Cluster, KubeProxy, SERVICE_CIDRS};
 use xtask::lab::expect::Client;
-use xtask::lab::plan::{CLIENT_ADDR, CLUSTER_CIDRS, EXTERNAL_CIDRS, HTTP_PORT, LB_CIDRS, NODE1, NODE1_ADDR};
+use xtask::lab::plan::{
+    CLIENT_ADDR, CLUSTER_CIDRS, EXTERNAL_CIDRS, HTTP_PORT, LB_CIDRS, NODE1, NODE1_ADDR, NODE2, NODE2_ADDR,
+};
 use xtask::lab::probe::Transport;
 use xtask::lab::{Agent, AgentOptions, Cgroup, Cni, Dual, Family, Lab, LabOptions, Netns, sluice_binary};
 
@@ -37,25 +39,30 @@ pub(crate) enum Who {
     RoutedSocket,
     /// A Pod of the other node, through the node under test.
     RemotePod,
+    /// A process of the other node, through the node under test.
+    OtherNode,
     /// From outside of the cluster.
     Outside,
 }
 
 impl Who {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Host,
         Self::Bridge,
         Self::Routed,
         Self::BridgeSocket,
         Self::RoutedSocket,
         Self::RemotePod,
+        Self::OtherNode,
         Self::Outside,
     ];
 
-    /// The name of the Pod that it is.
+    /// What it answers to as an endpoint.
     pub(crate) const fn pod(self) -> Option<&'static str> {
         match self {
-            Self::Host | Self::Outside => None,
+            Self::Outside => None,
+            Self::Host => Some(NODE1),
+            Self::OtherNode => Some(NODE2),
             Self::Bridge => Some("br1"),
             Self::Routed => Some("rt1"),
             Self::BridgeSocket => Some("br2"),
@@ -67,12 +74,13 @@ impl Who {
     /// The client in one of the labs.
     fn in_lab(self, lab: &Lab) -> (Netns, Dual) {
         match (self, self.pod()) {
+            (Self::Host, _) => (lab.node1.clone(), NODE1_ADDR),
+            (Self::OtherNode, _) => (lab.node2.clone(), NODE2_ADDR),
+            (_, None) => (lab.client.clone(), CLIENT_ADDR),
             (_, Some(name)) => {
                 let client = Client::pod(lab.pod(name).unwrap());
                 (client.ns.clone(), client.addr)
             }
-            (Self::Host, None) => (lab.node1.clone(), NODE1_ADDR),
-            (_, None) => (lab.client.clone(), CLIENT_ADDR),
         }
     }
 
@@ -83,7 +91,7 @@ impl Who {
 
     /// Whether it is outside of the node.
     pub(crate) const fn off_node(self) -> bool {
-        matches!(self, Self::RemotePod | Self::Outside)
+        matches!(self, Self::RemotePod | Self::OtherNode | Self::Outside)
     }
 }
 
