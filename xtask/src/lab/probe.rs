@@ -88,9 +88,14 @@ impl Connection {
     /// Connects from the calling thread's namespace; `source_port` 0 is any. A given port may still be held by the
     /// client's former connection to `dst`, whose FIN is not answered yet: that is waited for.
     pub fn open(dst: SocketAddr, source_port: u16, timeout: Duration) -> Result<Self, Failure> {
+        Self::open_from(wildcard(dst, source_port), dst, timeout)
+    }
+
+    /// The same from one of several addresses of the client.
+    pub fn open_from(source: SocketAddr, dst: SocketAddr, timeout: Duration) -> Result<Self, Failure> {
         let begun = Instant::now();
         loop {
-            match Self::open_now(dst, source_port, timeout) {
+            match Self::open_now(dst, source, timeout) {
                 Err(failure)
                     if failure.source.kind() == io::ErrorKind::AddrNotAvailable && begun.elapsed() < timeout =>
                 {
@@ -101,13 +106,15 @@ impl Connection {
         }
     }
 
-    fn open_now(dst: SocketAddr, source_port: u16, timeout: Duration) -> Result<Self, Failure> {
+    fn open_now(dst: SocketAddr, source: SocketAddr, timeout: Duration) -> Result<Self, Failure> {
         let opened = Instant::now();
         let connect = || {
             let socket = Socket::new(Domain::for_address(dst), Type::STREAM, Some(Protocol::TCP))?;
-            if source_port != 0 {
+            if source.port() != 0 {
                 socket.set_reuse_address(true)?;
-                socket.bind(&wildcard(dst, source_port).into())?;
+            }
+            if source != wildcard(dst, 0) {
+                socket.bind(&source.into())?;
             }
             socket.connect_timeout(&dst.into(), timeout)?;
             let stream = TcpStream::from(socket);
@@ -183,9 +190,14 @@ pub struct UdpClient {
 impl UdpClient {
     /// Makes the socket in the calling thread's namespace; `source_port` 0 is any.
     pub fn open(dst: SocketAddr, source_port: u16, timeout: Duration) -> Result<Self, Failure> {
+        Self::open_from(wildcard(dst, source_port), dst, timeout)
+    }
+
+    /// The same from one of several addresses of the client.
+    pub fn open_from(source: SocketAddr, dst: SocketAddr, timeout: Duration) -> Result<Self, Failure> {
         let since = Instant::now();
         let connect = || {
-            let socket = UdpSocket::bind(wildcard(dst, source_port))?;
+            let socket = UdpSocket::bind(source)?;
             socket.connect(dst)?;
             socket.set_read_timeout(Some(timeout))?;
             Ok(socket)
@@ -244,9 +256,14 @@ impl Transport {
 
     /// One new connection (or socket) from the calling thread's namespace, one question.
     pub fn ask_once(self, dst: SocketAddr, source_port: u16, timeout: Duration) -> Result<Answer, Failure> {
+        self.ask_from(wildcard(dst, source_port), dst, timeout)
+    }
+
+    /// The same from one of several addresses of the client.
+    pub fn ask_from(self, source: SocketAddr, dst: SocketAddr, timeout: Duration) -> Result<Answer, Failure> {
         match self {
-            Self::Tcp => Connection::open(dst, source_port, timeout)?.ask(),
-            Self::Udp => UdpClient::open(dst, source_port, timeout)?.ask(),
+            Self::Tcp => Connection::open_from(source, dst, timeout)?.ask(),
+            Self::Udp => UdpClient::open_from(source, dst, timeout)?.ask(),
         }
     }
 }

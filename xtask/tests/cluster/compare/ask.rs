@@ -1,14 +1,15 @@
 //! Asks both sides the same, often enough to know what chance can bring.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
 use xtask::lab::plan::{BRIDGE_ADDR, NODE1_ADDR};
 use xtask::lab::probe::{Cause, Transport};
-use xtask::lab::{Dual, Netns};
+use xtask::lab::{Dual, Family, Netns};
 
+use super::sides::{Who, stranger};
 use super::targets::Target;
 
 /// A lab answers in a fraction of this.
@@ -45,6 +46,7 @@ pub(crate) struct Brought {
 
 /// A client on both sides.
 pub(crate) struct Asker {
+    pub(crate) who: Who,
     pub(crate) namespaces: [Netns; 2],
     pub(crate) addr: Dual,
 }
@@ -53,7 +55,7 @@ impl Asker {
     /// Asks until the sides agree or that is no longer chance. `agree` judges.
     pub(crate) fn ask(&self, target: &Target, agree: impl Fn(&Brought) -> bool) -> Brought {
         let mut brought = Brought::default();
-        for tries in [4, 8, 24, 70] {
+        for tries in [4, 8, 24, 100] {
             self.more(target, tries, &mut brought);
             let several = brought.theirs.iter().chain(&brought.ours).any(|event| matches!(event, Event::Answer(..)));
             if !several || (tries > 4 && agree(&brought)) {
@@ -64,57 +66,69 @@ impl Asker {
     }
 
     /// What new connections bring at kube-proxy's.
-    pub(crate) fn theirs(&self, target: &Target, tries: usize) -> Events {
+    pub(crate) fn theirs(&self, target: &Target, tries: u16) -> Events {
         let [theirs, _] = &self.namespaces;
-        many(theirs, self.addr, target, tries, SILENCE)
+        self.many(theirs, target, tries, SILENCE)
     }
 
-    fn more(&self, target: &Target, tries: usize, brought: &mut Brought) {
+    fn more(&self, target: &Target, tries: u16, brought: &mut Brought) {
         let [theirs, ours] = &self.namespaces;
         let slow = target.dst.is_ipv6() && target.transport == Transport::Tcp;
         let patience = if slow { PATIENCE } else { SILENCE };
         let (theirs, ours) = thread::scope(|scope| {
-            let theirs = scope.spawn(|| many(theirs, self.addr, target, tries, patience));
-            let ours = many(ours, self.addr, target, tries, SILENCE);
+            let theirs = scope.spawn(|| self.many(theirs, target, tries, patience));
+            let ours = self.many(ours, target, tries, SILENCE);
             (theirs.join().unwrap(), ours)
         });
         brought.theirs.extend(theirs);
         brought.ours.extend(ours);
     }
-}
 
-fn many(ns: &Netns, addr: Dual, target: &Target, tries: usize, timeout: Duration) -> Events {
-    ns.run(|| {
-        let mut events = Events::new();
-        let (mut silent, mut failed) = (0, 0);
-        for _ in 0..tries {
-            let event = match target.transport.ask_once(target.dst, 0, timeout) {
-                Ok(answer) => Event::Answer(answer.pod, source(answer.client.ip(), addr)),
-                Err(failure) => match failure.cause {
-                    Cause::Refused => Event::Refused,
-                    Cause::TimedOut => Event::Silence,
-                    Cause::Unreachable | Cause::Broken | Cause::Other => Event::Failed(failure.source.to_string()),
-                },
-            };
-            // What takes its time is not tried more often than needed to see whether there is anything else.
-            silent += usize::from(event == Event::Silence);
-            failed += usize::from(!matches!(event, Event::Answer(..)));
-            events.insert(event);
-            if silent == 2 || (failed == 2 && events.len() == 1) {
-                break;
+    fn many(&self, ns: &Netns, target: &Target, tries: u16, timeout: Duration) -> Events {
+        ns.run(|| {
+            let mut events = Events::new();
+            let (mut silent, mut failed) = (0, 0);
+            for number in 0..tries {
+                let from = self.source(target, number);
+                let event = match target.transport.ask_from(from, target.dst, timeout) {
+                    Ok(answer) => Event::Answer(answer.pod, self.classify(answer.client.ip(), from.ip())),
+                    Err(failure) => match failure.cause {
+                        Cause::Refused => Event::Refused,
+                        Cause::TimedOut => Event::Silence,
+                        Cause::Unreachable | Cause::Broken | Cause::Other => Event::Failed(failure.source.to_string()),
+                    },
+                };
+                // What takes its time is not tried more often than needed to see whether there is anything else.
+                silent += usize::from(event == Event::Silence);
+                failed += usize::from(!matches!(event, Event::Answer(..)));
+                events.insert(event);
+                if silent == 2 || (failed == 2 && events.len() == 1) {
+                    break;
+                }
             }
-        }
-        Ok(events)
-    })
-    .unwrap()
-}
+            Ok(events)
+        })
+        .unwrap()
+    }
 
-fn source(seen: IpAddr, own: Dual) -> Source {
-    if NODE1_ADDR.contains(seen) || BRIDGE_ADDR.contains(seen) {
-        Source::Node
-    } else if own.contains(seen) {
-        Source::Own
-    } else {
-        Source::Other(seen)
+    /// Where a client asks from.
+    fn source(&self, target: &Target, number: u16) -> SocketAddr {
+        let family = if target.dst.is_ipv6() { Family::V6 } else { Family::V4 };
+        let address = match (self.who, family) {
+            (Who::Strangers, _) => stranger(number, family),
+            (_, Family::V4) => Ipv4Addr::UNSPECIFIED.into(),
+            (_, Family::V6) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        SocketAddr::new(address, 0)
+    }
+
+    fn classify(&self, seen: IpAddr, from: IpAddr) -> Source {
+        if NODE1_ADDR.contains(seen) || BRIDGE_ADDR.contains(seen) {
+            Source::Node
+        } else if self.addr.contains(seen) || seen == from {
+            Source::Own
+        } else {
+            Source::Other(seen)
+        }
     }
 }

@@ -62,7 +62,9 @@ impl Flows {
         let mut all: Vec<(Who, &String, &Target)> = Vec::new();
         for (service, targets) in services {
             for target in targets.iter().filter(|target| kinds.contains(&target.kind)) {
-                let whos = Who::ALL.into_iter().filter(|who| target.concerns(*who) && !setup.outsiders.contains(who));
+                let whos = Who::ALL
+                    .into_iter()
+                    .filter(|who| *who != Who::Strangers && target.concerns(*who) && !setup.outsiders.contains(who));
                 all.extend(whos.map(|who| (who, service, target)));
             }
         }
@@ -91,7 +93,7 @@ impl Flows {
             if theirs == ours {
                 continue;
             }
-            let asker = Asker { namespaces: [at_theirs, at_ours], addr };
+            let asker = Asker { who: flow.who, namespaces: [at_theirs, at_ours], addr };
             let afresh = asker.theirs(&flow.target, 40);
             if flow.target.transport == Transport::Udp && may_be(&ours, &afresh) {
                 continue;

@@ -55,7 +55,8 @@ pub(crate) fn agree(setup: &Setup, who: Who, target: &Target, brought: &Brought)
     }
     if setup.masquerade_all {
         // A socket's translation lends no address, and none is lent to who talks to the node itself.
-        return pods(&theirs) == pods(&ours) || (target.affine && theirs.len() == 1 && ours.len() == 1);
+        return pods(&theirs) == pods(&ours)
+            || (who != Who::Strangers && target.affine && theirs.len() == 1 && ours.len() == 1);
     }
     let theirs: Events = theirs.into_iter().map(|event| meant(who, target, event)).collect();
     if who.by_socket() && target.kind == Kind::LoadBalancer {
@@ -72,7 +73,7 @@ pub(crate) fn agree(setup: &Setup, who: Who, target: &Target, brought: &Brought)
         // Where an endpoint does not say that it is on this node, the node's address is lent although it is.
         ours = ours.into_iter().map(|event| meant(who, target, event)).collect();
     }
-    if target.affine && theirs.iter().all(is_answer) && ours.iter().all(is_answer) {
+    if who != Who::Strangers && target.affine && theirs.iter().all(is_answer) && ours.iter().all(is_answer) {
         // Each side has its own choice, and keeps to it.
         return theirs.len() <= 1 && ours.len() <= 1;
     }

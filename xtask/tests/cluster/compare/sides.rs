@@ -1,6 +1,6 @@
 //! Two equal labs on one API server: kube-proxy serves the node of the one, Sluice that of the other.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,10 +43,12 @@ pub(crate) enum Who {
     OtherNode,
     /// From outside of the cluster.
     Outside,
+    /// Many clients from outside, each asking once: only they meet everybody behind an affinity.
+    Strangers,
 }
 
 impl Who {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Host,
         Self::Bridge,
         Self::Routed,
@@ -55,12 +57,13 @@ impl Who {
         Self::RemotePod,
         Self::OtherNode,
         Self::Outside,
+        Self::Strangers,
     ];
 
     /// What it answers to as an endpoint.
     pub(crate) const fn pod(self) -> Option<&'static str> {
         match self {
-            Self::Outside => None,
+            Self::Outside | Self::Strangers => None,
             Self::Host => Some(NODE1),
             Self::OtherNode => Some(NODE2),
             Self::Bridge => Some("br1"),
@@ -91,7 +94,19 @@ impl Who {
 
     /// Whether it is outside of the node.
     pub(crate) const fn off_node(self) -> bool {
-        matches!(self, Self::RemotePod | Self::OtherNode | Self::Outside)
+        matches!(self, Self::RemotePod | Self::OtherNode | Self::Outside | Self::Strangers)
+    }
+}
+
+/// How many strangers there are.
+pub(crate) const STRANGERS: u16 = 120;
+
+/// The address of one of them.
+pub(crate) fn stranger(number: u16, family: Family) -> IpAddr {
+    let number = number % STRANGERS;
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 90, 0, 130 + number.to_be_bytes()[1]).into(),
+        Family::V6 => Ipv6Addr::new(0xfd90, 0, 0, 0, 0, 0, 1, number).into(),
     }
 }
 
@@ -226,6 +241,11 @@ fn lab(xdp: bool) -> Lab {
         ns.sysctl(&[("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")]).unwrap();
         ns.sysctl(&[("ipv4/conf/eth0/accept_redirects", "0"), ("ipv6/conf/eth0/accept_redirects", "0")]).unwrap();
     }
+    let strangers = (0..STRANGERS).flat_map(|number| {
+        let [v4, v6] = Family::ALL.map(|family| stranger(number, family));
+        [format!("addr add {v4}/24 dev eth0"), format!("addr add {v6}/64 dev eth0 nodad")]
+    });
+    lab.client.ip(&strangers.collect::<Vec<_>>().join("\n")).unwrap();
     for ns in [&lab.client, &lab.node2] {
         for cidrs in [SERVICE_CIDRS, LB_CIDRS, EXTERNAL_CIDRS] {
             ns.ip(&route(cidrs)).unwrap();

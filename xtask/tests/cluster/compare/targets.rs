@@ -49,6 +49,9 @@ impl Target {
 impl Target {
     /// Whether the client has a way to it, and the question a meaning.
     pub(crate) fn concerns(&self, who: Who) -> bool {
+        if who == Who::Strangers && !self.affine {
+            return false;
+        }
         match self.kind {
             // A Pod of another node has its own node's proxy for these.
             Kind::ClusterIp | Kind::UndefinedPort | Kind::Unallocated => who != Who::RemotePod,
