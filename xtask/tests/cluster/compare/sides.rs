@@ -243,7 +243,7 @@ fn lab(xdp: bool) -> Lab {
     }
     let strangers = (0..STRANGERS).flat_map(|number| {
         let [v4, v6] = Family::ALL.map(|family| stranger(number, family));
-        [format!("addr add {v4}/24 dev eth0"), format!("addr add {v6}/64 dev eth0 nodad")]
+        [format!("addr add {v4}/24 dev eth0"), format!("addr add {v6}/64 dev eth0 nodad preferred_lft 0")]
     });
     lab.client.ip(&strangers.collect::<Vec<_>>().join("\n")).unwrap();
     for ns in [&lab.client, &lab.node2] {

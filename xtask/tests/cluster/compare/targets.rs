@@ -34,15 +34,16 @@ pub(crate) struct Target {
     pub(crate) dst: SocketAddr,
     pub(crate) transport: Transport,
     pub(crate) affine: bool,
-    /// Number of the Service's port: one affinity is for all of the port's addresses.
-    pub(crate) service_port: u16,
+    /// Number of the Service's port, unless a policy gives its addresses several sets of endpoints: one affinity is for
+    /// all of a port's addresses.
+    pub(crate) affinity: Option<u16>,
 }
 
 impl Target {
     /// Whether a client's affinity is the same for both.
     pub(crate) fn shares_affinity(&self, other: &Self) -> bool {
-        let of = |target: &Self| (target.service_port, target.transport, target.dst.is_ipv6());
-        self.affine && other.affine && of(self) == of(other)
+        let of = |target: &Self| (target.affinity, target.transport, target.dst.is_ipv6());
+        self.affinity.is_some() && of(self) == of(other)
     }
 }
 
@@ -70,6 +71,7 @@ fn texts<'a>(list: &'a Value, field: Option<&'a str>) -> impl Iterator<Item = Ip
 pub(crate) fn of_service(service: &Value) -> Vec<Target> {
     let spec = &service["spec"];
     let affine = spec["sessionAffinity"] == "ClientIP";
+    let local = ["internalTrafficPolicy", "externalTrafficPolicy"].iter().any(|policy| spec[policy] == "Local");
     let cluster_ips: Vec<IpAddr> = texts(&spec["clusterIPs"], None).collect();
     let balancers: Vec<IpAddr> = texts(&service["status"]["loadBalancer"]["ingress"], Some("ip")).collect();
     let external: Vec<IpAddr> = texts(&spec["externalIPs"], None).collect();
@@ -83,9 +85,10 @@ pub(crate) fn of_service(service: &Value) -> Vec<Target> {
         };
         let number = |field: &str| port[field].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
         let service_port = number("port");
+        let affinity = (affine && !local).then_some(service_port);
         let mut add = |kind, ips: &[IpAddr], port| {
             let each = ips.iter().map(|ip| SocketAddr::new(*ip, port));
-            targets.extend(each.map(|dst| Target { kind, dst, transport, affine, service_port }));
+            targets.extend(each.map(|dst| Target { kind, dst, transport, affine, affinity }));
         };
         add(Kind::ClusterIp, &cluster_ips, service_port);
         add(Kind::LoadBalancer, &balancers, service_port);
@@ -104,7 +107,7 @@ pub(crate) fn of_service(service: &Value) -> Vec<Target> {
                 dst: SocketAddr::new(*ip, 4444),
                 transport,
                 affine: false,
-                service_port: 0,
+                affinity: None,
             }));
         };
         add(Kind::UndefinedPort, &cluster_ips);
@@ -125,7 +128,7 @@ pub(crate) fn of_nobody() -> Vec<Target> {
             dst: SocketAddr::new(ip, 80),
             transport,
             affine: false,
-            service_port: 0,
+            affinity: None,
         })
         .collect()
 }
