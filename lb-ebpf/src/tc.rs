@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{
     bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
 };
-use lb_common::abi::{Counter, FlowValue, V4, V6, flow_action, flow_kind, proto};
+use lb_common::abi::{Counter, V4, V6, flow_action, flow_kind, proto};
 use lb_common::datapath::{
     self, Fast, Fragment, Headers, IpVersion, Parsed, Scratch, Verdict, egress, egress_slow, icmp_egress, icmp_ingress,
     ingress, ingress_slow, parse, refused, rst, rst_length, swap_macs, unreachable, unreachable_length,
@@ -12,7 +12,7 @@ use lb_common::datapath::{
 };
 
 use crate::context::Context as _;
-use crate::env::Kernel;
+use crate::env::{FlowPtr, Kernel};
 use crate::maps::{self, FamilyMaps};
 use crate::route::{RouteLookup, lookup_route};
 use crate::tc_packet::SkbPacket;
@@ -102,7 +102,7 @@ fn family<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __
     let env = kernel(ctx);
     let first = if hook.is_ingress() { ingress(&env, &headers) } else { egress(&env, &headers) };
     let missed = match first {
-        Fast::Hit(flow) => return forward::<L3, A>(ctx, hook, &headers, &flow),
+        Fast::Hit(flow) => return forward::<L3, A>(ctx, hook, &headers, flow),
         Fast::Pass => return TC_ACT_UNSPEC,
         Fast::Miss => true,
         Fast::Slow => false,
@@ -111,7 +111,7 @@ fn family<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __
     scratch.missed = u32::from(missed);
     match slow(ctx, hook, &headers, scratch) {
         Verdict::Pass => TC_ACT_UNSPEC,
-        Verdict::Forward => forward::<L3, A>(ctx, hook, &headers, &scratch.forward),
+        Verdict::Forward => forward::<L3, A>(ctx, hook, &headers, FlowPtr::decided(&mut scratch.forward)),
         Verdict::Reject if headers.fragment != Fragment::Later => reject::<L3, A>(ctx, &headers),
         Verdict::Reject | Verdict::Drop => TC_ACT_SHOT,
     }
@@ -150,12 +150,12 @@ fn forward<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
     ctx: *mut __sk_buff,
     hook: Hook,
     headers: &Headers<A>,
-    value: &FlowValue<A>,
+    value: FlowPtr<A>,
 ) -> i32 {
     if hook.is_ingress() && value.action != flow_action::STACK {
         return leave::<L3, A>(ctx, headers, value);
     }
-    if SkbPacket(ctx).rewrite(L3, headers, value, 0).is_none() {
+    if SkbPacket(ctx).rewrite(L3, headers, &value, 0).is_none() {
         return dropped(Counter::DropRewrite);
     }
     account::<L3, A>(ctx, value);
@@ -166,7 +166,7 @@ fn forward<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
 }
 
 #[inline(always)]
-fn account<const L3: usize, A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, value: &FlowValue<A>) {
+fn account<const L3: usize, A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, value: FlowPtr<A>) {
     let (packets, bytes) = SkbPacket(ctx).amount(L3);
     datapath::account(&kernel(ctx), value, packets, bytes);
 }
@@ -183,7 +183,7 @@ fn back(ifindex: u32) -> i32 {
 fn leave<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
     ctx: *mut __sk_buff,
     headers: &Headers<A>,
-    value: &FlowValue<A>,
+    value: FlowPtr<A>,
 ) -> i32 {
     if headers.ttl <= 1 {
         return dropped(Counter::DropTtl);
@@ -191,7 +191,7 @@ fn leave<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
     let Some(target) = target(ctx, value.action, value.kind, value.ifindex, value.dst) else {
         return dropped(Counter::DropNoRoute);
     };
-    if SkbPacket(ctx).rewrite(L3, headers, value, 1).is_none() {
+    if SkbPacket(ctx).rewrite(L3, headers, &value, 1).is_none() {
         return dropped(Counter::DropRewrite);
     }
     account::<L3, A>(ctx, value);

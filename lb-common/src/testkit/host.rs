@@ -2,8 +2,8 @@
 
 use super::bytes::Bytes;
 use super::family::Family;
-use super::memory::Memory;
-use super::node::{Action, Hook, Node, Outcome};
+use super::memory::{FlowRef, Memory};
+use super::node::{Action, Hook, Node, Outcome, gathered};
 use crate::abi::{
     BackendValue, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_action, flow_kind,
     proto,
@@ -49,7 +49,10 @@ impl<A: Family> Visit<'_, A> {
         let ingress_hook = self.hook.is_ingress();
         let fast = if ingress_hook { ingress(self.memory, &headers) } else { egress(self.memory, &headers) };
         let missed = match fast {
-            Fast::Hit(flow) => return self.forward(&headers, &flow),
+            Fast::Hit(flow) => {
+                let flow = self.memory.again(flow);
+                return self.forward(&headers, &flow, Some(flow));
+            }
             Fast::Pass => return self.end(Action::Pass),
             Fast::Miss => 1,
             Fast::Slow => 0,
@@ -64,7 +67,7 @@ impl<A: Family> Visit<'_, A> {
         let slow = if ingress_hook { ingress_slow } else { egress_slow };
         match slow(self.memory, &headers, &mut scratch) {
             Verdict::Pass => self.end(Action::Pass),
-            Verdict::Forward => self.forward(&headers, &scratch.forward),
+            Verdict::Forward => self.forward(&headers, &scratch.forward, None),
             Verdict::Reject if headers.fragment != Fragment::Later => self.reject(&headers),
             Verdict::Reject | Verdict::Drop => self.end(Action::Drop),
         }
@@ -79,7 +82,7 @@ impl<A: Family> Visit<'_, A> {
         self.end(Action::Drop)
     }
 
-    fn forward(mut self, headers: &Headers<A>, value: &FlowValue<A>) -> Outcome {
+    fn forward(mut self, headers: &Headers<A>, value: &FlowValue<A>, entry: Option<FlowRef<A>>) -> Outcome {
         let leaves = self.hook.is_ingress() && value.action != flow_action::STACK;
         if leaves && headers.ttl <= 1 {
             return self.dropped(Counter::DropTtl);
@@ -92,7 +95,11 @@ impl<A: Family> Visit<'_, A> {
             return self.dropped(Counter::DropRewrite);
         }
         let bytes = u32::try_from(self.pkt.0.len() - L3).unwrap_or(u32::MAX);
-        account(self.memory, value, 1, bytes);
+        match entry {
+            Some(entry) => account(self.memory, entry, 1, bytes),
+            None if value.backend != 0 => self.memory.account(value, value.kind != flow_kind::FORWARD, 1, bytes),
+            None => {}
+        }
         if leaves {
             return self.depart(value.action);
         }
@@ -203,6 +210,10 @@ impl<A: Family> Node<A> for HostNode<A> {
 
     fn stats(&mut self, backend: u32) -> StatsValue {
         self.memory.stats.borrow().get(&backend).copied().unwrap_or_default()
+    }
+
+    fn gathered(&mut self, backend: u32) -> StatsValue {
+        gathered(self.memory.flows.borrow().values().copied(), backend)
     }
 
     fn flows(&mut self) -> (usize, usize) {

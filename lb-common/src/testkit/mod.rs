@@ -29,7 +29,7 @@ pub use diff::explain;
 pub use family::{Family, GATEWAY_MAC, HOST_MAC, PEER_MAC};
 pub use host::HostNode;
 pub use memory::{FlowRef, Lookups, Memory};
-pub use node::{Action, Hook, Node, Outcome, POD, UPLINK, UPLINK2};
+pub use node::{Action, Hook, Node, Outcome, POD, UPLINK, UPLINK2, gathered};
 pub use noise::Noise;
 pub use packet::{Extension, L4, Pkt};
 pub use scene::Scene;

@@ -114,6 +114,7 @@ macro_rules! each_vector {
             }
             traffic {
                 packets_are_counted_each_way_for_their_backend
+                packets_of_a_busy_connection_are_all_counted_in_the_end
                 packets_of_source_translated_flows_are_counted
                 packets_of_a_pod_to_itself_are_counted
                 a_packet_that_is_dropped_is_not_counted

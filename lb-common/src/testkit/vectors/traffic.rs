@@ -28,6 +28,27 @@ pub fn packets_are_counted_each_way_for_their_backend<A: Family>(scene: &mut Sce
     }
 }
 
+/// A busy flow's packets are counted in lots, and all of them when it closes.
+pub fn packets_of_a_busy_connection_are_all_counted_in_the_end<A: Family>(scene: &mut Scene<'_, A>) {
+    let trip = opened(scene, AT_UPLINK, proto::TCP);
+    let (client, front, back) = (trip.client, trip.front, trip.back);
+    let mut there = vec![Pkt::first(proto::TCP, client, front)];
+    let mut here = vec![Pkt::reply(proto::TCP, back, client)];
+    for _ in 0..100 {
+        trip.talk(scene);
+        there.push(Pkt::data(proto::TCP, client, front));
+        here.push(Pkt::data(proto::TCP, back, client));
+    }
+    let fin = |from, to| Pkt::tcp(from, to, 0x11);
+    for _ in 0..2 {
+        scene.passes(trip.edge.0, &fin(client, front), &fin(client, back));
+        scene.passes(trip.edge.1, &fin(back, client), &fin(front, client));
+        there.push(fin(client, front));
+        here.push(fin(back, client));
+        scene.traffic(1, amount(&there), amount(&here), 1);
+    }
+}
+
 /// They leave by redirect, not through the stack.
 pub fn packets_of_source_translated_flows_are_counted<A: Family>(scene: &mut Scene<'_, A>) {
     for (n, proto) in (1..).zip(PROTOCOLS) {
