@@ -84,11 +84,10 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
         let now = Env::<A>::ticks(self) & !0xff;
         // Written once in 256 ticks, so that a flow's cache line stays clean.
         if flow.seen != now {
-            // SAFETY: in-place writes of aligned words to map memory.
-            unsafe {
-                (*flow.0).seen = now;
-                (*flow.0).tally.burst = 0;
-            }
+            // SAFETY: in-place write of an aligned word to map memory.
+            unsafe { (*flow.0).seen = now };
+            // SAFETY: as above.
+            unsafe { (*flow.0).tally.burst = 0 };
         }
     }
 
@@ -178,7 +177,7 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
 
     #[inline(always)]
     fn route(&self, dst: A) -> Option<Route<A>> {
-        let route = lookup_route(self.ctx, self.ifindex, dst)?;
+        let route = lookup_route(self.ctx, self.ifindex, dst, 0)?;
         let source = maps::device(route.ifindex).map_or(A::ZERO, A::of_device);
         Some(Route { ifindex: route.ifindex, source })
     }

@@ -6,8 +6,8 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
 use lb_common::abi::{Counter, V4, V6, device_flag, flow_action, flow_kind, proto};
 use lb_common::datapath::{
-    self, Fast, Fragment, Headers, IpVersion, Packet, Parsed, Scratch, Store, Verdict, icmp_ingress, ingress,
-    ingress_slow, parse, refused, rewrite, rst, rst_length, unreachable, unreachable_length, unreachable_room,
+    self, Fast, Fragment, Headers, IpVersion, Packet, Parsed, Scratch, Store, Trouble, Verdict, complain,
+    complaint_length, complaint_room, icmp_ingress, ingress, ingress_slow, parse, refused, rewrite, rst, rst_length,
 };
 
 use crate::context::Context as _;
@@ -137,11 +137,11 @@ fn dropped(counter: Counter) -> u32 {
     XDP_DROP
 }
 
-/// The next hop, if XDP can send there.
+/// The next hop for a packet of this length, if XDP can send there.
 #[inline(always)]
-fn next_hop<A: RouteLookup>(ctx: *mut xdp_md, dst: A, only: u32) -> Option<NextHop> {
+fn next_hop<A: RouteLookup>(ctx: *mut xdp_md, dst: A, only: u32, length: u16) -> Option<NextHop> {
     let env = kernel(ctx);
-    let hop = lookup_route(env.ctx, env.ifindex, dst)?;
+    let hop = lookup_route(env.ctx, env.ifindex, dst, length)?;
     if !hop.resolved || (only != 0 && hop.ifindex != only) {
         return None;
     }
@@ -170,10 +170,12 @@ fn send(ctx: *mut xdp_md, hop: &NextHop) -> u32 {
 #[inline(never)]
 fn by_route<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, value: FlowPtr<A>) -> u32 {
     let only = if value.kind == flow_kind::REVERSE_SNAT { value.ifindex } else { 0 };
-    let Some(hop) = next_hop(ctx, value.dst, only) else { return XDP_PASS };
     if headers.ttl <= 1 {
-        return dropped(Counter::DropTtl);
+        return expired(ctx, headers);
     }
+    // What is too large is left to TC, which has an answer.
+    let length = if only == 0 { (length(ctx) - L3).min(usize::from(u16::MAX)) as u16 } else { 0 };
+    let Some(hop) = next_hop(ctx, value.dst, only, length) else { return XDP_PASS };
     if rewrite(&mut XdpPacket(ctx), L3, headers, &value, 1).is_none() {
         return dropped(Counter::DropRewrite);
     }
@@ -196,7 +198,7 @@ fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Hea
         maps::count(Counter::IcmpTranslated);
         return XDP_PASS;
     }
-    let Some(hop) = next_hop(ctx, change.dst, 0) else { return XDP_PASS };
+    let Some(hop) = next_hop(ctx, change.dst, 0, 0) else { return XDP_PASS };
     if headers.ttl <= 1 {
         return dropped(Counter::DropTtl);
     }
@@ -206,6 +208,19 @@ fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Hea
     // Not before: what is left to TC is counted there.
     maps::count(Counter::IcmpTranslated);
     send(ctx, &hop)
+}
+
+/// The hop limit has run out.
+#[inline(never)]
+fn expired<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> u32 {
+    if !can_send(kernel(ctx).ifindex) {
+        return XDP_PASS;
+    }
+    maps::count(Counter::DropTtl);
+    match complaint(ctx, headers, Trouble::EXPIRED) {
+        Some(()) => XDP_TX,
+        None => XDP_DROP,
+    }
 }
 
 #[inline(never)]
@@ -236,8 +251,14 @@ fn answer<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> Option<()> {
         cut(ctx, rst_length(headers))?;
         return rst(&mut pkt, L3, headers, about);
     }
-    let room = unreachable_room(L3, headers)?;
-    cut(ctx, unreachable_length(headers))?;
+    complaint(ctx, headers, Trouble::NO_PORT)
+}
+
+#[inline(always)]
+fn complaint<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, why: Trouble) -> Option<()> {
+    let mut pkt = XdpPacket(ctx);
+    let room = complaint_room(L3, headers)?;
+    cut(ctx, complaint_length(headers))?;
     let addresses = pkt.words::<3>(0)?;
     let ethertype = pkt.half(12)?;
     // SAFETY: the context is the program's own; packet pointers are read afresh after this.
@@ -246,5 +267,5 @@ fn answer<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> Option<()> {
     }
     pkt.store(0, addresses)?;
     pkt.store_half(12, ethertype)?;
-    unreachable(&mut pkt, L3, headers)
+    complain(&mut pkt, L3, headers, why)
 }

@@ -9,12 +9,14 @@ use crate::abi::{
     proto,
 };
 use crate::datapath::{
-    Env, Fast, Fragment, Headers, Parsed, Scratch, Verdict, account, egress, egress_slow, fragment, icmp_egress,
-    icmp_ingress, ingress, ingress_slow, parse, refused, rewrite, rst, rst_length, swap_macs, unreachable,
-    unreachable_length, unreachable_room,
+    Env, Fast, Fragment, Headers, Parsed, Scratch, Trouble, Verdict, account, complain, complaint_length,
+    complaint_room, egress, egress_slow, fragment, icmp_egress, icmp_ingress, ingress, ingress_slow, parse, refused,
+    rewrite, rst, rst_length, swap_macs,
 };
 
 const L3: usize = 14;
+/// Largest packet that a device takes, as a fresh one has it.
+pub const MTU: u16 = 1500;
 
 /// A node in plain memory.
 #[derive(Debug, Default)]
@@ -85,11 +87,14 @@ impl<A: Family> Visit<'_, A> {
     fn forward(mut self, headers: &Headers<A>, value: &FlowValue<A>, entry: Option<FlowRef<A>>) -> Outcome {
         let leaves = self.hook.is_ingress() && value.action != flow_action::STACK;
         if leaves && headers.ttl <= 1 {
-            return self.dropped(Counter::DropTtl);
+            return self.troubled(headers, Counter::DropTtl, Trouble::EXPIRED);
         }
         let uplink = value.kind == flow_kind::REVERSE_SNAT && value.ifindex != 0;
         if leaves && !uplink && !self.reachable(value.action, value.dst) {
             return self.dropped(Counter::DropNoRoute);
+        }
+        if leaves && !uplink && value.action == flow_action::ROUTE && self.pkt.0.len() - L3 > usize::from(MTU) {
+            return self.troubled(headers, Counter::DropTooBig, Trouble::too_big(MTU));
         }
         if rewrite(&mut self.pkt, L3, headers, value, u8::from(leaves)).is_none() {
             return self.dropped(Counter::DropRewrite);
@@ -154,10 +159,21 @@ impl<A: Family> Visit<'_, A> {
             self.pkt.0.truncate(rst_length(headers));
             return rst(&mut self.pkt, L3, headers, about);
         }
-        let room = unreachable_room(L3, headers)?;
-        self.pkt.0.truncate(unreachable_length(headers));
+        self.complain(headers, Trouble::NO_PORT)
+    }
+
+    fn complain(&mut self, headers: &Headers<A>, why: Trouble) -> Option<()> {
+        let room = complaint_room(L3, headers)?;
+        self.pkt.0.truncate(complaint_length(headers));
         self.pkt.0.splice(L3..L3, core::iter::repeat_n(0, room));
-        unreachable(&mut self.pkt, L3, headers)
+        complain(&mut self.pkt, L3, headers, why)
+    }
+
+    /// Counts the reason and answers, where that can be done.
+    fn troubled(mut self, headers: &Headers<A>, counter: Counter, why: Trouble) -> Outcome {
+        self.memory.count(counter);
+        let answered = self.complain(headers, why).is_some();
+        self.end(if answered { Action::Back } else { Action::Drop })
     }
 }
 

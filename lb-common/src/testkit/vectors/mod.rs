@@ -54,6 +54,7 @@ macro_rules! each_vector {
                 lent_port_of_a_closed_flow_is_lent_again
                 refusal_by_a_remote_pod_reaches_the_client
                 expired_packet_is_not_redirected
+                packet_larger_than_the_way_takes_is_answered
                 backend_without_a_route_is_a_counted_drop
             }
             local {

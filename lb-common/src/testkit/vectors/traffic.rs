@@ -1,5 +1,6 @@
 //! What is counted for a backend: packets, bytes and connections.
 
+use super::refusal::complaint;
 use super::snat::lend_remote;
 use super::{AT_POD, AT_UPLINK, PROTOCOLS, balanced, full, opened};
 use crate::abi::proto;
@@ -83,7 +84,8 @@ pub fn a_packet_that_is_dropped_is_not_counted<A: Family>(scene: &mut Scene<'_, 
     let before =
         (amount(&[Pkt::first(proto::TCP, client, front)]), (1, Pkt::syn(client, front).bytes().len() as u64 - 14));
     scene.traffic(1, before.0, before.1, 1);
-    scene.drops(Hook::UplinkIngress, &Pkt::data(proto::TCP, client, front).ttl(1));
+    let expired = Pkt::data(proto::TCP, client, front).ttl(1);
+    scene.returns(Hook::UplinkIngress, &expired, &complaint(&expired, if A::IS_V6 { (3, 0) } else { (11, 0) }, 0));
     scene.traffic(1, before.0, before.1, 1);
 }
 
