@@ -13,7 +13,8 @@ use super::setups::Setup;
 use super::sides::{Sides, Who};
 use super::targets::{Kind, Target};
 
-const PATIENCE: Duration = Duration::from_millis(500);
+/// A lab answers in a fraction of this.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How often a flow is begun anew until both sides have chosen the same Pod.
 const ATTEMPTS: usize = 40;
@@ -69,7 +70,9 @@ impl Flows {
             }
         }
         let mut flows = Vec::new();
-        for _ in 0..count.min(all.len()) {
+        let mut tries = 0;
+        while tries < 3 * count && flows.len() < count && !all.is_empty() {
+            tries += 1;
             let (who, service, target) = dice.pick(&all);
             if let Some((pod, theirs, ours)) = pair(sides, who, target, dice) {
                 flows.push(Pair { who, service: service.clone(), target: target.clone(), pod, theirs, ours });
