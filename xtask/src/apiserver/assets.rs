@@ -132,7 +132,11 @@ impl Module {
 
     fn build_into(&self, dir: &Path, name: &str, package: &str) -> Result<()> {
         let go = go()?;
-        println!("building {name} {} into {} (minutes, once)", self.kubernetes, dir.display());
+        println!(
+            "building {name}, to test with Kubernetes {}, into {} (minutes, once)",
+            self.kubernetes,
+            dir.display()
+        );
         // Under another name until it is whole.
         let fresh = dir.join(format!("{name}.new"));
         run(&mut self.build_command(&go, package, &fresh)?).with_context(|| format!("building {name}: {INSTALL}"))?;
