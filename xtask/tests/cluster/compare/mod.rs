@@ -35,6 +35,9 @@ use targets::Target;
 /// Questions that are under way at a time: most of them wait.
 const WORKERS: usize = 64;
 
+/// The same when asking again: few at a time, so that kube-proxy's refusals by ICMP stay below the kernel's limit.
+const FEW_WORKERS: usize = 4;
+
 /// Flows that are open while the state changes.
 const FLOWS: usize = 24;
 
@@ -142,7 +145,7 @@ fn compare(sides: &Sides, setup: &Setup, mut by_service: Vec<(String, Vec<Target
         })
     });
     let asked = AtomicUsize::new(0);
-    let first = ask_all(sides, setup, tasks.collect(), &asked);
+    let first = ask_all(sides, setup, WORKERS, tasks.collect(), &asked);
     if first.is_empty() {
         return Compared { asked: asked.into_inner(), found: first, gone: String::new() };
     }
@@ -159,7 +162,7 @@ fn compare(sides: &Sides, setup: &Setup, mut by_service: Vec<(String, Vec<Target
             again.push(Task { who, service, targets });
         }
     }
-    let second = ask_all(sides, setup, again, &AtomicUsize::new(0));
+    let second = ask_all(sides, setup, FEW_WORKERS, again, &AtomicUsize::new(0));
     let mut gone = String::new();
     if second.len() < words.len() {
         let left: Vec<String> = second.iter().map(Difference::what).collect();
@@ -168,11 +171,11 @@ fn compare(sides: &Sides, setup: &Setup, mut by_service: Vec<(String, Vec<Target
     Compared { asked: asked.into_inner(), found: second, gone }
 }
 
-fn ask_all(sides: &Sides, setup: &Setup, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Difference> {
+fn ask_all(sides: &Sides, setup: &Setup, workers: usize, tasks: Vec<Task>, asked: &AtomicUsize) -> Vec<Difference> {
     let tasks = Mutex::new(tasks.into_iter());
     let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..WORKERS {
+        for _ in 0..workers {
             scope.spawn(|| {
                 loop {
                     let Some(task) = tasks.lock().unwrap().next() else { return };
