@@ -20,6 +20,10 @@ impl HealthPorts {
     pub(crate) fn compare(&mut self, sides: &Sides, services: &[Value]) -> Vec<String> {
         let ports = services.iter().filter_map(|service| service["spec"]["healthCheckNodePort"].as_u64());
         self.0.extend(ports.filter_map(|port| u16::try_from(port).ok()).filter(|port| *port != 0));
+        // The API server gives a port that was freed to others as well.
+        let others = services.iter().flat_map(|service| service["spec"]["ports"].as_array().into_iter().flatten());
+        let others: Vec<u64> = others.filter_map(|port| port["nodePort"].as_u64()).collect();
+        self.0.retain(|port| !others.contains(&u64::from(*port)));
         let ([theirs, ours], _) = sides.client(Who::Outside);
         let mut told = Vec::new();
         for port in &self.0 {
