@@ -6,6 +6,7 @@
 //!
 //! On SIGTERM and SIGINT the agent ends; programs and maps stay and go on working.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -117,8 +118,12 @@ pub(super) struct RunArgs {
     /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed; up to four a family.
     #[arg(long, value_name = "CIDR")]
     cluster_cidr: Vec<IpNet>,
-    /// Serve `NodePort`s on the node's primary addresses, or on those inside this prefix.
-    #[arg(long, value_name = "primary|CIDR", default_value = "primary")]
+    /// The node's primary address of a family, where it is not the one of its Node object.
+    #[arg(long, value_name = "IP")]
+    node_ip: Vec<IpAddr>,
+    /// Serve `NodePort`s on the node's primary addresses, on those inside this prefix, or on all; on those of loopback
+    /// they are served to processes of the node in any case.
+    #[arg(long, value_name = "primary|localhost|all|CIDR", default_value = "primary")]
     node_port_addresses: Vec<NodePortAddress>,
     /// Serve `spec.externalIPs`.
     #[arg(long)]
@@ -176,6 +181,7 @@ impl RunArgs {
         ReconcileSettings {
             node_name: self.node_name.clone(),
             resolve: ResolveSettings { external_ips: self.external_ips },
+            node_ips: self.node_ip.clone(),
             node_port_addresses: self.node_port_addresses.clone(),
             cluster_cidrs: self.cluster_cidr.clone(),
             node_cidrs: self.node.node_cidrs(),

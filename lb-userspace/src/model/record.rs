@@ -132,7 +132,7 @@ pub struct NodeRecord {
     pub name: String,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
-    /// `status.addresses` of type `InternalIP` and `ExternalIP`, in their order.
+    /// `status.addresses` of type `InternalIP`, then those of type `ExternalIP`.
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs`.
     pub pod_cidrs: Vec<IpNet>,

@@ -1,5 +1,6 @@
 //! Who is told what the reconciler does: metrics, health, health check servers, events.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::health::services::HealthChange;
 use crate::health::{ProxyHealth, Wanted};
 use crate::metrics::kube_proxy::SyncKind;
 use crate::metrics::{Metrics, TrackedBatch, Tracker};
-use crate::model::desired::{Change, NodeFacts, Refusal};
+use crate::model::desired::{Change, Refusal};
 use crate::source::{Kind, SourceEvent};
 
 /// All of them.
@@ -61,9 +62,9 @@ impl Observers {
         self.metrics.kube_proxy().changes_received(services, slices);
     }
 
-    /// What is known of the node.
-    pub(super) fn node(&self, facts: &NodeFacts, eligible: bool) {
-        self.checks.set_addresses(&facts.node_port_addresses);
+    /// What is known of the node: where its health checks are answered, and whether it may get new connections.
+    pub(super) fn node(&self, addresses: &[IpAddr], eligible: bool) {
+        self.checks.set_addresses(addresses);
         self.health.set_eligible(eligible);
     }
 

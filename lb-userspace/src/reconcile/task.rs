@@ -258,7 +258,7 @@ impl Reconciler {
         }
         let gone = self.world.node_is_gone(matches!(self.origin, Origin::Kube(_)));
         let leaving = self.world.node().is_some_and(|node| node.leaving);
-        self.observers.node(&self.facts, !gone && !leaving);
+        self.observers.node(&self.settings.health_addresses(&self.facts), !gone && !leaving);
         let families = self.settings.family_settings(network, self.world.node());
         if self.configured.as_ref() != Some(&families) {
             let tables = self.writer.tables();
