@@ -32,7 +32,7 @@ use crate::config::values::NodePortAddress;
 use crate::events::EventSink;
 use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RestClientMetrics};
 use crate::model::desired::ResolveSettings;
 use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler, SocketFacts};
 use crate::sockets::{Reaper, opt_out};
@@ -275,6 +275,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         source: source.origin.kind(),
         events: source.events(&args.node_name),
         configz: args.configz(),
+        requests: source.requests.clone(),
     })?;
     let settings = args.reconcile_settings(sockets);
     let reaper = if sockets.attached { start_reaper(args, &servers.metrics) } else { Reaper::default() };
@@ -321,6 +322,7 @@ async fn take_over(args: &RunArgs) -> anyhow::Result<KernelTables> {
 struct Running {
     origin: Origin,
     kube: Option<KubeSource>,
+    requests: Option<RestClientMetrics>,
 }
 
 impl Running {
@@ -335,15 +337,17 @@ impl Running {
 async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyhow::Result<Running> {
     if let Some(folder) = &args.manifests {
         source::manifests::spawn(folder, events)?;
-        return Ok(Running { origin: Origin::Manifests(folder.clone()), kube: None });
+        return Ok(Running { origin: Origin::Manifests(folder.clone()), kube: None, requests: None });
     }
     let settings = KubeSettings {
         kubeconfig: args.kubeconfig.clone(),
         api_servers: args.api_server.clone(),
         node_name: args.node_name.clone(),
+        requests: Some(RestClientMetrics::new()?),
     };
+    let requests = settings.requests.clone();
     let kube = source::kube::spawn(settings, events).await?;
-    Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube) })
+    Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube), requests })
 }
 
 /// Sees to sockets of dead backends, on a thread of its own.

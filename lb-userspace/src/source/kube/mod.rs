@@ -25,6 +25,7 @@ pub use self::connection::Connection;
 use self::connection::Observer;
 use self::follow::{Progress, follow, node_grace};
 use super::{Kind, SourceEvent};
+use crate::metrics::RestClientMetrics;
 
 /// How to reach the API.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +37,8 @@ pub struct KubeSettings {
     pub api_servers: Vec<String>,
     /// Name of the own Node.
     pub node_name: String,
+    /// Where requests are counted.
+    pub requests: Option<RestClientMetrics>,
 }
 
 /// Why the API cannot be a source. All of these are mistakes in the configuration; an API that does not answer is none.
@@ -80,7 +83,7 @@ impl std::fmt::Debug for KubeSource {
 
 /// Starts to list and watch. Fails on a wrong configuration only: an API that is away is waited for.
 pub async fn spawn(settings: KubeSettings, events: Sender<SourceEvent>) -> Result<KubeSource, KubeError> {
-    let (observer, connection) = Observer::new();
+    let (observer, connection) = Observer::new(settings.requests.clone());
     let client = client::connect(&settings, &observer).await?;
     Ok(start(client, &settings.node_name, events, observer, connection))
 }

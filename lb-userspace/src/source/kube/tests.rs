@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::connection::{Connection, Observer};
 use super::{KubeError, KubeSettings, KubeSource, client, start};
+use crate::metrics::{AgentInfo, Metrics, RestClientMetrics};
 use crate::source::{Kind, SourceEvent};
 
 /// Answers, in order, to `list` and `watch` of each plural. What has no answer left never ends.
@@ -57,7 +58,7 @@ impl Script {
 
     fn start(&self) -> Run {
         let (tx, events) = channel(100);
-        let (observer, connection) = Observer::new();
+        let (observer, connection) = Observer::new(None);
         let client = client::in_turn(vec![("https://one".into(), self.client())], observer.clone());
         let source = start(client, "me", tx, observer, connection);
         Run { connection: source.connection.clone(), _source: source, events }
@@ -231,13 +232,20 @@ async fn the_next_server_is_asked_when_one_fails() {
     }
     alive.list("services", &[service("a")]);
     let (tx, events) = channel(100);
-    let (observer, connection) = Observer::new();
+    let requests = RestClientMetrics::new().unwrap();
+    let (observer, connection) = Observer::new(Some(requests.clone()));
     let servers = vec![("https://dead".into(), dead.client()), ("https://alive".into(), alive.client())];
     let source = start(client::in_turn(servers, observer.clone()), "me", tx, observer, connection.clone());
     let mut run = Run { _source: source, connection, events };
     assert_eq!(run.synced().await, ["a"]);
     assert_eq!(run.connection.borrow().server, "https://alive");
     assert!(dead.asked("list") <= 3);
+    let metrics = Metrics::new("/nonexistent".into(), AgentInfo::default(), 10).unwrap();
+    metrics.show_requests(&requests).unwrap();
+    let text = metrics.text().unwrap();
+    for row in [r#"code="<error>",host="dead",method="GET""#, r#"code="200",host="alive",method="GET""#] {
+        assert!(text.contains(&format!("rest_client_requests_total{{{row}}}")), "{row}: not in\n{text}");
+    }
 }
 
 #[tokio::test]
@@ -253,7 +261,8 @@ async fn a_wrong_configuration_is_an_error_at_once() {
     std::fs::write(&path, "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts:\n- name: c\n  context: {cluster: k, \
         user: u}\nclusters:\n- name: k\n  cluster: {server: 'https://127.0.0.1:1'}\nusers:\n- name: u\n  user: {token: t}\n")
     .unwrap();
-    let settings = KubeSettings { kubeconfig: Some(path), api_servers: vec!["nowhere".into()], node_name: "me".into() };
+    let settings =
+        KubeSettings { kubeconfig: Some(path), api_servers: vec!["nowhere".into()], ..KubeSettings::default() };
     let error = super::spawn(settings.clone(), tx.clone()).await.unwrap_err();
     assert!(error.to_string().contains("\"nowhere\""), "{error}");
 
