@@ -182,8 +182,6 @@ pub struct DesiredPort {
     pub local_empty: WhenEmpty,
     /// `loadBalancerSourceRanges` of this family.
     pub source_ranges: Vec<IpNet>,
-    /// Newest `endpoints.kubernetes.io/last-change-trigger-time` behind this state, nanoseconds since the epoch.
-    pub triggered_ns: Option<u64>,
 }
 
 /// A Service as the kernel should see it. Empty `ports`: nothing is served.

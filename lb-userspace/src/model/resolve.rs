@@ -102,7 +102,6 @@ fn resolve_port(
     let endpoints = merge(slices, &port.name, port.protocol, family, &node.name);
     let sets = categorize(&endpoints, policy, &node.name, node.zone.as_deref());
     let when_empty = if sets.has_any { WhenEmpty::Drop } else { WhenEmpty::Refuse };
-    let of_family = slices.iter().filter(|slice| slice.family == Some(family));
     Some(DesiredPort {
         id: PortId { service: service.name.clone(), port_name: port.name.to_string(), protocol: port.protocol, family },
         frontends,
@@ -111,7 +110,6 @@ fn resolve_port(
         cluster_empty: when_empty,
         local_empty: when_empty,
         source_ranges: service.ranges(family),
-        triggered_ns: of_family.filter_map(|slice| slice.triggered_ns).max(),
     })
 }
 

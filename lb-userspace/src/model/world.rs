@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::claims::Claims;
-use super::desired::{Change, DesiredService, NodeFacts, Refusal, ResolveSettings, ServiceName};
+use super::desired::{Change, DesiredService, Family, NodeFacts, Refusal, ResolveSettings, ServiceName};
 use super::fingerprint::fingerprint;
 use super::record::{NodeRecord, ServiceRecord, SliceRecord};
 use super::resolve::resolve;
@@ -46,7 +46,20 @@ pub struct World {
     reclaim: BTreeSet<u32>,
     dirty: BTreeSet<u32>,
     source_refusals: Vec<Refusal>,
+    /// What changed EndpointSlices, by their entry.
+    triggers: Vec<(u32, Family, u64)>,
     synced: bool,
+}
+
+/// What changed an EndpointSlice, such as a Pod that became ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// The Service of the slice.
+    pub service: ServiceName,
+    /// The slice's family.
+    pub family: Family,
+    /// When: `endpoints.kubernetes.io/last-change-trigger-time`, nanoseconds since the epoch.
+    pub at_ns: u64,
 }
 
 impl World {
@@ -67,6 +80,7 @@ impl World {
             reclaim: BTreeSet::new(),
             dirty: BTreeSet::new(),
             source_refusals: Vec::new(),
+            triggers: Vec::new(),
             synced: false,
         }
     }
@@ -109,6 +123,18 @@ impl World {
         }
         removals.append(&mut upserts);
         removals
+    }
+
+    /// What changed EndpointSlices since the last call. Take it before the changes: they are its outcome.
+    ///
+    /// A slice that goes has no trigger of its own: what it carries is what changed it last.
+    pub fn take_triggers(&mut self) -> Vec<Trigger> {
+        let taken = std::mem::take(&mut self.triggers).into_iter();
+        let named = taken.filter_map(|(id, family, at_ns)| {
+            let service = self.entries.get(id as usize)?.as_ref()?.name.clone();
+            Some(Trigger { service, family, at_ns })
+        });
+        named.collect()
     }
 
     /// Everything that is not served, and why. As of the last [`World::take_changes`].
@@ -218,12 +244,14 @@ impl World {
             self.remove(Kind::EndpointSlice, &name);
         }
         let Some(entry) = self.entry(id) else { return };
+        let mut trigger = slice.family.zip(slice.triggered_ns);
         match entry.slices.binary_search_by(|known| known.name.cmp(&slice.name)) {
             Ok(at) => {
                 let Some(known) = entry.slices.get_mut(at) else { return };
                 if *known == slice {
                     return;
                 }
+                trigger = trigger.filter(|_| known.triggered_ns != slice.triggered_ns);
                 *known = slice;
             }
             Err(at) => {
@@ -232,6 +260,7 @@ impl World {
                 entry.slices.insert(at, slice);
             }
         }
+        self.triggers.extend(trigger.map(|(family, at_ns)| (id, family, at_ns)));
         self.slice_home.insert(name, id);
         self.dirty.insert(id);
     }

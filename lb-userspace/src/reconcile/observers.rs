@@ -12,6 +12,7 @@ use crate::health::{ProxyHealth, Wanted};
 use crate::metrics::kube_proxy::SyncKind;
 use crate::metrics::{Metrics, TrackedBatch, Tracker};
 use crate::model::desired::{Change, Refusal};
+use crate::model::world::Trigger;
 use crate::source::{Kind, SourceEvent};
 
 /// All of them.
@@ -80,6 +81,11 @@ impl Observers {
         self.checks.take(batch.checks);
         self.metrics.kube_proxy().synced(kind, took);
         self.wrote(outcome);
+    }
+
+    /// What these triggers led to is in force.
+    pub(super) fn programmed(&self, triggers: &[Trigger]) {
+        self.tracker.programmed(triggers, self.metrics.kube_proxy());
     }
 
     /// Something was written outside of a batch.

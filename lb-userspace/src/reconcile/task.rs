@@ -180,6 +180,7 @@ impl Reconciler {
             return;
         }
         let begin = Instant::now();
+        let mut triggers = self.world.take_triggers();
         let changes = self.world.take_changes();
         if !self.synced {
             let announced = self.observers.announce(&changes);
@@ -202,6 +203,8 @@ impl Reconciler {
             self.observers.written(announced, SyncKind::Partial, &outcome, begin.elapsed());
             log(services, &outcome, begin);
         }
+        triggers.retain(|trigger| !self.writer.is_parked(&trigger.service));
+        self.observers.programmed(&triggers);
         self.announce();
         self.retry();
         self.observers.settled(self.configured.is_none() || self.writer.in_trouble());
