@@ -238,6 +238,13 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    /// Whether it has to do with this node, and not only with the object.
+    pub fn is_of_this_node(&self) -> bool {
+        matches!(self.reason, "ServicesFull" | "BackendsFull" | "SlotsFull" | "MapFull" | "WriteFailed")
+    }
+}
+
 /// What the resolver must know of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::Refusals;
 use super::desired::{
-    Backend, DesiredPort, DesiredService, Family, HealthCheck, NodeFacts, PortId, Refusal, ResolveSettings,
+    Backend, DesiredPort, DesiredService, Family, HealthCheck, NodeFacts, PortId, Protocol, Refusal, ResolveSettings,
     ServiceName, WhenEmpty,
 };
 use super::endpoints::merge;
@@ -143,6 +143,11 @@ fn unserved(service: &ServiceRecord, settings: &ResolveSettings) -> Refusals {
     let mut bad = Refusals::of("Service", service.name.to_string());
     if service.skip.is_some() {
         return bad;
+    }
+    for port in service.ports.iter().filter(|port| port.protocol == Protocol::Sctp) {
+        bad.note("ProtocolNotServed", || {
+            format!("port {:?} ({}) has protocol SCTP, which is not translated: use TCP or UDP", port.name, port.port)
+        });
     }
     if !settings.external_ips && !service.external_ips.is_empty() {
         bad.note("ExternalIpsOff", || {
