@@ -96,9 +96,9 @@ fn processors() -> u64 {
 /// How many numbers there are in a list such as `0-3,8`.
 fn count(list: &str) -> Option<u64> {
     let ranges = list.split(',').map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-        (last.checked_sub(first)? + 1).into()
+        let (low, high) = range.split_once('-').unwrap_or((range, range));
+        let (low, high): (u64, u64) = (low.parse().ok()?, high.parse().ok()?);
+        (high.checked_sub(low)? + 1).into()
     });
     ranges.sum()
 }

@@ -75,7 +75,7 @@ impl Loaded {
         let note = format!("--{flag}");
         for finding in self.findings.iter_mut().filter(|row| row.verdict == Verdict::Taken && row.note == note) {
             finding.verdict = Verdict::Refused;
-            finding.note = why.to_owned();
+            why.clone_into(&mut finding.note);
         }
     }
 

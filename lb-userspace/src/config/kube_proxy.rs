@@ -166,7 +166,7 @@ fn bind_address(field: &str, written: &str, given: &[(String, Value)], loaded: &
     }
 }
 
-/// A family that no entry speaks of has NodePorts on all addresses.
+/// A family that no entry speaks of has `NodePort`s on all addresses.
 fn node_port_addresses(field: &str, mut entries: Vec<String>, loaded: &mut Loaded) {
     let written = entries.join(",");
     let addresses: Result<Vec<NodePortAddress>, String> = entries.iter().map(|entry| entry.parse()).collect();
