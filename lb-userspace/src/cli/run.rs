@@ -112,7 +112,8 @@ pub(super) struct RunArgs {
     /// How TC programs are attached.
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Tc::Auto)]
     tc: Tc,
-    /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped; up to two a family.
+    /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped; up to two a family. Without it, in a
+    /// cluster: those of its ServiceCIDRs.
     #[arg(long, value_name = "CIDR")]
     service_cidr: Vec<IpNet>,
     /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed; up to four a family.
@@ -343,6 +344,7 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
         kubeconfig: args.kubeconfig.clone(),
         api_servers: args.api_server.clone(),
         node_name: args.node_name.clone(),
+        service_cidrs: args.service_cidr.is_empty(),
         requests: Some(RestClientMetrics::new()?),
     };
     let requests = settings.requests.clone();

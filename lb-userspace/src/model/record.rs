@@ -125,6 +125,15 @@ pub struct Hints {
     pub zones: Box<[Box<str>]>,
 }
 
+/// A `networking.k8s.io/v1 ServiceCIDR`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCidrRecord {
+    /// `metadata.name`.
+    pub name: String,
+    /// `spec.cidrs`.
+    pub cidrs: Vec<IpNet>,
+}
+
 /// A `v1 Node`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeRecord {

@@ -1,6 +1,8 @@
 //! The store of all objects: takes events of a source, gives the Services whose desired state changed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use ipnet::IpNet;
 
 use super::claims::Claims;
 use super::desired::{Change, DesiredService, Family, NodeFacts, Refusal, ResolveSettings, ServiceName};
@@ -46,6 +48,8 @@ pub struct World {
     reclaim: BTreeSet<u32>,
     dirty: BTreeSet<u32>,
     source_refusals: Vec<Refusal>,
+    /// By name.
+    service_cidrs: BTreeMap<String, Vec<IpNet>>,
     /// What changed EndpointSlices, by their entry.
     triggers: Vec<(u32, Family, u64)>,
     synced: bool,
@@ -60,6 +64,10 @@ pub struct Trigger {
     pub family: Family,
     /// When: `endpoints.kubernetes.io/last-change-trigger-time`, nanoseconds since the epoch.
     pub at_ns: u64,
+}
+
+fn without_namespace(name: &str) -> ServiceName {
+    ServiceName { namespace: String::new(), name: name.to_owned() }
 }
 
 impl World {
@@ -80,6 +88,7 @@ impl World {
             reclaim: BTreeSet::new(),
             dirty: BTreeSet::new(),
             source_refusals: Vec::new(),
+            service_cidrs: BTreeMap::new(),
             triggers: Vec::new(),
             synced: false,
         }
@@ -152,6 +161,14 @@ impl World {
         self.node_object.as_ref()
     }
 
+    /// Where the API server takes `ClusterIP`s from, as far as the source says.
+    pub fn service_cidrs(&self) -> Vec<IpNet> {
+        let mut cidrs: Vec<IpNet> = self.service_cidrs.values().flatten().copied().collect();
+        cidrs.sort_unstable();
+        cidrs.dedup();
+        cidrs
+    }
+
     /// Whether this node's Node object is gone. `required`: a source that was asked and never had it counts as well.
     pub fn node_is_gone(&self, required: bool) -> bool {
         self.node_object.is_none() && (self.node_seen || (required && self.node_listed))
@@ -161,6 +178,9 @@ impl World {
         match object {
             Object::Service(service) => self.put_service(service),
             Object::EndpointSlice(slice) => self.put_slice(*slice),
+            Object::ServiceCidr(cidr) => {
+                self.service_cidrs.insert(cidr.name, cidr.cidrs);
+            }
             Object::Node(node) => {
                 if node.name == self.given.name {
                     self.node_object = Some(*node);
@@ -191,6 +211,9 @@ impl World {
                     self.dirty.insert(id);
                 }
             }
+            Kind::ServiceCidr => {
+                self.service_cidrs.remove(&name.name);
+            }
             Kind::Node => {
                 if name.name == self.given.name {
                     self.node_object = None;
@@ -211,11 +234,8 @@ impl World {
                 served.map(|entry| entry.name.clone()).collect()
             }
             Kind::EndpointSlice => self.slice_home.keys().cloned().collect(),
-            Kind::Node => self
-                .node_object
-                .iter()
-                .map(|n| ServiceName { namespace: String::new(), name: n.name.clone() })
-                .collect(),
+            Kind::Node => self.node_object.iter().map(|node| without_namespace(&node.name)).collect(),
+            Kind::ServiceCidr => self.service_cidrs.keys().map(|name| without_namespace(name)).collect(),
         };
         for gone in known.iter().filter(|name| !listed.contains(name)) {
             self.remove(kind, gone);

@@ -42,7 +42,7 @@ pub struct ReconcileSettings {
     pub node_cidrs: bool,
     /// `--detect-local bridge-interface` or `interface-name-prefix`: they are told by their device instead.
     pub local_devices: bool,
-    /// `--service-cidr`: where unallocated addresses are dropped.
+    /// `--service-cidr`: where unallocated addresses are dropped; empty: where the cluster takes `ClusterIP`s from.
     pub service_cidrs: Vec<IpNet>,
     /// `--snat-ports`.
     pub snat_ports: (u16, u16),
@@ -52,6 +52,17 @@ pub struct ReconcileSettings {
     pub takeover: bool,
     /// Socket hooks.
     pub sockets: SocketFacts,
+}
+
+/// What the source says beside Services and EndpointSlices.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// This node's Node object.
+    pub node: Option<&'a NodeRecord>,
+    /// Where the cluster takes `ClusterIP`s from.
+    pub service_cidrs: &'a [IpNet],
+    /// The maps hold Services: an address that they do not have is one that no Service has.
+    pub services_known: bool,
 }
 
 impl ReconcileSettings {
@@ -102,9 +113,20 @@ impl ReconcileSettings {
         }
     }
 
+    /// Where addresses that no Service has are dropped.
+    fn service_ranges<'a>(&'a self, around: &Surroundings<'a>) -> &'a [IpNet] {
+        if !around.services_known {
+            &[]
+        } else if self.service_cidrs.is_empty() {
+            around.service_cidrs
+        } else {
+            &self.service_cidrs
+        }
+    }
+
     /// What the data path must know, per family.
-    pub fn family_settings(&self, network: &NodeNetwork, object: Option<&NodeRecord>) -> [FamilySettings; 2] {
-        let [v4, v6] = self.primary(network, object);
+    pub fn family_settings(&self, network: &NodeNetwork, around: &Surroundings<'_>) -> [FamilySettings; 2] {
+        let [v4, v6] = self.primary(network, around.node);
         [(Family::V4, v4), (Family::V6, v6)].map(|(family, node)| {
             let of_family = |nets: &[IpNet]| -> Vec<IpNet> {
                 nets.iter().filter(|net| Family::of(&net.addr()) == family).copied().collect()
@@ -112,7 +134,7 @@ impl ReconcileSettings {
             let cluster = if self.local_devices {
                 Vec::new()
             } else if self.node_cidrs {
-                of_family(object.map_or(&[], |object| &object.pod_cidrs))
+                of_family(around.node.map_or(&[], |node| &node.pod_cidrs))
             } else {
                 of_family(&self.cluster_cidrs)
             };
@@ -128,7 +150,7 @@ impl ReconcileSettings {
                 flags: flags.into_iter().filter_map(|(is, bit)| is.then_some(bit)).fold(0, |all, bit| all | bit),
                 node,
                 cluster,
-                services: of_family(&self.service_cidrs),
+                services: of_family(self.service_ranges(around)),
                 snat_ports: self.snat_ports,
                 host_netns: self.sockets.host_netns,
             }
@@ -147,6 +169,24 @@ mod tests {
             primary_v4: Some("198.51.100.1".parse().unwrap()),
             primary_v6: None,
         }
+    }
+
+    fn at(node: &NodeRecord) -> Surroundings<'_> {
+        Surroundings { node: Some(node), ..Surroundings::default() }
+    }
+
+    #[test]
+    fn the_service_range_is_the_given_one_or_the_clusters_and_counts_when_services_are_known() {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let announced = nets(&["10.96.0.0/16", "fd00:96::/112"]);
+        let of = |given: &[&str], services_known| {
+            let settings = ReconcileSettings { service_cidrs: nets(given), ..ReconcileSettings::default() };
+            let around = Surroundings { service_cidrs: &announced, services_known, node: None };
+            settings.family_settings(&network(), &around).map(|family| family.services)
+        };
+        assert_eq!(of(&[], true), [nets(&["10.96.0.0/16"]), nets(&["fd00:96::/112"])]);
+        assert_eq!(of(&["10.97.0.0/16"], true), [nets(&["10.97.0.0/16"]), nets(&[])]);
+        assert_eq!((of(&[], false), of(&["10.97.0.0/16"], false)), Default::default());
     }
 
     #[test]
@@ -190,7 +230,7 @@ mod tests {
     fn an_address_of_the_node_object_counts_only_if_the_node_has_it() {
         let node = |ip: &str| NodeRecord { addresses: vec![ip.parse().unwrap()], ..NodeRecord::default() };
         let settings = ReconcileSettings::default();
-        let v4 = |ip| settings.family_settings(&network(), Some(&node(ip)))[0].node;
+        let v4 = |ip| settings.family_settings(&network(), &at(&node(ip)))[0].node;
         assert_eq!(v4("192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
         assert_eq!(v4("203.0.113.1"), Some("198.51.100.1".parse().unwrap()));
     }
@@ -199,13 +239,13 @@ mod tests {
     fn detect_local_is_on_only_for_families_with_a_cluster_prefix() {
         let settings =
             ReconcileSettings { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()], ..Default::default() };
-        let [v4, v6] = settings.family_settings(&network(), None);
+        let [v4, v6] = settings.family_settings(&network(), &Surroundings::default());
         assert_eq!((v4.flags, v6.flags), (config_flag::DETECT_LOCAL, 0));
         assert!(v6.cluster.is_empty());
         let node = NodeRecord { pod_cidrs: vec!["fd00:1::/64".parse().unwrap()], ..NodeRecord::default() };
         // The node's own ranges count alone, as in kube-proxy.
         let settings = ReconcileSettings { node_cidrs: true, ..settings };
-        let [v4, v6] = settings.family_settings(&network(), Some(&node));
+        let [v4, v6] = settings.family_settings(&network(), &at(&node));
         assert_eq!((v4.flags, v6.flags), (0, config_flag::DETECT_LOCAL));
         assert_eq!(v6.cluster, node.pod_cidrs);
     }
@@ -219,7 +259,7 @@ mod tests {
             ..Default::default()
         };
         let node = NodeRecord { pod_cidrs: vec!["fd00:1::/64".parse().unwrap()], ..NodeRecord::default() };
-        for family in settings.family_settings(&network(), Some(&node)) {
+        for family in settings.family_settings(&network(), &at(&node)) {
             assert_eq!((family.flags, family.cluster.len()), (config_flag::LOCAL_DEVICES, 0));
         }
     }

@@ -57,7 +57,7 @@ impl Observers {
             match kind {
                 Kind::Service => services += number,
                 Kind::EndpointSlice => slices += number,
-                Kind::Node => {}
+                Kind::Node | Kind::ServiceCidr => {}
             }
         }
         self.metrics.kube_proxy().changes_received(services, slices);

@@ -25,7 +25,7 @@ impl Objects {
         let objects = match kind {
             Kind::Service => self.services.values().cloned().map(Object::from).collect(),
             Kind::EndpointSlice => self.slices.values().cloned().map(Object::from).collect(),
-            Kind::Node => Vec::new(),
+            Kind::Node | Kind::ServiceCidr => Vec::new(),
         };
         SourceEvent::Replace(kind, objects)
     }

@@ -101,7 +101,7 @@ impl tower::Service<Request<Body>> for InTurn {
             };
             if let Some(failure) = failure {
                 this.observer.failed(format!("{url}: {failure}"));
-                // Three watches fail at once: only the first one moves on.
+                // All watches fail at once: only the first one moves on.
                 let next = current.wrapping_add(1);
                 this.current.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed).ok();
             } else {
@@ -126,6 +126,7 @@ fn watched_kind(uri: &Uri) -> Option<Kind> {
         "services" => Some(Kind::Service),
         "endpointslices" => Some(Kind::EndpointSlice),
         "nodes" => Some(Kind::Node),
+        "servicecidrs" => Some(Kind::ServiceCidr),
         _ => None,
     }
 }
