@@ -113,7 +113,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Tc::Auto)]
     tc: Tc,
     /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped; up to two a family. Without it, in a
-    /// cluster: those of its ServiceCIDRs.
+    /// cluster: those of its `ServiceCIDR`s.
     #[arg(long, value_name = "CIDR")]
     service_cidr: Vec<IpNet>,
     /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed; up to four a family.

@@ -1,4 +1,4 @@
-//! ServiceCIDRs as records: where the API server takes `ClusterIP`s from.
+//! `ServiceCIDR`s as records: where the API server takes `ClusterIP`s from.
 
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 

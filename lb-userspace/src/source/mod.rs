@@ -41,7 +41,7 @@ pub enum Object {
     EndpointSlice(Box<SliceRecord>),
     /// A Node.
     Node(Box<NodeRecord>),
-    /// A ServiceCIDR.
+    /// A `ServiceCIDR`.
     ServiceCidr(Box<ServiceCidrRecord>),
 }
 

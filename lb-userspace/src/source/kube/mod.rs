@@ -1,4 +1,4 @@
-//! The Kubernetes API as a source: Services, EndpointSlices, the own Node and ServiceCIDRs, listed once and then watched.
+//! The Kubernetes API as a source: Services, EndpointSlices, the own Node and `ServiceCIDR`s, listed and then watched.
 //!
 //! Nothing is taken back while the API cannot be reached: what was known stays in force, and a new list replaces it at
 //! once when it is complete.
