@@ -126,7 +126,7 @@ where
                         progress.observer.kind_failed(kind, &text);
                     } else if said != text {
                         // Services are served without it: no reason to count as disconnected.
-                        tracing::warn!(error = text, "the range of ClusterIPs cannot be read");
+                        tracing::warn!(error = %text, "the range of ClusterIPs cannot be read");
                         said = text;
                     }
                     if is_gone(&error) {
