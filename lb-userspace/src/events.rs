@@ -140,9 +140,14 @@ impl EventSink {
         } else {
             tracing::info!(kind, namespace, name, reason, "{note}");
         }
+        self.send_quietly(event);
+    }
+
+    /// Has the event sent. It is in the log already.
+    pub fn send_quietly(&self, event: Event) {
         // Files of manifests are no objects of the API.
         if let Some(queue) = &self.queue
-            && *kind != "File"
+            && event.regarding.kind != "File"
             && queue.try_send(event).is_err()
         {
             tracing::debug!("too many events: this one is only logged");

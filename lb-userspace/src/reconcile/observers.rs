@@ -109,8 +109,9 @@ impl Observers {
     /// A sign of life, with how things are.
     pub(super) fn tick<'a>(&mut self, now: &State<'_>, refusals: impl Iterator<Item = &'a Refusal> + Clone) {
         self.health.alive();
+        // The reconciler logs refusals itself, so many lines at a time.
         for event in self.refusals.news(refusals.clone()) {
-            self.events.send(event);
+            self.events.send_quietly(event);
         }
         self.metrics.update(|snapshot| {
             snapshot.count_refusals(refusals);
