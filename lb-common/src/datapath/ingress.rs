@@ -9,8 +9,8 @@ use super::scratch::Scratch;
 use super::select::{member, select};
 use super::verdict::{Fast, Verdict};
 use crate::abi::{
-    Address, AffinityKey, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, config_flag,
-    flow_kind, flow_state, frontend_flag, frontend_scope, proto,
+    Address, AffinityKey, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, Tally,
+    config_flag, flow_kind, flow_state, frontend_flag, frontend_scope, proto,
 };
 
 /// First look-up for a packet that comes in. Established flows end here.
@@ -76,6 +76,8 @@ fn known_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mu
         if !over(env, &flow, headers, twin_state) {
             env.touch(flow);
             scratch.forward = *flow;
+            // It stays in the entry.
+            scratch.forward.tally = Tally::default();
             return true;
         }
         env.remove_flow(&scratch.twin);
