@@ -62,6 +62,7 @@ macro_rules! each_vector {
                 pod_behind_another_device_is_bound_by_the_external_policy
                 client_of_a_local_uplink_is_inside
                 addresses_do_not_count_where_devices_do
+                client_behind_a_pod_device_is_told_by_its_address
             }
             affinity {
                 client_keeps_its_backend
