@@ -217,7 +217,25 @@ pub(crate) fn slices(dice: &mut Dice, lab: &Lab, service: &str, ports: &[Value])
             slices.push(slice);
         }
     }
+    let closed = |slice: &Value| slice["ports"].as_array().into_iter().flatten().any(|port| port["port"] == 9);
+    if slices.iter().any(closed) {
+        say_where_they_are(lab, &mut slices);
+    }
     slices
+}
+
+/// A Pod's own refusal is lost by kube-proxy as its answer is where it is led to itself and said to be elsewhere; only
+/// the answer can be told from others.
+fn say_where_they_are(lab: &Lab, slices: &mut [Value]) {
+    let candidates = candidates(lab);
+    for endpoint in slices.iter_mut().flat_map(|slice| slice["endpoints"].as_array_mut().unwrap()) {
+        let is = |candidate: &&Candidate| {
+            Family::ALL.iter().any(|family| endpoint["addresses"][0] == json!(candidate.addr.of(*family)))
+        };
+        if let Some(candidate) = candidates.iter().find(is) {
+            endpoint["nodeName"] = json!(candidate.node);
+        }
+    }
 }
 
 /// An endpoint of several slices is the same in all of them, or terminating in some: of anything else it is not promised
