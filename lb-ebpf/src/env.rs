@@ -8,7 +8,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally,
+    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally, device_flag,
 };
 use lb_common::datapath::{Env, Route, SocketEnv};
 
@@ -178,8 +178,9 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
     #[inline(always)]
     fn route(&self, dst: A) -> Option<Route<A>> {
         let route = lookup_route(self.ctx, self.ifindex, dst, 0)?;
-        let source = maps::device(route.ifindex).map_or(A::ZERO, A::of_device);
-        Some(Route { ifindex: route.ifindex, source })
+        let (source, flags) =
+            maps::device(route.ifindex).map_or((A::ZERO, 0), |device| (A::of_device(device), device.flags));
+        Some(Route { ifindex: route.ifindex, source, uplink: flags & device_flag::UPLINK != 0 })
     }
 
     #[inline(always)]

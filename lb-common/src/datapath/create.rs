@@ -8,7 +8,7 @@ use super::parse::Headers;
 use super::scratch::Scratch;
 use crate::abi::{
     Address, Be16, Counter, FlowKey, FlowValue, Tally, backend_flag, config_flag, flow_action, flow_kind, flow_state,
-    frontend_kind,
+    frontend_flag, frontend_kind,
 };
 
 /// Source ports tried before giving up.
@@ -83,11 +83,20 @@ fn source<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, scratch: &mut Scratc
     // The stack would take a packet from the node's own address to itself for a martian.
     let own = backend.flags & backend_flag::HOST_NETWORK != 0;
     let remote = uplink && backend.flags & backend_flag::LOCAL == 0;
-    if (off_cluster || masquerade || remote) && !own {
-        let Some(route) = env.route(backend.addr) else { return Err(Counter::DropNoRoute) };
-        forward.action = flow_action::ROUTE;
-        forward.src = if route.source.is_zero() { config.node } else { route.source };
-        return if forward.src.is_zero() { Err(Counter::DropSnatNoAddress) } else { Ok(()) };
+    let lent = off_cluster || masquerade || remote;
+    // An endpoint that is said to be on this node may be elsewhere, or behind a device that is no business of the host
+    // (macvlan, SR-IOV): then its answer would not come by here. Policy Local keeps the client's address at that price.
+    let doubtful = uplink && scratch.choice.frontend.flags & frontend_flag::EXTERNAL_LOCAL == 0;
+    if (lent || doubtful) && !own {
+        match env.route(backend.addr) {
+            Some(route) if lent || route.uplink => {
+                forward.action = flow_action::ROUTE;
+                forward.src = if route.source.is_zero() { config.node } else { route.source };
+                return if forward.src.is_zero() { Err(Counter::DropSnatNoAddress) } else { Ok(()) };
+            }
+            None if lent => return Err(Counter::DropNoRoute),
+            _ => {}
+        }
     }
     forward.action = flow_action::STACK;
     forward.src = key.src;

@@ -15,6 +15,8 @@ pub struct Route<A> {
     pub ifindex: u32,
     /// Source address for source NAT out of that device; zero: none known.
     pub source: A,
+    /// Whether the device is an uplink.
+    pub uplink: bool,
 }
 
 /// Tables, time, chance and routes, for one address family.

@@ -257,7 +257,7 @@ impl<A: Family> Env<A> for Memory<A> {
             UPLINK2 => A::NODE2,
             _ => A::ZERO,
         };
-        Some(Route { ifindex, source })
+        Some(Route { ifindex, source, uplink: [UPLINK, UPLINK2].contains(&ifindex) })
     }
 
     fn random(&self) -> u32 {

@@ -2,7 +2,7 @@
 
 use super::refusal::complaint;
 use super::{PROTOCOLS, frontends, full};
-use crate::abi::{Be16, Counter, config_flag, proto};
+use crate::abi::{Be16, Counter, config_flag, frontend_flag, proto};
 use crate::datapath::tcp_flag;
 use crate::testkit::{Action, Endpoint, Family, Hook, MTU, Pkt, Scene};
 
@@ -18,6 +18,20 @@ pub(super) fn lend_remote<A: Family>(scene: &mut Scene<'_, A>, proto: u8, client
     let reply = Pkt::reply(proto, back, (A::NODE, lent));
     scene.routes(UP, &reply, &Pkt::reply(proto, front, client));
     lent
+}
+
+/// An endpoint that names this node and is reached by an uplink all the same. Policy Local keeps the client's address.
+pub fn endpoint_that_is_not_where_it_says_is_source_translated<A: Family>(scene: &mut Scene<'_, A>) {
+    for (proto, port) in PROTOCOLS.into_iter().zip([40_000, 40_001]) {
+        scene.serve(&full(proto, &[Endpoint::local(1, A::REMOTE)]));
+        let (client, front) = ((A::CLIENT, port), (A::LB, 443));
+        lend_remote(scene, proto, client, front);
+        let pod = (A::POD, port);
+        scene.passes(Hook::PodIngress, &Pkt::first(proto, pod, front), &Pkt::first(proto, pod, (A::REMOTE, 8080)));
+    }
+    scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::REMOTE)]).flags(frontend_flag::EXTERNAL_LOCAL));
+    let client = (A::CLIENT, 40_002);
+    scene.passes(UP, &Pkt::syn(client, (A::LB, 443)), &Pkt::syn(client, (A::REMOTE, 8080)));
 }
 
 /// The reply comes back to this node, and leaves it for the client.
