@@ -71,9 +71,9 @@ impl Datapath {
         let mut sockets = SocketReport::plan(&settings.sockets);
         sockets.attach(&mut object, &directories.root.join("sockets"), &settings.sockets);
         if !probe::can_refuse_sockets() {
-            sockets
-                .notes
-                .push("sockets are not refused, their packets are: the node's own meet silence (needs Linux 5.18)".into());
+            sockets.notes.push(
+                "sockets are not refused, their packets are: the node's own meet silence (needs Linux 5.18)".into(),
+            );
         }
         let ticks_per_second = ticks::per_second(&mut object);
         let rules = RoleRules {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cache;
 use crate::command::{clean, find, run, workspace_root};
 
 /// Binaries of the control plane.
@@ -41,7 +42,7 @@ impl Assets {
             return Self::in_folder(Path::new(&dir)).context("KUBEBUILDER_ASSETS");
         }
         let module = Module::read()?;
-        let dir = cache_dir()?.join(format!("kubernetes-{}", module.kubernetes));
+        let dir = cache::dir("apiserver")?.join(format!("kubernetes-{}", module.kubernetes));
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         // Only one of several test runs builds; the others wait for it.
         let lock = File::create(dir.join("lock")).context("opening the build's lock")?;
@@ -58,7 +59,7 @@ impl Assets {
             return format!("{} (KUBEBUILDER_ASSETS)", Path::new(&dir).display());
         }
         let known = Module::read().and_then(|module| {
-            let dir = cache_dir()?.join(format!("kubernetes-{}", module.kubernetes));
+            let dir = cache::dir("apiserver")?.join(format!("kubernetes-{}", module.kubernetes));
             Ok((module.is_built_in(&dir), dir))
         });
         match (known, go()) {
@@ -167,16 +168,6 @@ fn go() -> Result<PathBuf> {
 fn go_minor(version: &str) -> Option<u32> {
     let minor = version.trim().strip_prefix("go1.")?;
     minor.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-/// Outside the checkout, so that a fresh clone finds what another one built.
-fn cache_dir() -> Result<PathBuf> {
-    let base = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
-        .context("neither XDG_CACHE_HOME nor HOME is set: no place to keep the API server")?;
-    Ok(base.join("sluice/apiserver"))
 }
 
 #[cfg(test)]
