@@ -107,9 +107,8 @@ fn prepare(layer: Layer) -> Result<()> {
         bail!("needs root: run as root, or leave it out with `--without {layer}`");
     }
     match layer {
-        Layer::Unit | Layer::Kernel => {}
-        // Its own verb prepares what it needs.
-        Layer::Vm => {}
+        // What guests need, their own verb prepares.
+        Layer::Unit | Layer::Kernel | Layer::Vm => {}
         // Memory and times are judged of the agent as users run it. Its build takes minutes: not out of the tests' time.
         Layer::Node => _ = build::agent(true)?,
         Layer::Cluster => _ = Assets::find_or_build()?,

@@ -117,7 +117,11 @@ impl Datapath {
 fn lift_memory_limit() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
-        tracing::debug!(%error, "memlock limit stays as it is");
+        if probe::counts_maps_as_locked_memory() {
+            tracing::warn!(%error, "before Linux 5.11 maps need locked memory, whose limit stays (CAP_SYS_RESOURCE)");
+        } else {
+            tracing::debug!(%error, "memlock limit stays as it is");
+        }
     }
 }
 

@@ -30,6 +30,11 @@ pub(super) fn can_refuse_sockets() -> bool {
     version(&release()) >= SET_RETVAL
 }
 
+/// Whether the memory of maps counts against the limit of locked memory (until 5.11, when cgroups took over).
+pub(super) fn counts_maps_as_locked_memory() -> bool {
+    version(&release()) < (5, 11)
+}
+
 /// Oldest kernel: `bpf_redirect_neigh` and `BPF_PROG_TEST_RUN` as they are needed.
 const OLDEST: (u32, u32) = (5, 10);
 

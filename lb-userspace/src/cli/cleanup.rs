@@ -19,7 +19,9 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
             bail!("the agent of {} runs (pid {}); stop it first", pin_path.display(), status.pid);
         }
         let report = tables.report().ok().and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
-        filtered_devices(&report).iter().for_each(|device| detach_filters(device));
+        for device in filtered_devices(&report) {
+            detach_filters(&device);
+        }
     }
     for part in ["links", "sockets", "maps"] {
         remove_pins(&pin_path.join(part))?;

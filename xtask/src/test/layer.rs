@@ -88,11 +88,10 @@ impl Layer {
     /// How many tests of the layer may share a small machine: those that time packets run alone.
     fn threads(self) -> Option<&'static str> {
         match self {
-            Self::Unit => None,
+            // Guests' threads are said in their script.
+            Self::Unit | Self::Vm => None,
             Self::Kernel | Self::Cluster => Some("2"),
             Self::Node => Some("1"),
-            // The guests' script says it.
-            Self::Vm => None,
         }
     }
 

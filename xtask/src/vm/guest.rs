@@ -84,7 +84,9 @@ mod tests {
 
     fn heard(lines: &[&str]) -> Result<()> {
         let mut heard = Heard::default();
-        lines.iter().for_each(|line| heard.line(line));
+        for line in lines {
+            heard.line(line);
+        }
         heard.verdict("6.1")
     }
 

@@ -68,16 +68,16 @@ fn fetch(package: &Package, file: &Path, root: &Path) -> Result<()> {
     let mut helper = clean(FETCH);
     helper.args(["-oAPT::Sandbox::User=root", "download-file", package.url]).arg(file);
     output(helper.arg(format!("SHA256:{}", package.sha256)))
-        .map_err(|error| last_words(&error))
+        .map_err(|error| reason(&error))
         .with_context(|| format!("{name} cannot be fetched (newer ones replace it in the archive: pin another)"))?;
     run(clean("dpkg-deb").arg("--extract").arg(file).arg(root))
 }
 
-/// apt's reason, which is in its last lines but one.
-fn last_words(error: &anyhow::Error) -> anyhow::Error {
+/// apt's reason: the first of its errors, behind what was run and warnings.
+fn reason(error: &anyhow::Error) -> anyhow::Error {
     let text = error.to_string();
-    let reason = text.lines().find(|line| line.starts_with("E: ")).unwrap_or(&text);
-    anyhow::anyhow!("{}", reason.trim_start_matches("E: ").trim())
+    let reason = text.split_once("E: ").and_then(|(_, reason)| reason.lines().next()).unwrap_or(&text);
+    anyhow::anyhow!("{}", reason.trim())
 }
 
 /// Takes the kernel and the modules that guests may want out of the unpacked packages.
@@ -145,4 +145,16 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_error_of_apt_is_the_reason() {
+        let told = "`apt-helper download-file x` failed: exit status: 100: E: Failed to fetch x  404  Not Found\nE: Download Failed";
+        assert_eq!(reason(&anyhow::anyhow!(told)).to_string(), "Failed to fetch x  404  Not Found");
+        assert_eq!(reason(&anyhow::anyhow!("no such program")).to_string(), "no such program");
+    }
 }

@@ -73,14 +73,14 @@ fn executable(messages: &str, name: &str) -> Result<PathBuf> {
 
 /// The guest's script: a line for each program that has tests for this kernel.
 pub(super) fn script(kernel: &Kernel, only: &[String]) -> Result<String> {
-    let mut script = String::from("failed=0\n");
+    let mut script = vec!["failed=0".to_owned()];
     for program in PROGRAMS {
         let mut line = format!("/t/{} --test-threads={}", program.name, program.threads);
         let without = kernel.without.iter().filter(|without| without.program == program.name);
         let mut all = false;
         for without in without {
             let what = if without.tests.contains(&"") { "all tests".to_owned() } else { without.tests.join(", ") };
-            script += &format!("echo 'left out of {}, {}: {what}'\n", program.name, without.why);
+            script.push(format!("echo 'left out of {}, {}: {what}'", program.name, without.why));
             all |= without.tests.contains(&"");
             line.extend(without.tests.iter().map(|test| format!(" --skip {test}")));
         }
@@ -93,10 +93,12 @@ pub(super) fn script(kernel: &Kernel, only: &[String]) -> Result<String> {
             line = line + " " + name;
         }
         if !all {
-            script += &format!("echo '-- {}'\n{line} || failed=1\n", program.name);
+            script.push(format!("echo '-- {}'", program.name));
+            script.push(format!("{line} || failed=1"));
         }
     }
-    Ok(script + "echo \"guest: done $failed\"\n")
+    script.push("echo \"guest: done $failed\"\n".to_owned());
+    Ok(script.join("\n"))
 }
 
 #[cfg(test)]
