@@ -85,7 +85,7 @@ fn serve(pod: &str, tcp: &TcpListener, udp: &UdpSocket, stopped: &OwnedFd) {
 fn serve_connection(stream: std::net::TcpStream, identity: &Identity) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(600)))?;
     http::serve(stream, identity)
 }
 

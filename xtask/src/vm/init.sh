@@ -9,6 +9,8 @@ for folder in /tmp /run /mnt; do mount -t tmpfs tmpfs $folder; done
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo 1 > /proc/sys/kernel/printk
+# Makes /dev/net/tun, which the machine's udev would have.
+modprobe tun
 ip link set lo up
 export SLUICE_BPF_OBJECT=/sluice-bpf.o SLUICE_BIN=/bin/sluice SLUICE_LAB_SLOWER=10
 echo "guest: begin $(uname -r)"
