@@ -8,7 +8,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue,
+    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally,
 };
 use lb_common::datapath::{Env, Route, SocketEnv};
 
@@ -26,7 +26,16 @@ pub(crate) struct Kernel {
 }
 
 /// An entry of a flow table, in map memory.
+#[repr(transparent)]
 pub(crate) struct FlowPtr<A>(*mut FlowValue<A>);
+
+impl<A> FlowPtr<A> {
+    /// A decided rewrite that is not, or not alone, an entry of a table.
+    #[inline(always)]
+    pub(crate) fn decided(value: &'static mut FlowValue<A>) -> Self {
+        Self(value)
+    }
+}
 
 impl<A> Clone for FlowPtr<A> {
     #[inline(always)]
@@ -75,9 +84,17 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
         let now = Env::<A>::ticks(self) & !0xff;
         // Written once in 256 ticks, so that a flow's cache line stays clean.
         if flow.seen != now {
-            // SAFETY: in-place write of one aligned word to map memory.
+            // SAFETY: in-place write of an aligned word to map memory.
             unsafe { (*flow.0).seen = now };
+            // SAFETY: as above.
+            unsafe { (*flow.0).tally.burst = 0 };
         }
+    }
+
+    #[inline(always)]
+    fn tally(&self, flow: FlowPtr<A>, tally: Tally) {
+        // SAFETY: in-place write to map memory. Another processor's at the same time costs a few packets' count.
+        unsafe { (*flow.0).tally = tally };
     }
 
     #[inline(always)]
@@ -160,7 +177,7 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
 
     #[inline(always)]
     fn route(&self, dst: A) -> Option<Route<A>> {
-        let route = lookup_route(self.ctx, self.ifindex, dst)?;
+        let route = lookup_route(self.ctx, self.ifindex, dst, 0)?;
         let source = maps::device(route.ifindex).map_or(A::ZERO, A::of_device);
         Some(Route { ifindex: route.ifindex, source })
     }

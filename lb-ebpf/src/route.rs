@@ -40,16 +40,20 @@ pub(crate) struct NextHop {
     pub(crate) ifindex: u32,
     /// Whether the neighbour's address is known, and so the two addresses below.
     pub(crate) resolved: bool,
+    /// The packet is larger than this, which is what the way takes. 0: it fits.
+    pub(crate) limit: u16,
     /// Ethernet destination and source, as they lie in a frame.
     pub(crate) ethernet: [u32; 3],
 }
 
-/// Asks the kernel's routing table for the way to `dst`, as for a packet that came in by `ifindex`.
+/// Asks the kernel's routing table for the way to `dst`, as for a packet of `length` bytes (network header and all; 0:
+/// not known, or it will be cut up) that came in by `ifindex`.
 #[inline(always)]
-pub(crate) fn lookup_route<A: RouteLookup>(ctx: *mut c_void, ifindex: u32, dst: A) -> Option<NextHop> {
+pub(crate) fn lookup_route<A: RouteLookup>(ctx: *mut c_void, ifindex: u32, dst: A, length: u16) -> Option<NextHop> {
     // SAFETY: a C struct of integers and unions of integers; all zeroes is valid.
     let mut params: bpf_fib_lookup = unsafe { zeroed() };
     params.ifindex = ifindex;
+    params.__bindgen_anon_1.tot_len = length;
     A::fill(&mut params, dst);
     // SAFETY: the context is the program's own, the struct is initialized and its size is passed along.
     let ret = unsafe { fib_lookup(ctx, &raw mut params, size_of::<bpf_fib_lookup>() as i32, 0) };
@@ -59,9 +63,13 @@ pub(crate) fn lookup_route<A: RouteLookup>(ctx: *mut c_void, ifindex: u32, dst: 
     if !known {
         return None;
     }
+    let large = length != 0 && ret == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED);
+    // SAFETY: both fields of the union are the same integer.
+    let limit = if large { unsafe { params.__bindgen_anon_1.mtu_result } } else { 0 };
     let (d, s) = (params.dmac, params.smac);
     Some(NextHop {
         ifindex: params.ifindex,
+        limit,
         resolved: ret == i64::from(BPF_FIB_LKUP_RET_SUCCESS),
         ethernet: [
             u32::from_ne_bytes([d[0], d[1], d[2], d[3]]),

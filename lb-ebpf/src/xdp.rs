@@ -4,14 +4,14 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
-use lb_common::abi::{Counter, FlowValue, V4, V6, device_flag, flow_action, flow_kind, proto};
+use lb_common::abi::{Counter, V4, V6, device_flag, flow_action, flow_kind, proto};
 use lb_common::datapath::{
-    self, Fast, Fragment, Headers, IpVersion, Packet, Parsed, Scratch, Store, Verdict, icmp_ingress, ingress,
-    ingress_slow, parse, refused, rewrite, rst, rst_length, unreachable, unreachable_length, unreachable_room,
+    self, Fast, Fragment, Headers, IpVersion, Packet, Parsed, Scratch, Store, Trouble, Verdict, complain,
+    complaint_length, complaint_room, icmp_ingress, ingress, ingress_slow, parse, refused, rewrite, rst, rst_length,
 };
 
 use crate::context::Context as _;
-use crate::env::Kernel;
+use crate::env::{FlowPtr, Kernel};
 use crate::maps::{self, FamilyMaps};
 use crate::route::{NextHop, RouteLookup, lookup_route};
 use crate::tc::ETHERNET;
@@ -53,7 +53,7 @@ fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md) -> u32 {
         Parsed::Other => return XDP_PASS,
     }
     let missed = match ingress(&kernel(ctx), &headers) {
-        Fast::Hit(flow) => return forward(ctx, &headers, &flow),
+        Fast::Hit(flow) => return forward(ctx, &headers, flow),
         Fast::Pass => return XDP_PASS,
         Fast::Miss => true,
         Fast::Slow => false,
@@ -62,7 +62,7 @@ fn family<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md) -> u32 {
     scratch.missed = u32::from(missed);
     match slow(ctx, &headers, scratch) {
         Verdict::Pass => XDP_PASS,
-        Verdict::Forward => forward(ctx, &headers, &scratch.forward),
+        Verdict::Forward => forward(ctx, &headers, FlowPtr::decided(&mut scratch.forward)),
         Verdict::Reject => reject(ctx, &headers),
         Verdict::Drop => XDP_DROP,
     }
@@ -85,11 +85,7 @@ fn slow<A: FamilyMaps + RouteLookup>(ctx: *mut xdp_md, headers: &Headers<A>, scr
 }
 
 #[inline(always)]
-fn forward<A: FamilyMaps + RouteLookup + IpVersion>(
-    ctx: *mut xdp_md,
-    headers: &Headers<A>,
-    value: &FlowValue<A>,
-) -> u32 {
+fn forward<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, value: FlowPtr<A>) -> u32 {
     if value.action == flow_action::STACK { to_stack(ctx, headers, value) } else { by_route(ctx, headers, value) }
 }
 
@@ -110,15 +106,11 @@ fn mark(ctx: *mut xdp_md) -> bool {
 }
 
 #[inline(always)]
-fn to_stack<A: FamilyMaps + RouteLookup + IpVersion>(
-    ctx: *mut xdp_md,
-    headers: &Headers<A>,
-    value: &FlowValue<A>,
-) -> u32 {
+fn to_stack<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, value: FlowPtr<A>) -> u32 {
     if !mark(ctx) {
         return XDP_PASS;
     }
-    match rewrite(&mut XdpPacket(ctx), L3, headers, value, 0) {
+    match rewrite(&mut XdpPacket(ctx), L3, headers, &value, 0) {
         Some(()) => {
             account(ctx, value);
             XDP_PASS
@@ -128,7 +120,7 @@ fn to_stack<A: FamilyMaps + RouteLookup + IpVersion>(
 }
 
 #[inline(always)]
-fn account<A: FamilyMaps + RouteLookup>(ctx: *mut xdp_md, value: &FlowValue<A>) {
+fn account<A: FamilyMaps + RouteLookup>(ctx: *mut xdp_md, value: FlowPtr<A>) {
     datapath::account(&kernel(ctx), value, 1, (length(ctx) - L3) as u32);
 }
 
@@ -145,11 +137,11 @@ fn dropped(counter: Counter) -> u32 {
     XDP_DROP
 }
 
-/// The next hop, if XDP can send there.
+/// The next hop for a packet of this length, if XDP can send there.
 #[inline(always)]
-fn next_hop<A: RouteLookup>(ctx: *mut xdp_md, dst: A, only: u32) -> Option<NextHop> {
+fn next_hop<A: RouteLookup>(ctx: *mut xdp_md, dst: A, only: u32, length: u16) -> Option<NextHop> {
     let env = kernel(ctx);
-    let hop = lookup_route(env.ctx, env.ifindex, dst)?;
+    let hop = lookup_route(env.ctx, env.ifindex, dst, length)?;
     if !hop.resolved || (only != 0 && hop.ifindex != only) {
         return None;
     }
@@ -176,17 +168,15 @@ fn send(ctx: *mut xdp_md, hop: &NextHop) -> u32 {
 
 /// Packets whose source became the node's own, and replies to them.
 #[inline(never)]
-fn by_route<A: FamilyMaps + RouteLookup + IpVersion>(
-    ctx: *mut xdp_md,
-    headers: &Headers<A>,
-    value: &FlowValue<A>,
-) -> u32 {
+fn by_route<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, value: FlowPtr<A>) -> u32 {
     let only = if value.kind == flow_kind::REVERSE_SNAT { value.ifindex } else { 0 };
-    let Some(hop) = next_hop(ctx, value.dst, only) else { return XDP_PASS };
     if headers.ttl <= 1 {
-        return dropped(Counter::DropTtl);
+        return expired(ctx, headers);
     }
-    if rewrite(&mut XdpPacket(ctx), L3, headers, value, 1).is_none() {
+    // What is too large is left to TC, which has an answer.
+    let length = if only == 0 { (length(ctx) - L3).min(usize::from(u16::MAX)) as u16 } else { 0 };
+    let Some(hop) = next_hop(ctx, value.dst, only, length) else { return XDP_PASS };
+    if rewrite(&mut XdpPacket(ctx), L3, headers, &value, 1).is_none() {
         return dropped(Counter::DropRewrite);
     }
     account(ctx, value);
@@ -208,7 +198,7 @@ fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Hea
         maps::count(Counter::IcmpTranslated);
         return XDP_PASS;
     }
-    let Some(hop) = next_hop(ctx, change.dst, 0) else { return XDP_PASS };
+    let Some(hop) = next_hop(ctx, change.dst, 0, 0) else { return XDP_PASS };
     if headers.ttl <= 1 {
         return dropped(Counter::DropTtl);
     }
@@ -218,6 +208,19 @@ fn icmp<A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut xdp_md, headers: &Hea
     // Not before: what is left to TC is counted there.
     maps::count(Counter::IcmpTranslated);
     send(ctx, &hop)
+}
+
+/// The hop limit has run out.
+#[inline(never)]
+fn expired<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> u32 {
+    if !can_send(kernel(ctx).ifindex) {
+        return XDP_PASS;
+    }
+    maps::count(Counter::DropTtl);
+    match complaint(ctx, headers, Trouble::EXPIRED) {
+        Some(()) => XDP_TX,
+        None => XDP_DROP,
+    }
 }
 
 #[inline(never)]
@@ -248,8 +251,14 @@ fn answer<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> Option<()> {
         cut(ctx, rst_length(headers))?;
         return rst(&mut pkt, L3, headers, about);
     }
-    let room = unreachable_room(L3, headers)?;
-    cut(ctx, unreachable_length(headers))?;
+    complaint(ctx, headers, Trouble::NO_PORT)
+}
+
+#[inline(always)]
+fn complaint<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>, why: Trouble) -> Option<()> {
+    let mut pkt = XdpPacket(ctx);
+    let room = complaint_room(L3, headers)?;
+    cut(ctx, complaint_length(headers))?;
     let addresses = pkt.words::<3>(0)?;
     let ethertype = pkt.half(12)?;
     // SAFETY: the context is the program's own; packet pointers are read afresh after this.
@@ -258,5 +267,5 @@ fn answer<A: IpVersion>(ctx: *mut xdp_md, headers: &Headers<A>) -> Option<()> {
     }
     pkt.store(0, addresses)?;
     pkt.store_half(12, ethertype)?;
-    unreachable(&mut pkt, L3, headers)
+    complain(&mut pkt, L3, headers, why)
 }

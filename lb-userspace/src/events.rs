@@ -1,6 +1,7 @@
 //! Events on Kubernetes objects, and the same as log lines: the log always, the API when there is one.
 //!
-//! Bounded: an object is told the same thing once in a while only, and the API gets a few events a second at most.
+//! Bounded: an object is told the same thing once in a while only, by all nodes together where it is true on all of them,
+//! and the API gets a few events a second at most.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -30,6 +31,9 @@ const BURST: u32 = 25;
 const PAUSE: Duration = Duration::from_millis(500);
 /// The API's limit for a note.
 const NOTE_LEN: usize = 1024;
+/// The API's limit for a name.
+const NAME_LEN: usize = 253;
+const HTTP_CONFLICT: u16 = 409;
 const REPORTER: &str = "sluice";
 
 /// The object that an event is about.
@@ -65,17 +69,35 @@ pub struct Event {
     pub action: &'static str,
     /// For people.
     pub note: String,
+    /// Every node finds the same: one of them is enough to tell.
+    pub everywhere: bool,
 }
 
 impl Event {
     /// All is as it should be.
     pub fn normal(regarding: Regarding, reason: &str, action: &'static str, note: String) -> Self {
-        Self { regarding, warning: false, reason: reason.to_owned(), action, note }
+        Self { regarding, warning: false, reason: reason.to_owned(), action, note, everywhere: false }
     }
 
     /// Something is not.
     pub fn warning(regarding: Regarding, reason: &str, action: &'static str, note: String) -> Self {
-        Self { regarding, warning: true, reason: reason.to_owned(), action, note }
+        Self { regarding, warning: true, reason: reason.to_owned(), action, note, everywhere: false }
+    }
+
+    /// A name that no other event has. Where every node finds the same, all give it the same name for a while: the API
+    /// takes it from the first.
+    fn object_name(&self, node: &str, now: Timestamp) -> String {
+        let mut hasher = DefaultHasher::new();
+        (&self.regarding, &self.reason, &self.note).hash(&mut hasher);
+        if self.everywhere {
+            (now.as_second() / REPEAT.as_secs().cast_signed()).hash(&mut hasher);
+        } else {
+            (node, now.as_nanosecond()).hash(&mut hasher);
+        }
+        let suffix = format!(".{:016x}", hasher.finish());
+        let room = NAME_LEN - suffix.len();
+        let object: String = self.regarding.name.chars().take(room).collect();
+        object.trim_end_matches(['-', '.']).to_owned() + &suffix
     }
 
     fn fingerprint(&self) -> u64 {
@@ -118,9 +140,14 @@ impl EventSink {
         } else {
             tracing::info!(kind, namespace, name, reason, "{note}");
         }
+        self.send_quietly(event);
+    }
+
+    /// Has the event sent. It is in the log already.
+    pub fn send_quietly(&self, event: Event) {
         // Files of manifests are no objects of the API.
         if let Some(queue) = &self.queue
-            && *kind != "File"
+            && event.regarding.kind != "File"
             && queue.try_send(event).is_err()
         {
             tracing::debug!("too many events: this one is only logged");
@@ -170,7 +197,7 @@ async fn send(client: &Client, node_name: &str, event: &Event) -> Result<(), kub
     let home = if namespace.is_empty() { "default" } else { namespace };
     let body = ApiEvent {
         metadata: ObjectMeta {
-            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+            name: Some(event.object_name(node_name, now)),
             namespace: Some(home.to_owned()),
             ..ObjectMeta::default()
         },
@@ -191,7 +218,10 @@ async fn send(client: &Client, node_name: &str, event: &Event) -> Result<(), kub
         reporting_instance: Some(node_name.to_owned()),
         ..ApiEvent::default()
     };
-    Api::<ApiEvent>::namespaced(client.clone(), home).create(&PostParams::default(), &body).await.map(drop)
+    match Api::<ApiEvent>::namespaced(client.clone(), home).create(&PostParams::default(), &body).await {
+        Err(kube::Error::Api(status)) if status.code == HTTP_CONFLICT => Ok(()),
+        done => done.map(drop),
+    }
 }
 
 /// An object's uid, by a list: the right to list is there already. Without it kubectl does not show the event.
@@ -247,7 +277,8 @@ fn one_event(rows: &[&Refusal]) -> Option<Event> {
     };
     let messages: Vec<&str> = rows.iter().map(|row| row.message.as_str()).collect();
     let regarding = Regarding::object(first.kind, namespace, name);
-    Some(Event::warning(regarding, first.reason, "Serve", messages.join("; ")))
+    let everywhere = !rows.iter().any(|row| row.is_of_this_node());
+    Some(Event { everywhere, ..Event::warning(regarding, first.reason, "Serve", messages.join("; ")) })
 }
 
 #[cfg(test)]
@@ -269,6 +300,28 @@ mod tests {
         assert!(watch.news(both.iter()).is_empty());
         assert!(watch.news(both[..1].iter()).is_empty());
         assert_eq!(watch.news(both.iter()).len(), 2);
+    }
+
+    #[test]
+    fn what_every_node_finds_has_one_name_on_all_and_the_rest_has_its_own() {
+        let at = |secs| Timestamp::from_second(secs).unwrap();
+        let event = |reason| one_event(&[&refusal("a/x", reason)]).unwrap();
+        let of_object = event("BadAddress");
+        assert_eq!(of_object.object_name("n1", at(6_000)), of_object.object_name("n2", at(6_599)));
+        assert_ne!(of_object.object_name("n1", at(6_000)), of_object.object_name("n1", at(6_600)));
+        assert_ne!(of_object.object_name("n1", at(6_000)), event("BadPort").object_name("n1", at(6_000)));
+        let of_node = event("MapFull");
+        assert_ne!(of_node.object_name("n1", at(6_000)), of_node.object_name("n2", at(6_000)));
+        let both = [refusal("a/x", "BadAddress"), refusal("a/x", "MapFull")];
+        assert!(!one_event(&both.iter().collect::<Vec<_>>()).unwrap().everywhere);
+    }
+
+    #[test]
+    fn a_long_object_name_leaves_room_for_the_events_own() {
+        let name = format!("{}-{}", "a".repeat(235), "b".repeat(17));
+        let event = Event::warning(Regarding::object("EndpointSlice", "n", &name), "R", "Serve", String::new());
+        let given = event.object_name("n1", Timestamp::now());
+        assert!(given.len() <= NAME_LEN && given.starts_with("aaa") && !given.contains("-."), "{given}");
     }
 
     #[test]

@@ -63,6 +63,8 @@ counters! {
     DropFlowInsert = "drop_flow_insert",
     /// Hop limit reached.
     DropTtl = "drop_ttl",
+    /// Larger than the way to the backend takes.
+    DropTooBig = "drop_too_big",
     /// No route or neighbour towards the backend.
     DropNoRoute = "drop_no_route",
     /// The packet could not be rewritten.

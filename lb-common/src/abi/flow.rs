@@ -57,6 +57,20 @@ pub struct FlowValue<A> {
     pub addr_delta: u16,
     /// The same for the ports.
     pub port_delta: u16,
+    /// What this entry's packets add to the backend's count, as far as it has not been added yet.
+    pub tally: Tally,
+}
+
+/// Packets of a busy flow that are counted together, so that most of them need no look-up but the flow's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Packets since [`FlowValue::seen`] last changed, as far as they make a difference.
+    pub burst: u16,
+    /// Packets that the backend's count lacks.
+    pub packets: u16,
+    /// Bytes that the backend's count lacks.
+    pub bytes: u32,
 }
 
 /// Values of [`FlowValue::kind`].

@@ -3,7 +3,7 @@
 use super::{
     AffinityKey, AffinityValue, BackendValue, Cidr, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
     FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SetRef, SocketKey, SocketValue, SourceRangeKey,
-    StatsValue, StatusValue, V4, V6,
+    StatsValue, StatusValue, Tally, V4, V6,
 };
 use core::mem::{offset_of, size_of};
 
@@ -18,7 +18,7 @@ layout!(FlowKey<V4>, 16, src = 0, dst = 4, sport = 8, dport = 10, proto = 12, pa
 layout!(FlowKey<V6>, 40, src = 0, dst = 16, sport = 32, dport = 34, proto = 36, pad = 37);
 layout!(
     FlowValue<V4>,
-    40,
+    48,
     src = 0,
     dst = 4,
     sport = 8,
@@ -33,10 +33,11 @@ layout!(
     ifindex = 32,
     addr_delta = 36,
     port_delta = 38,
+    tally = 40,
 );
 layout!(
     FlowValue<V6>,
-    64,
+    72,
     src = 0,
     dst = 16,
     sport = 32,
@@ -51,7 +52,9 @@ layout!(
     ifindex = 56,
     addr_delta = 60,
     port_delta = 62,
+    tally = 64,
 );
+layout!(Tally, 8, burst = 0, packets = 2, bytes = 4);
 layout!(FrontendKey<V4>, 8, addr = 0, port = 4, proto = 6, scope = 7);
 layout!(FrontendKey<V6>, 20, addr = 0, port = 16, proto = 18, scope = 19);
 layout!(SetRef, 8, base = 0, count = 4);

@@ -21,7 +21,8 @@ pub use backend::{BackendValue, backend_flag};
 pub use config::{Cidr, DeviceValue, FamilyConfig, StatusValue, config_flag, device_flag};
 pub use counter::{Counter, counter_name};
 pub use flow::{
-    AffinityKey, AffinityValue, FlowKey, FlowValue, FragmentKey, FragmentValue, flow_action, flow_kind, flow_state,
+    AffinityKey, AffinityValue, FlowKey, FlowValue, FragmentKey, FragmentValue, Tally, flow_action, flow_kind,
+    flow_state,
 };
 pub use frontend::{
     FrontendKey, FrontendValue, SetRef, SourceRangeKey, algorithm, frontend_flag, frontend_kind, frontend_scope,

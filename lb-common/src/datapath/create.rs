@@ -7,7 +7,7 @@ use super::ingress::inside;
 use super::parse::Headers;
 use super::scratch::Scratch;
 use crate::abi::{
-    Address, Be16, Counter, FlowKey, FlowValue, backend_flag, config_flag, flow_action, flow_kind, flow_state,
+    Address, Be16, Counter, FlowKey, FlowValue, Tally, backend_flag, config_flag, flow_action, flow_kind, flow_state,
     frontend_kind,
 };
 
@@ -46,6 +46,7 @@ pub(super) fn create<A: Address, E: Env<A>>(
     forward.service = scratch.choice.frontend.service;
     forward.seen = env.ticks();
     forward.ifindex = scratch.ifindex;
+    forward.tally = Tally::default();
     forward.addr_delta = checksum::delta(key.src.sum() + key.dst.sum(), forward.src.sum() + forward.dst.sum());
     let reverse = &mut scratch.reverse;
     *reverse = *forward;

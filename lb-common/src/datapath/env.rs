@@ -5,7 +5,7 @@ use core::ops::Deref;
 
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SourceRangeKey,
+    FrontendKey, FrontendValue, SourceRangeKey, Tally,
 };
 
 /// Where a packet to some destination would leave the node.
@@ -28,8 +28,10 @@ pub trait Env<A> {
     fn embryo(&self, key: &FlowKey<A>) -> Option<Self::Flow>;
     /// Adds bits of `flow_state` to an entry.
     fn note(&self, flow: Self::Flow, state: u16);
-    /// Marks an entry as just used.
+    /// Marks an entry as just used; where that changes it, the entry is a busy flow's no more.
     fn touch(&self, flow: Self::Flow);
+    /// Replaces what an entry has gathered.
+    fn tally(&self, flow: Self::Flow, tally: Tally);
     /// Writes to the established table. False: refused.
     fn insert_flow(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool;
     /// Writes to the embryonic table; with `fresh` only if the key is new. False: refused.

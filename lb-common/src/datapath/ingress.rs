@@ -9,8 +9,8 @@ use super::scratch::Scratch;
 use super::select::{member, select};
 use super::verdict::{Fast, Verdict};
 use crate::abi::{
-    Address, AffinityKey, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, config_flag,
-    flow_kind, flow_state, frontend_flag, frontend_scope, proto,
+    Address, AffinityKey, Be16, Cidr, Counter, FamilyConfig, FlowValue, FrontendKey, SourceRangeKey, Tally,
+    config_flag, flow_kind, flow_state, frontend_flag, frontend_scope, proto,
 };
 
 /// First look-up for a packet that comes in. Established flows end here.
@@ -76,6 +76,8 @@ fn known_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mu
         if !over(env, &flow, headers, twin_state) {
             env.touch(flow);
             scratch.forward = *flow;
+            // It stays in the entry.
+            scratch.forward.tally = Tally::default();
             return true;
         }
         env.remove_flow(&scratch.twin);
@@ -204,13 +206,17 @@ pub(super) fn in_service_range<A: Address>(config: &FamilyConfig<A>, addr: A) ->
     config.abi != 0 && contains(&config.services, addr)
 }
 
-/// Whether a client is inside the cluster: by the device it came in by, or else by its role and the client's address.
+/// Whether a client is inside the cluster: by the device it came in by where that is how it is told, else by its address
+/// where the cluster's prefixes are known, else by the device's role.
 #[inline(always)]
 pub(super) fn inside<A: Address>(config: &FamilyConfig<A>, client: A, uplink: u32, local: u32) -> bool {
     if config.flags & config_flag::LOCAL_DEVICES != 0 {
         return local != 0;
     }
-    uplink == 0 || (config.flags & config_flag::DETECT_LOCAL != 0 && contains(&config.cluster, client))
+    if config.flags & config_flag::DETECT_LOCAL != 0 {
+        return contains(&config.cluster, client);
+    }
+    uplink == 0
 }
 
 #[inline(always)]

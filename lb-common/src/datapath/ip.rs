@@ -3,7 +3,7 @@
 use super::checksum;
 use super::packet::{Packet, Store, first, half, join, second, word};
 use super::parse::{Fragment, Headers, Parsed, transport};
-use super::reject::HOPS;
+use super::reject::{HOPS, Trouble};
 use crate::abi::{Address, V4, V6, proto};
 
 /// A packet quoted in an ICMP error.
@@ -29,8 +29,16 @@ pub trait IpVersion: Address {
     fn datagram_length<P: Packet>(pkt: &P, l3: usize) -> Option<u32>;
     /// Turns the IP header around for an answer of `length` bytes, header included.
     fn turn_around<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<Self>, length: usize) -> Option<()>;
-    /// Stores an IP and ICMP header that say "port unreachable" in front of the quoted datagram.
-    fn store_unreachable<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<Self>) -> Option<()>;
+    /// Stores an IP and ICMP header in front of the quoted packet, of which there are a header and `quoted` bytes, with
+    /// this sum.
+    fn store_error<P: Store>(
+        pkt: &mut P,
+        l3: usize,
+        headers: &Headers<Self>,
+        why: Trouble,
+        quoted: usize,
+        sum: u64,
+    ) -> Option<()>;
     /// Reads the packet quoted in an ICMP error.
     #[doc(hidden)]
     #[allow(private_interfaces, reason = "for the data path's own use")]
@@ -45,7 +53,7 @@ const MAX_EXTENSIONS: usize = 4;
 
 /// Sum of `words` words from `offset`.
 #[inline(always)]
-fn sum<P: Packet>(pkt: &P, offset: usize, words: usize) -> Option<u64> {
+pub(super) fn sum<P: Packet>(pkt: &P, offset: usize, words: usize) -> Option<u64> {
     let mut total = 0;
     let mut at = offset;
     for _ in 0..words {
@@ -117,15 +125,22 @@ impl IpVersion for V4 {
     }
 
     #[inline(always)]
-    fn store_unreachable<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<Self>) -> Option<()> {
-        // ICMP type 3 code 3, quoting the IP header and 8 bytes.
-        let quote = sum(pkt, l3 + 28, 7)?;
-        let check = !checksum::fold(u64::from(half(3, 3)) + quote);
-        let (w0, w1) = (word(0x45, 0xc0, 0, 56), word(0, 0, 0x40, 0));
+    fn store_error<P: Store>(
+        pkt: &mut P,
+        l3: usize,
+        headers: &Headers<Self>,
+        why: Trouble,
+        quoted: usize,
+        sum: u64,
+    ) -> Option<()> {
+        let (kind, rest) = (half(why.v4.0, why.v4.1), join(0, why.mtu.to_be()));
+        let check = !checksum::fold(u64::from(kind) + u64::from(rest) + sum);
+        let length = u8::try_from(20 + 8 + 20 + quoted).ok()?;
+        let (w0, w1) = (word(0x45, 0xc0, 0, length), word(0, 0, 0x40, 0));
         let hops = half(HOPS, proto::ICMP);
         let (src, dst) = (headers.key.dst.0, headers.key.src.0);
         let ip = u64::from(w0) + u64::from(w1) + u64::from(hops) + u64::from(src) + u64::from(dst);
-        pkt.store(l3, [w0, w1, join(hops, !checksum::fold(ip)), src, dst, join(half(3, 3), check), 0])
+        pkt.store(l3, [w0, w1, join(hops, !checksum::fold(ip)), src, dst, join(kind, check), rest])
     }
 
     #[inline(always)]
@@ -227,19 +242,26 @@ impl IpVersion for V6 {
     }
 
     #[inline(always)]
-    fn store_unreachable<P: Store>(pkt: &mut P, l3: usize, headers: &Headers<Self>) -> Option<()> {
-        // ICMPv6 type 1 code 4, quoting the IP header and 8 bytes.
-        let quote = sum(pkt, l3 + 48, 12)?;
-        let length = half(0, 8 + 48);
+    fn store_error<P: Store>(
+        pkt: &mut P,
+        l3: usize,
+        headers: &Headers<Self>,
+        why: Trouble,
+        quoted: usize,
+        sum: u64,
+    ) -> Option<()> {
+        let (kind, rest) = (half(why.v6.0, why.v6.1), u32::from(why.mtu).to_be());
+        let length = half(0, u8::try_from(8 + 40 + quoted).ok()?);
         let pseudo = headers.key.src.sum()
             + headers.key.dst.sum()
             + u64::from(length)
             + u64::from(half(0, proto::ICMPV6))
-            + u64::from(half(1, 4));
-        let check = !checksum::fold(pseudo + quote);
+            + u64::from(kind)
+            + u64::from(rest);
+        let check = !checksum::fold(pseudo + sum);
         let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (headers.key.dst.0, headers.key.src.0);
         pkt.store(l3, [word(0x60, 0, 0, 0), join(length, half(proto::ICMPV6, HOPS)), s0, s1, s2, s3])?;
-        pkt.store(l3 + 24, [d0, d1, d2, d3, join(half(1, 4), check), 0])
+        pkt.store(l3 + 24, [d0, d1, d2, d3, join(kind, check), rest])
     }
 
     #[inline(always)]

@@ -34,7 +34,7 @@ pub use ingress::{ingress, ingress_slow};
 pub use ip::IpVersion;
 pub use packet::{Packet, Store};
 pub use parse::{Fragment, Headers, Parsed, fragment, parse, tcp_flag};
-pub use reject::{Refused, refused, rst, rst_length, swap_macs, unreachable, unreachable_length, unreachable_room};
+pub use reject::{Refused, Trouble, complain, complaint_length, complaint_room, refused, rst, rst_length, swap_macs};
 pub use rewrite::rewrite;
 pub use scratch::Scratch;
 pub use select::Choice;

@@ -1,16 +1,17 @@
-//! The answer to a packet that is refused: TCP RST (RFC 9293 section 3.10.7.1), or ICMP port unreachable for UDP
-//! (RFC 792, RFC 4443 section 3.1). The offending packet becomes its own answer; the caller has resized it and sends
-//! it back to where it came from.
+//! The answer to a packet that is refused: TCP RST (RFC 9293 section 3.10.7.1), or an ICMP error (RFC 792, RFC 4443
+//! section 3). The offending packet becomes its own answer; the caller has resized it and sends it back to where it
+//! came from.
 
 use super::checksum;
-use super::ip::IpVersion;
+use super::ip::{IpVersion, sum};
 use super::packet::{Store, first, half, join, second, word};
-use super::parse::{Headers, tcp_flag};
+use super::parse::{Fragment, Headers, tcp_flag};
 use crate::abi::proto;
 
 /// Length of a TCP header without options.
 const TCP: usize = 20;
-/// Bytes of the offending datagram's transport header that an ICMP error quotes.
+/// Bytes of an offending datagram's transport header that an ICMP error quotes. Of a segment it is the whole header: an
+/// skb with an unfinished checksum cannot be cut to less.
 const QUOTED: usize = 8;
 /// Hop limit of answers.
 pub(super) const HOPS: u8 = 64;
@@ -21,17 +22,43 @@ pub fn rst_length<A>(headers: &Headers<A>) -> usize {
     usize::from(headers.l4) + TCP
 }
 
-/// Length to cut a UDP datagram to before room is made for [`unreachable()`].
-#[inline(always)]
-pub fn unreachable_length<A>(headers: &Headers<A>) -> usize {
-    usize::from(headers.l4) + QUOTED
+/// Why a packet is answered with an ICMP error. No enum with a payload: one that has none is an unwritten register,
+/// which the verifier does not let a program pass on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// ICMP type and code.
+    pub(super) v4: (u8, u8),
+    /// `ICMPv6` type and code.
+    pub(super) v6: (u8, u8),
+    /// Bytes that the way takes, or 0.
+    pub(super) mtu: u16,
 }
 
-/// Room to make behind the Ethernet header for [`unreachable()`]; `None` where the datagram has IP options or extension
-/// headers, which are not answered.
+impl Trouble {
+    /// Port unreachable.
+    pub const NO_PORT: Self = Self { v4: (3, 3), v6: (1, 4), mtu: 0 };
+    /// The hop limit has run out.
+    pub const EXPIRED: Self = Self { v4: (11, 0), v6: (3, 0), mtu: 0 };
+
+    /// Larger than the way to the backend takes: fragmentation needed, packet too big.
+    #[inline(always)]
+    pub const fn too_big(mtu: u16) -> Self {
+        Self { v4: (3, 4), v6: (2, 0), mtu }
+    }
+}
+
+/// Length to cut a packet to before room is made for [`complain`].
 #[inline(always)]
-pub fn unreachable_room<A: IpVersion>(l3: usize, headers: &Headers<A>) -> Option<usize> {
-    (usize::from(headers.l4) == l3 + A::HEADER).then_some(A::HEADER + 8)
+pub fn complaint_length<A>(headers: &Headers<A>) -> usize {
+    usize::from(headers.l4) + if headers.key.proto == proto::TCP { TCP } else { QUOTED }
+}
+
+/// Room to make behind the Ethernet header for [`complain`]; `None` where the packet has IP options or extension
+/// headers, or is not the first of its fragments: those are not answered.
+#[inline(always)]
+pub fn complaint_room<A: IpVersion>(l3: usize, headers: &Headers<A>) -> Option<usize> {
+    let plain = usize::from(headers.l4) == l3 + A::HEADER && headers.fragment != Fragment::Later;
+    plain.then_some(A::HEADER + 8)
 }
 
 /// What has to be known of a TCP segment before it is cut.
@@ -86,12 +113,19 @@ pub fn rst<A: IpVersion, P: Store>(pkt: &mut P, l3: usize, headers: &Headers<A>,
     pkt.complete_checksum(l4 + 16, checksum::fold(pseudo), checksum::fold(own))
 }
 
-/// Turns a datagram, already cut to [`unreachable_length`] and with [`unreachable_room`] made behind its Ethernet
-/// header, into the ICMP error that answers it.
+/// Turns a packet, already cut to [`complaint_length`] and with [`complaint_room`] made behind its Ethernet header,
+/// into the ICMP error that answers it. It comes from where the packet was going.
 #[inline(always)]
-pub fn unreachable<A: IpVersion, P: Store>(pkt: &mut P, l3: usize, headers: &Headers<A>) -> Option<()> {
+pub fn complain<A: IpVersion, P: Store>(pkt: &mut P, l3: usize, headers: &Headers<A>, why: Trouble) -> Option<()> {
     if l3 != 0 {
         swap_macs(pkt)?;
     }
-    A::store_unreachable(pkt, l3, headers)
+    let quote = l3 + A::HEADER + 8;
+    if headers.key.proto == proto::TCP {
+        let sum = sum(pkt, quote, A::HEADER / 4 + TCP / 4)?;
+        A::store_error(pkt, l3, headers, why, TCP, sum)
+    } else {
+        let sum = sum(pkt, quote, A::HEADER / 4 + QUOTED / 4)?;
+        A::store_error(pkt, l3, headers, why, QUOTED, sum)
+    }
 }

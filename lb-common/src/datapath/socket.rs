@@ -85,18 +85,8 @@ pub fn socket_connect<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) 
         }
         return not_a_frontend(env, caller);
     };
-    let mut choice = Choice { frontend, ..Choice::default() };
-    let answer = choose(env, caller, &mut choice);
-    if caller.proto != proto::TCP
-        && let Called::To(addr, port) = answer
-    {
-        // Disconnected (AF_UNSPEC), an IPv6 socket still hears its former peer alone: it has to go on with that.
-        env.set_socket(
-            &caller.key(socket_kind::REQUEST, caller.addr, caller.port),
-            &entry(env, caller, &choice, addr, port),
-        );
-    }
-    answer
+    // Disconnected (AF_UNSPEC), an IPv6 socket still hears its former peer alone: it has to go on with that.
+    choose(env, caller, frontend, caller.proto != proto::TCP)
 }
 
 /// An unconnected socket sends a datagram.
@@ -123,12 +113,7 @@ pub fn socket_send<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) -> 
         }
         return Called::To(addr, port);
     }
-    let mut choice = Choice { frontend, ..Choice::default() };
-    let answer = choose(env, caller, &mut choice);
-    if let Called::To(addr, port) = answer {
-        env.set_socket(&key, &entry(env, caller, &choice, addr, port));
-    }
-    answer
+    choose(env, caller, frontend, true)
 }
 
 /// A socket may have been led to an address before that it now goes to on its own account.
@@ -160,10 +145,12 @@ fn entry<A: Address, E: Env<A>>(
     }
 }
 
-/// Selects a backend for a frontend's caller and notes what the socket will be told of its peer.
+/// Selects a backend for a frontend's caller and notes what the socket will be told of its peer, and whether it is to
+/// `stay` there.
 #[inline(always)]
-fn choose<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>, choice: &mut Choice<A>) -> Called<A> {
-    let FrontendValue { flags, service, internal: set, .. } = choice.frontend;
+fn choose<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>, frontend: FrontendValue, stay: bool) -> Called<A> {
+    let choice = &mut Choice { frontend, ..Choice::default() };
+    let FrontendValue { flags, service, internal: set, .. } = frontend;
     if flags & frontend_flag::SOURCE_RANGES != 0 {
         // A socket has no source address yet. The node's own is known; a Pod's is looked at in its packets.
         let node = env.config().node;
@@ -185,6 +172,12 @@ fn choose<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>, choice: &mut
     let reply = caller.key(socket_kind::REPLY, addr, port);
     if !env.set_socket(&reply, &entry(env, caller, choice, caller.addr, caller.port)) {
         env.count(Counter::SocketInsertFailed);
+    }
+    if stay {
+        env.set_socket(
+            &caller.key(socket_kind::REQUEST, caller.addr, caller.port),
+            &entry(env, caller, choice, addr, port),
+        );
     }
     env.count(Counter::SocketConnected);
     env.connected(choice.id, choice.backend.generation);

@@ -2,19 +2,21 @@
 
 use super::bytes::Bytes;
 use super::family::Family;
-use super::memory::Memory;
-use super::node::{Action, Hook, Node, Outcome};
+use super::memory::{FlowRef, Memory};
+use super::node::{Action, Hook, Node, Outcome, gathered};
 use crate::abi::{
     BackendValue, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_action, flow_kind,
     proto,
 };
 use crate::datapath::{
-    Env, Fast, Fragment, Headers, Parsed, Scratch, Verdict, account, egress, egress_slow, fragment, icmp_egress,
-    icmp_ingress, ingress, ingress_slow, parse, refused, rewrite, rst, rst_length, swap_macs, unreachable,
-    unreachable_length, unreachable_room,
+    Env, Fast, Fragment, Headers, Parsed, Scratch, Trouble, Verdict, account, complain, complaint_length,
+    complaint_room, egress, egress_slow, fragment, icmp_egress, icmp_ingress, ingress, ingress_slow, parse, refused,
+    rewrite, rst, rst_length, swap_macs,
 };
 
 const L3: usize = 14;
+/// Largest packet that a device takes, as a fresh one has it.
+pub const MTU: u16 = 1500;
 
 /// A node in plain memory.
 #[derive(Debug, Default)]
@@ -49,7 +51,10 @@ impl<A: Family> Visit<'_, A> {
         let ingress_hook = self.hook.is_ingress();
         let fast = if ingress_hook { ingress(self.memory, &headers) } else { egress(self.memory, &headers) };
         let missed = match fast {
-            Fast::Hit(flow) => return self.forward(&headers, &flow),
+            Fast::Hit(flow) => {
+                let flow = self.memory.again(flow);
+                return self.forward(&headers, &flow, Some(flow));
+            }
             Fast::Pass => return self.end(Action::Pass),
             Fast::Miss => 1,
             Fast::Slow => 0,
@@ -64,7 +69,7 @@ impl<A: Family> Visit<'_, A> {
         let slow = if ingress_hook { ingress_slow } else { egress_slow };
         match slow(self.memory, &headers, &mut scratch) {
             Verdict::Pass => self.end(Action::Pass),
-            Verdict::Forward => self.forward(&headers, &scratch.forward),
+            Verdict::Forward => self.forward(&headers, &scratch.forward, None),
             Verdict::Reject if headers.fragment != Fragment::Later => self.reject(&headers),
             Verdict::Reject | Verdict::Drop => self.end(Action::Drop),
         }
@@ -79,20 +84,27 @@ impl<A: Family> Visit<'_, A> {
         self.end(Action::Drop)
     }
 
-    fn forward(mut self, headers: &Headers<A>, value: &FlowValue<A>) -> Outcome {
+    fn forward(mut self, headers: &Headers<A>, value: &FlowValue<A>, entry: Option<FlowRef<A>>) -> Outcome {
         let leaves = self.hook.is_ingress() && value.action != flow_action::STACK;
         if leaves && headers.ttl <= 1 {
-            return self.dropped(Counter::DropTtl);
+            return self.troubled(headers, Counter::DropTtl, Trouble::EXPIRED);
         }
         let uplink = value.kind == flow_kind::REVERSE_SNAT && value.ifindex != 0;
         if leaves && !uplink && !self.reachable(value.action, value.dst) {
             return self.dropped(Counter::DropNoRoute);
         }
+        if leaves && !uplink && value.action == flow_action::ROUTE && self.pkt.0.len() - L3 > usize::from(MTU) {
+            return self.troubled(headers, Counter::DropTooBig, Trouble::too_big(MTU));
+        }
         if rewrite(&mut self.pkt, L3, headers, value, u8::from(leaves)).is_none() {
             return self.dropped(Counter::DropRewrite);
         }
         let bytes = u32::try_from(self.pkt.0.len() - L3).unwrap_or(u32::MAX);
-        account(self.memory, value, 1, bytes);
+        match entry {
+            Some(entry) => account(self.memory, entry, 1, bytes),
+            None if value.backend != 0 => self.memory.account(value, value.kind != flow_kind::FORWARD, 1, bytes),
+            None => {}
+        }
         if leaves {
             return self.depart(value.action);
         }
@@ -147,10 +159,21 @@ impl<A: Family> Visit<'_, A> {
             self.pkt.0.truncate(rst_length(headers));
             return rst(&mut self.pkt, L3, headers, about);
         }
-        let room = unreachable_room(L3, headers)?;
-        self.pkt.0.truncate(unreachable_length(headers));
+        self.complain(headers, Trouble::NO_PORT)
+    }
+
+    fn complain(&mut self, headers: &Headers<A>, why: Trouble) -> Option<()> {
+        let room = complaint_room(L3, headers)?;
+        self.pkt.0.truncate(complaint_length(headers));
         self.pkt.0.splice(L3..L3, core::iter::repeat_n(0, room));
-        unreachable(&mut self.pkt, L3, headers)
+        complain(&mut self.pkt, L3, headers, why)
+    }
+
+    /// Counts the reason and answers, where that can be done.
+    fn troubled(mut self, headers: &Headers<A>, counter: Counter, why: Trouble) -> Outcome {
+        self.memory.count(counter);
+        let answered = self.complain(headers, why).is_some();
+        self.end(if answered { Action::Back } else { Action::Drop })
     }
 }
 
@@ -203,6 +226,10 @@ impl<A: Family> Node<A> for HostNode<A> {
 
     fn stats(&mut self, backend: u32) -> StatsValue {
         self.memory.stats.borrow().get(&backend).copied().unwrap_or_default()
+    }
+
+    fn gathered(&mut self, backend: u32) -> StatsValue {
+        gathered(self.memory.flows.borrow().values().copied(), backend)
     }
 
     fn flows(&mut self) -> (usize, usize) {

@@ -8,7 +8,7 @@ use super::family::Family;
 use super::node::{UPLINK, UPLINK2};
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue,
+    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally,
 };
 use crate::datapath::{Env, Route, SocketEnv};
 
@@ -123,6 +123,12 @@ impl<A: Family> Memory<A> {
         Some(FlowRef { key: *key, embryonic, value })
     }
 
+    /// The entry as it is by now.
+    pub(super) fn again(&self, flow: FlowRef<A>) -> FlowRef<A> {
+        let value = self.table(flow.embryonic).borrow().get(&flow.key).copied().unwrap_or(flow.value);
+        FlowRef { value, ..flow }
+    }
+
     fn counted<'s>(
         &self,
         all: &'s mut HashMap<u32, StatsValue>,
@@ -163,7 +169,16 @@ impl<A: Family> Env<A> for Memory<A> {
 
     fn touch(&self, flow: FlowRef<A>) {
         let now = self.ticks();
-        self.change(flow, |value| value.seen = now);
+        self.change(flow, |value| {
+            if value.seen != now {
+                value.seen = now;
+                value.tally.burst = 0;
+            }
+        });
+    }
+
+    fn tally(&self, flow: FlowRef<A>, tally: Tally) {
+        self.change(flow, |value| value.tally = tally);
     }
 
     fn insert_flow(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {

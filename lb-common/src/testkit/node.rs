@@ -1,7 +1,7 @@
 //! What vectors play against: a node with Sluice's hooks.
 
 use super::family::Family;
-use crate::abi::{BackendValue, Counter, FamilyConfig, FrontendKey, FrontendValue, StatsValue};
+use crate::abi::{BackendValue, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_kind};
 
 /// Index of the device with Pods behind it.
 pub const POD: u32 = 10;
@@ -96,8 +96,23 @@ pub trait Node<A: Family> {
     fn counter(&mut self, counter: Counter) -> u64;
     /// What was counted for a backend.
     fn stats(&mut self, backend: u32) -> StatsValue;
+    /// What established flows to a backend have gathered, to be counted later.
+    fn gathered(&mut self, backend: u32) -> StatsValue;
     /// From here on XDP may leave to TC what it cannot do. Nodes without XDP have nothing to do.
     fn expect_hand_over(&mut self) {}
     /// Entries of the established and of the embryonic table.
     fn flows(&mut self) -> (usize, usize);
+}
+
+/// The sum of what these flows have gathered for a backend.
+pub fn gathered<A>(flows: impl Iterator<Item = FlowValue<A>>, backend: u32) -> StatsValue {
+    flows.filter(|flow| flow.backend == backend).fold(StatsValue::default(), |sum, flow| {
+        let (packets, bytes) = (u64::from(flow.tally.packets), u64::from(flow.tally.bytes));
+        let one = if flow.kind == flow_kind::FORWARD {
+            StatsValue { packets, bytes, ..StatsValue::default() }
+        } else {
+            StatsValue { reply_packets: packets, reply_bytes: bytes, ..StatsValue::default() }
+        };
+        sum.plus(&one)
+    })
 }

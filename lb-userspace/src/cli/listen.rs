@@ -14,7 +14,7 @@ use crate::events::{Event, EventSink, Regarding};
 use crate::health::listen::listen;
 use crate::health::server::{self, Answers};
 use crate::health::{ProxyHealth, Wanted, node, services};
-use crate::metrics::{self, AgentInfo, Metrics};
+use crate::metrics::{self, AgentInfo, Metrics, RestClientMetrics};
 use crate::reconcile::Observers;
 
 /// An address that an older agent still has is tried again this often.
@@ -56,6 +56,7 @@ pub(super) struct Agent {
     pub(super) source: &'static str,
     pub(super) events: EventSink,
     pub(super) configz: String,
+    pub(super) requests: Option<RestClientMetrics>,
 }
 
 /// What the rest of the agent tells its news to.
@@ -72,10 +73,13 @@ impl ListenArgs {
 
     /// Starts all servers. An address that is taken is no failure unless it should be.
     pub(super) fn start(&self, agent: Agent) -> anyhow::Result<Servers> {
-        let Agent { pin_path, node_name, source, events, configz } = agent;
+        let Agent { pin_path, node_name, source, events, configz, requests } = agent;
         let health = Arc::new(ProxyHealth::new(self.sync_period.max(Duration::from_secs(1))));
         let info = AgentInfo { version: env!("CARGO_PKG_VERSION"), node: node_name.clone(), source };
         let metrics = Metrics::new(pin_path, info, self.metrics_max_series).context("cannot set up the metrics")?;
+        if let Some(requests) = requests {
+            metrics.show_requests(&requests).context("cannot set up the metrics")?;
+        }
         let checks = Wanted::default();
 
         let node_answers = node::answers(Arc::clone(&health), metrics.clone());

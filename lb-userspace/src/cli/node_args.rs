@@ -11,11 +11,11 @@ use crate::config::values::{device_name, duration};
 /// How in-cluster clients are told from others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum DetectLocal {
-    /// By their address: in `--cluster-cidr`, or coming in by a Pod's device. Without a prefix no client is source-NATed
-    /// for being outside.
+    /// By their address, in `--cluster-cidr`. Without a prefix of a family: by a Pod's device, and no client is
+    /// source-NATed for being outside.
     #[default]
     ClusterCidr,
-    /// The same, with the Pod ranges of this node's Node object as further prefixes.
+    /// The same, with the Pod ranges of this node's Node object in place of `--cluster-cidr`.
     NodeCidr,
     /// By the device: what comes in by the bridge of `--detect-local-bridge` is local, and nothing else.
     BridgeInterface,
@@ -89,7 +89,7 @@ impl NodeArgs {
         self.detect_local.name()
     }
 
-    /// Whether the Pod ranges of the Node object are prefixes of the cluster's.
+    /// Whether the Pod ranges of the Node object stand for the cluster's prefixes.
     pub(super) fn node_cidrs(&self) -> bool {
         self.detect_local == DetectLocal::NodeCidr
     }
@@ -103,9 +103,9 @@ impl NodeArgs {
         }
     }
 
-    /// Makes the settings. What cannot be set is logged and left.
+    /// Makes the settings, within a runtime. What cannot be set is logged and left.
     pub(super) fn apply(&self) {
-        self.conntrack().apply();
+        tokio::spawn(self.conntrack().apply());
         if let Some(adjustment) = self.oom_score_adj
             && let Err(error) = std::fs::write("/proc/self/oom_score_adj", adjustment.to_string())
         {

@@ -6,6 +6,7 @@
 //!
 //! On SIGTERM and SIGINT the agent ends; programs and maps stay and go on working.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ use crate::config::values::NodePortAddress;
 use crate::events::EventSink;
 use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RestClientMetrics};
 use crate::model::desired::ResolveSettings;
 use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler, SocketFacts};
 use crate::sockets::{Reaper, opt_out};
@@ -111,14 +112,19 @@ pub(super) struct RunArgs {
     /// How TC programs are attached.
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Tc::Auto)]
     tc: Tc,
-    /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped; up to two a family.
+    /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped; up to two a family. Without it, in a
+    /// cluster: those of its `ServiceCIDR`s.
     #[arg(long, value_name = "CIDR")]
     service_cidr: Vec<IpNet>,
     /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed; up to four a family.
     #[arg(long, value_name = "CIDR")]
     cluster_cidr: Vec<IpNet>,
-    /// Serve `NodePort`s on the node's primary addresses, or on those inside this prefix.
-    #[arg(long, value_name = "primary|CIDR", default_value = "primary")]
+    /// The node's primary address of a family, where it is not the one of its Node object.
+    #[arg(long, value_name = "IP")]
+    node_ip: Vec<IpAddr>,
+    /// Serve `NodePort`s on the node's primary addresses, on those inside this prefix, or on all; on those of loopback
+    /// they are served to processes of the node in any case.
+    #[arg(long, value_name = "primary|localhost|all|CIDR", default_value = "primary")]
     node_port_addresses: Vec<NodePortAddress>,
     /// Serve `spec.externalIPs`.
     #[arg(long)]
@@ -176,6 +182,7 @@ impl RunArgs {
         ReconcileSettings {
             node_name: self.node_name.clone(),
             resolve: ResolveSettings { external_ips: self.external_ips },
+            node_ips: self.node_ip.clone(),
             node_port_addresses: self.node_port_addresses.clone(),
             cluster_cidrs: self.cluster_cidr.clone(),
             node_cidrs: self.node.node_cidrs(),
@@ -269,6 +276,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         source: source.origin.kind(),
         events: source.events(&args.node_name),
         configz: args.configz(),
+        requests: source.requests.clone(),
     })?;
     let settings = args.reconcile_settings(sockets);
     let reaper = if sockets.attached { start_reaper(args, &servers.metrics) } else { Reaper::default() };
@@ -315,6 +323,7 @@ async fn take_over(args: &RunArgs) -> anyhow::Result<KernelTables> {
 struct Running {
     origin: Origin,
     kube: Option<KubeSource>,
+    requests: Option<RestClientMetrics>,
 }
 
 impl Running {
@@ -329,15 +338,18 @@ impl Running {
 async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyhow::Result<Running> {
     if let Some(folder) = &args.manifests {
         source::manifests::spawn(folder, events)?;
-        return Ok(Running { origin: Origin::Manifests(folder.clone()), kube: None });
+        return Ok(Running { origin: Origin::Manifests(folder.clone()), kube: None, requests: None });
     }
     let settings = KubeSettings {
         kubeconfig: args.kubeconfig.clone(),
         api_servers: args.api_server.clone(),
         node_name: args.node_name.clone(),
+        service_cidrs: args.service_cidr.is_empty(),
+        requests: Some(RestClientMetrics::new()?),
     };
+    let requests = settings.requests.clone();
     let kube = source::kube::spawn(settings, events).await?;
-    Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube) })
+    Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube), requests })
 }
 
 /// Sees to sockets of dead backends, on a thread of its own.

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
@@ -51,7 +52,39 @@ fn load(path: &Path) -> anyhow::Result<Loaded> {
     let grammar = grammar();
     let run = grammar.find_subcommand(RUN);
     let known = |flag: &str| run.is_some_and(|run| run.get_arguments().any(|arg| arg.get_long() == Some(flag)));
-    Ok(file::read(path, &known)?)
+    let mut loaded = file::read(path, &known)?;
+    let wrong: Vec<(String, String)> =
+        loaded.settings.iter().filter_map(|(flag, values)| Some((flag.clone(), wrong_value(flag, values)?))).collect();
+    for (flag, why) in wrong {
+        loaded.refuse_flag(&flag, &why);
+    }
+    Ok(loaded)
+}
+
+/// Why a flag does not take these values, if so: the file's mistake should be told with the file's field.
+fn wrong_value(flag: &str, values: &[String]) -> Option<String> {
+    let args = [OsString::from("sluice"), OsString::from(RUN)].into_iter().chain(arguments(flag, values));
+    let error = Cli::command().try_get_matches_from(args).err()?;
+    let about_values = matches!(
+        error.kind(),
+        ErrorKind::ValueValidation
+            | ErrorKind::InvalidValue
+            | ErrorKind::TooManyValues
+            | ErrorKind::TooFewValues
+            | ErrorKind::WrongNumberOfValues
+            | ErrorKind::ArgumentConflict
+    );
+    // The first line says what is wrong, the others how to get help on the command line.
+    let text = error.to_string();
+    about_values.then(|| text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
+}
+
+/// A flag with its values as arguments.
+fn arguments(flag: &str, values: &[String]) -> Vec<OsString> {
+    if values.is_empty() {
+        return vec![OsString::from(format!("--{flag}"))];
+    }
+    values.iter().map(|value| OsString::from(format!("--{flag}={value}"))).collect()
 }
 
 fn refuse(path: &Path, loaded: &Loaded) -> anyhow::Result<()> {
@@ -80,10 +113,7 @@ fn extra_arguments(given: &ArgMatches, loaded: &Loaded) -> Vec<OsString> {
         if is_given(&id) || other_source {
             continue;
         }
-        if values.is_empty() {
-            extra.push(OsString::from(format!("--{flag}")));
-        }
-        extra.extend(values.iter().map(|value| OsString::from(format!("--{flag}={value}"))));
+        extra.extend(arguments(flag, values));
     }
     extra
 }
@@ -125,6 +155,7 @@ mod tests {
         Ok(format!("{cli:?}"))
     }
 
+    const OWN: &str = "apiVersion: config.sluice-lb.io/v1alpha1\nkind: SluiceConfiguration\n";
     const KUBE_PROXY: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
          mode: nftables\nhostnameOverride: from-file\nclusterCIDR: 10.1.0.0/16\nnodePortAddresses: [primary]\n";
 
@@ -144,6 +175,23 @@ mod tests {
         let error = run_with("kind: SluiceConfiguration\napiVersion: config.sluice-lb.io/v1alpha1\nfoo: 1\n", &[]);
         let message = error.unwrap_err().to_string();
         assert!(message.contains("foo") && message.contains("no such setting"), "{message}");
+    }
+
+    #[test]
+    fn a_value_that_its_flag_does_not_take_is_refused_with_the_files_field() {
+        for (kind, field, value) in [
+            (KUBE_PROXY, "conntrack.maxPerCore", "conntrack: {maxPerCore: -1}"),
+            (KUBE_PROXY, "conntrack.udpTimeout", "conntrack: {udpTimeout: 30}"),
+            (KUBE_PROXY, "oomScoreAdj", "oomScoreAdj: 2000"),
+            (KUBE_PROXY, "healthzBindAddress", "healthzBindAddress: localhost"),
+            (OWN, "maxFlows", "maxFlows: true"),
+            (OWN, "takeover", "takeover: 5"),
+            (OWN, "syncPeriod", "syncPeriod: [1s, 2s]"),
+        ] {
+            let message = run_with(&format!("{kind}{value}\n"), &[]).unwrap_err().to_string();
+            let rows: Vec<&str> = message.lines().skip(1).collect();
+            assert!(rows.len() == 1 && rows[0].trim().starts_with(&format!("{field} (")), "{field}: {message}");
+        }
     }
 
     #[test]

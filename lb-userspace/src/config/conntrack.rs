@@ -3,10 +3,17 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+const FOLDER: &str = "/proc/sys/net/netfilter";
 const HASH_SIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
+const PROCESSORS: &str = "/sys/devices/system/cpu/online";
+const MAX: &str = "nf_conntrack_max";
+/// Entries that the number of processors may lead to, and no more.
+const MAX_BY_PROCESSORS: u64 = 1 << 20;
+/// Connection tracking that the kernel has not loaded yet is looked for again.
+const RETRY: Duration = Duration::from_secs(10);
 /// Entries to a bucket of the hash table.
 const PER_BUCKET: u64 = 4;
 
@@ -34,8 +41,10 @@ impl Conntrack {
     fn values(&self, processors: u64) -> Vec<(&'static str, u64)> {
         let mut values = Vec::new();
         if let Some(per_core) = self.max_per_core.filter(|max| *max > 0) {
-            let max = (u64::from(per_core) * processors).max(u64::from(self.min.unwrap_or(0)));
-            values.push(("nf_conntrack_max", max));
+            let by_processors = u64::from(per_core) * processors;
+            let max = by_processors.max(u64::from(self.min.unwrap_or(0)));
+            let max = if by_processors > MAX_BY_PROCESSORS { MAX_BY_PROCESSORS } else { max };
+            values.push((MAX, max));
         }
         let timeouts = [
             ("nf_conntrack_tcp_timeout_established", self.tcp_established),
@@ -51,26 +60,54 @@ impl Conntrack {
         values
     }
 
-    /// Sets everything in this network namespace. What cannot be set is logged and left.
-    pub fn apply(&self) {
-        let processors = std::thread::available_parallelism().map_or(1, |n| u64::try_from(n.get()).unwrap_or(1));
-        let folder = Path::new("/proc/sys/net/netfilter");
-        for (name, value) in self.values(processors) {
+    /// Sets everything in this network namespace, as soon as the kernel has connection tracking: nothing may have needed
+    /// it yet. What cannot be set is logged and left.
+    pub async fn apply(self) {
+        let folder = Path::new(FOLDER);
+        let values = self.values(processors());
+        if values.is_empty() {
+            return;
+        }
+        if !folder.join(MAX).exists() {
+            tracing::info!("the kernel has no connection tracking yet: its values are set when it has");
+            while !folder.join(MAX).exists() {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+        for (name, value) in values {
             match set(&folder.join(name), value) {
                 Ok(true) => tracing::info!(name, value, "set a value of connection tracking"),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(name, value, %error, "a value of connection tracking cannot be set"),
             }
-            if name == "nf_conntrack_max" {
+            if name == MAX {
                 grow_table(value);
             }
         }
     }
 }
 
-/// Whether the value had to be set.
-fn set(path: &PathBuf, value: u64) -> io::Result<bool> {
-    if fs::read_to_string(path)?.trim() == value.to_string() {
+/// Processors of the machine, also where this process may use some of them only.
+fn processors() -> u64 {
+    let online = fs::read_to_string(PROCESSORS).ok().and_then(|text| count(text.trim()));
+    online.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| u64::try_from(n.get()).unwrap_or(1)))
+}
+
+/// How many numbers there are in a list such as `0-3,8`.
+fn count(list: &str) -> Option<u64> {
+    let ranges = list.split(',').map(|range| {
+        let (low, high) = range.split_once('-').unwrap_or((range, range));
+        let (low, high): (u64, u64) = (low.parse().ok()?, high.parse().ok()?);
+        (high.checked_sub(low)? + 1).into()
+    });
+    ranges.sum()
+}
+
+/// Whether the value had to be set. The number of entries is only ever raised.
+fn set(path: &Path, value: u64) -> io::Result<bool> {
+    let current = fs::read_to_string(path)?.trim().parse::<u64>().ok();
+    let enough = |current| if path.ends_with(MAX) { current >= value } else { current == value };
+    if current.is_some_and(enough) {
         return Ok(false);
     }
     fs::write(path, value.to_string()).map(|()| true)
@@ -95,8 +132,29 @@ mod tests {
         let of = |max_per_core, min| Conntrack { max_per_core, min, ..Conntrack::default() }.values(4);
         assert_eq!(of(Some(32_768), Some(131_072)), [("nf_conntrack_max", 131_072)]);
         assert_eq!(of(Some(65_536), Some(131_072)), [("nf_conntrack_max", 262_144)]);
+        assert_eq!(of(Some(1 << 20), Some(131_072)), [("nf_conntrack_max", 1 << 20)]);
         assert_eq!(of(Some(0), Some(131_072)), []);
         assert_eq!(of(None, None), []);
+    }
+
+    #[test]
+    fn processors_are_counted_from_the_kernels_list() {
+        assert_eq!((count("0"), count("0-3"), count("0-3,8,10-11")), (Some(1), Some(4), Some(7)));
+        assert_eq!((count(""), count("3-1")), (None, None));
+    }
+
+    #[test]
+    fn the_number_of_entries_is_raised_and_never_lowered() {
+        let folder = tempfile::tempdir().unwrap();
+        let after = |name: &str, value| {
+            let path = folder.path().join(name);
+            fs::write(&path, "262144\n").unwrap();
+            (set(&path, value).unwrap(), fs::read_to_string(&path).unwrap().trim().to_owned())
+        };
+        assert_eq!(after(MAX, 131_072), (false, "262144".to_owned()));
+        assert_eq!(after(MAX, 524_288), (true, "524288".to_owned()));
+        assert_eq!(after("nf_conntrack_udp_timeout", 30), (true, "30".to_owned()));
+        assert_eq!(after("nf_conntrack_udp_timeout", 262_144), (false, "262144".to_owned()));
     }
 
     #[test]

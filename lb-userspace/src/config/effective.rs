@@ -150,7 +150,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::config::kube_proxy::tests::CAPTURED;
+    use crate::config::kube_proxy_tests::CAPTURED;
 
     fn effective(conntrack: &Conntrack, local_devices: Option<LocalDevices>) -> Value {
         Effective {

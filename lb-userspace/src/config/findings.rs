@@ -70,6 +70,15 @@ impl Loaded {
         self.findings.push(Finding { field: field.to_owned(), value: value.to_owned(), verdict, note });
     }
 
+    /// The flag does not take the value that the file has for it.
+    pub fn refuse_flag(&mut self, flag: &str, why: &str) {
+        let note = format!("--{flag}");
+        for finding in self.findings.iter_mut().filter(|row| row.verdict == Verdict::Taken && row.note == note) {
+            finding.verdict = Verdict::Refused;
+            why.clone_into(&mut finding.note);
+        }
+    }
+
     /// What keeps the agent from starting.
     pub fn refused(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| finding.verdict == Verdict::Refused)

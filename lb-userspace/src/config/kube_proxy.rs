@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use super::file::{leaves, texts};
 use super::findings::Loaded;
-use super::values::duration;
+use super::values::{NodePortAddress, duration};
+use crate::model::address::parse_ip;
+use crate::model::desired::Family;
 
 /// `apiVersion`.
 pub(super) const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
@@ -36,6 +38,10 @@ enum Rule {
     DetectLocal,
     Mode,
     ClusterCidr,
+    NodeName,
+    BindAddress,
+    NodePortAddresses,
+    ExternalIps,
     Verbosity,
     LogFormat,
     Unknown,
@@ -45,13 +51,13 @@ const OTHER_MODE: &str = "it belongs to a mode of kube-proxy that is not chosen"
 const OTHER_LOCAL: &str = "it belongs to a detectLocalMode that is not chosen";
 const WINDOWS: &str = "it is for Windows";
 const NO_RULES: &str = "there are no netfilter rules";
+pub(super) const EXTERNAL_IPS: &str = "featureGates.AllowServiceExternalIPs";
 const IPVS: &str = "there is no IPVS; how backends are chosen is set per Service";
 
 pub(super) fn read(document: &Value, loaded: &mut Loaded) {
     let mode = document["mode"].as_str().filter(|mode| !mode.is_empty()).unwrap_or("iptables");
     let given = leaves(document);
     let local = document["detectLocalMode"].as_str().unwrap_or_default();
-    let by_device = matches!(local, "BridgeInterface" | "InterfaceNamePrefix");
     for (field, value) in &given {
         let written = texts(value).join(",");
         match rule(field, mode) {
@@ -74,13 +80,18 @@ pub(super) fn read(document: &Value, loaded: &mut Loaded) {
                 }
                 _ => loaded.refuse(field, &written, "it is no mode of Linux"),
             },
-            Rule::ClusterCidr if by_device => {
-                loaded.pass_over(field, &written, "detectLocalMode tells clients apart by their device");
-            }
+            Rule::ClusterCidr if !matches!(local, "" | "ClusterCIDR") => loaded.pass_over(field, &written, OTHER_LOCAL),
             Rule::ClusterCidr => {
                 let cidrs = written.split(',').map(|cidr| cidr.trim().to_owned()).collect();
                 loaded.take(field, &written, "cluster-cidr", cidrs);
             }
+            Rule::NodeName => loaded.take(field, &written, "node-name", vec![written.trim().to_lowercase()]),
+            Rule::BindAddress => bind_address(field, &written, &given, loaded),
+            Rule::NodePortAddresses => node_port_addresses(field, texts(value), loaded),
+            Rule::ExternalIps if value == &Value::Bool(true) => {
+                loaded.take(field, &written, "external-ips", Vec::new());
+            }
+            Rule::ExternalIps => loaded.pass_over(field, &written, "externalIPs are not served unless asked for"),
             Rule::Verbosity => {
                 let level = value.as_u64().unwrap_or(0);
                 let filter = if level >= 4 { "sluice=debug,info" } else { "info" };
@@ -96,8 +107,12 @@ pub(super) fn read(document: &Value, loaded: &mut Loaded) {
     defaults(&given, mode, loaded);
 }
 
+fn is_given(given: &[(String, Value)], field: &str) -> bool {
+    given.iter().any(|(name, _)| name == field)
+}
+
 fn defaults(given: &[(String, Value)], mode: &str, loaded: &mut Loaded) {
-    let is_given = |field: &str| given.iter().any(|(name, _)| name == field);
+    let is_given = |field: &str| is_given(given, field);
     for (field, value) in DEFAULTS.iter().filter(|(field, _)| !is_given(field)) {
         if let Rule::Flag(flag) = rule(field, mode) {
             loaded.take(field, &format!("{value} (default)"), flag, vec![(*value).to_owned()]);
@@ -105,13 +120,18 @@ fn defaults(given: &[(String, Value)], mode: &str, loaded: &mut Loaded) {
     }
     // Without the field, NodePorts are on the primary addresses in nftables mode, on all addresses in the others.
     if mode != "nftables" && !is_given("nodePortAddresses") {
-        let all = ["0.0.0.0/0", "::/0"].map(str::to_owned).to_vec();
-        loaded.take(
-            "nodePortAddresses",
-            &format!("{} (default of mode {mode})", all.join(",")),
-            "node-port-addresses",
-            all,
-        );
+        let written = format!("all (default of mode {mode})");
+        loaded.take("nodePortAddresses", &written, "node-port-addresses", vec!["all".to_owned()]);
+    }
+    if !is_given("hostnameOverride")
+        && let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname")
+    {
+        let name = name.trim().to_lowercase();
+        loaded.take("hostnameOverride", &format!("{name} (default: the host's name)"), "node-name", vec![name]);
+    }
+    if !is_given(EXTERNAL_IPS) {
+        let why = "externalIPs are not served unless asked for: set it to true, or give --external-ips";
+        loaded.pass_over(EXTERNAL_IPS, "true (default)", why);
     }
     loaded.settings.entry("kube".to_owned()).or_default();
 }
@@ -124,10 +144,44 @@ fn detect_local(field: &str, mode: &str, given: &[(String, Value)], loaded: &mut
         "InterfaceNamePrefix" => ("interface-name-prefix", Some("detectLocal.interfaceNamePrefix")),
         _ => return loaded.refuse(field, mode, "it is no mode of kube-proxy"),
     };
-    match needs.filter(|needs| !given.iter().any(|(name, _)| name == needs)) {
+    match needs.filter(|needs| !is_given(given, needs)) {
         Some(missing) => loaded.refuse(field, mode, &format!("{missing} is not set")),
         None => loaded.take(field, mode, "detect-local", vec![flag.to_owned()]),
     }
+}
+
+/// kube-proxy binds nothing to it: it stands for the node's primary address, and its family says which loopback address
+/// metrics are on.
+fn bind_address(field: &str, written: &str, given: &[(String, Value)], loaded: &mut Loaded) {
+    let Some(ip) = parse_ip(written) else { return loaded.refuse(field, written, "an IP address is expected") };
+    if ip.is_unspecified() {
+        loaded.pass_over(field, written, "the node's addresses are read from its Node object and its routes");
+    } else {
+        loaded.take(field, written, "node-ip", vec![ip.to_string()]);
+    }
+    if ip.is_ipv6() && !is_given(given, "metricsBindAddress") {
+        let address = "[::1]:10249";
+        let written = format!("{address} (default with this bindAddress)");
+        loaded.take("metricsBindAddress", &written, "metrics-bind-address", vec![address.to_owned()]);
+    }
+}
+
+/// A family that no entry speaks of has `NodePort`s on all addresses.
+fn node_port_addresses(field: &str, mut entries: Vec<String>, loaded: &mut Loaded) {
+    let written = entries.join(",");
+    let addresses: Result<Vec<NodePortAddress>, String> = entries.iter().map(|entry| entry.parse()).collect();
+    let addresses = match addresses {
+        Ok(addresses) => addresses,
+        Err(wrong) => return loaded.refuse(field, &written, &wrong),
+    };
+    let mut shown = written;
+    for (family, all) in [(Family::V4, "0.0.0.0/0"), (Family::V6, "::/0")] {
+        if !addresses.iter().any(|address| address.is_of(family)) {
+            entries.push(all.to_owned());
+            shown = format!("{shown} and {all} (default of {})", family.name());
+        }
+    }
+    loaded.take(field, &shown, "node-port-addresses", entries);
 }
 
 #[allow(clippy::too_many_lines, reason = "a table")]
@@ -140,8 +194,8 @@ fn rule(field: &str, mode: &str) -> Rule {
         "clientConnection.qps" | "clientConnection.burst" => {
             Rule::Passed("three watches and a few events need no throttle of their own")
         }
-        "hostnameOverride" => Rule::Flag("node-name"),
-        "bindAddress" => Rule::Passed("the node's addresses are read from its Node object and its routes"),
+        "hostnameOverride" => Rule::NodeName,
+        "bindAddress" => Rule::BindAddress,
         "healthzBindAddress" => Rule::Flag("healthz-bind-address"),
         "metricsBindAddress" => Rule::Flag("metrics-bind-address"),
         "bindAddressHardFail" => Rule::Switch("bind-address-hard-fail"),
@@ -177,7 +231,7 @@ fn rule(field: &str, mode: &str) -> Rule {
         "detectLocal.bridgeInterface" => Rule::LocalDevice("BridgeInterface", "detect-local-bridge"),
         "detectLocal.interfaceNamePrefix" => Rule::LocalDevice("InterfaceNamePrefix", "detect-local-prefix"),
         "clusterCIDR" => Rule::ClusterCidr,
-        "nodePortAddresses" => Rule::Flag("node-port-addresses"),
+        "nodePortAddresses" => Rule::NodePortAddresses,
         "oomScoreAdj" => Rule::Flag("oom-score-adj"),
         "conntrack.maxPerCore" => Rule::Flag("conntrack-max-per-core"),
         "conntrack.min" => Rule::Flag("conntrack-min"),
@@ -191,129 +245,8 @@ fn rule(field: &str, mode: &str) -> Rule {
         "logging.verbosity" => Rule::Verbosity,
         "logging.format" => Rule::LogFormat,
         _ if field.starts_with("logging.") => Rule::Passed("the log has no such options"),
+        EXTERNAL_IPS => Rule::ExternalIps,
         _ if field.starts_with("featureGates.") => Rule::Passed("it is a gate of kube-proxy's own code"),
         _ => Rule::Unknown,
-    }
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use std::path::Path;
-
-    use super::super::file::parse;
-    use super::super::findings::{Finding, Loaded, Verdict};
-
-    fn load(fields: &str) -> Loaded {
-        let text = format!("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{fields}");
-        parse(&text, Path::new("x"), &|_| true).unwrap()
-    }
-
-    fn finding<'a>(loaded: &'a Loaded, field: &str) -> &'a Finding {
-        loaded.findings.iter().find(|finding| finding.field == field).unwrap()
-    }
-
-    /// Fields as a real kube-proxy shows them at `/configz`, those that are for it to decide left out.
-    pub(in crate::config) const CAPTURED: &str = r#"
-clientConnection: {kubeconfig: "", acceptContentTypes: "", contentType: application/vnd.kubernetes.protobuf, qps: 5, burst: 10}
-logging: {format: text, flushFrequency: 5s, verbosity: 2, options: {text: {infoBufferSize: "0"}, json: {infoBufferSize: "0"}}}
-hostnameOverride: node-a
-bindAddress: 0.0.0.0
-healthzBindAddress: 0.0.0.0:10256
-metricsBindAddress: 127.0.0.1:10249
-bindAddressHardFail: false
-enableProfiling: false
-showHiddenMetricsForVersion: ""
-mode: nftables
-iptables: {masqueradeBit: 14, masqueradeAll: false, localhostNodePorts: true, syncPeriod: 0s, minSyncPeriod: 0s}
-ipvs: {syncPeriod: 0s, minSyncPeriod: 0s, scheduler: "", excludeCIDRs: null, strictARP: false, tcpTimeout: 0s,
-  tcpFinTimeout: 0s, udpTimeout: 0s}
-nftables: {masqueradeBit: 14, masqueradeAll: true, syncPeriod: 30s, minSyncPeriod: 1s}
-winkernel: {networkName: "", sourceVip: "", enableDSR: false, rootHnsEndpointName: "", forwardHealthCheckVip: false}
-detectLocalMode: ClusterCIDR
-detectLocal: {bridgeInterface: "", interfaceNamePrefix: ""}
-clusterCIDR: 10.244.0.0/16,fd44::/16
-nodePortAddresses: [primary]
-oomScoreAdj: -999
-conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s, tcpBeLiberal: false,
-  udpTimeout: 0s, udpStreamTimeout: 0s}
-configSyncPeriod: 15m0s
-portRange: ""
-"#;
-
-    #[test]
-    fn every_field_of_a_real_configuration_has_its_verdict() {
-        let loaded = load(CAPTURED);
-        assert_eq!(loaded.refused().collect::<Vec<_>>(), Vec::<&Finding>::new());
-        let setting = |flag: &str| loaded.settings[flag].join(" ");
-        assert_eq!(setting("node-name"), "node-a");
-        assert_eq!(setting("cluster-cidr"), "10.244.0.0/16 fd44::/16");
-        assert_eq!(setting("node-port-addresses"), "primary");
-        assert_eq!(setting("sync-period"), "30s");
-        assert_eq!(setting("conntrack-min"), "0");
-        assert_eq!(setting("oom-score-adj"), "-999");
-        assert!(loaded.settings.contains_key("masquerade-all") && loaded.settings.contains_key("kube"));
-        assert_eq!(finding(&loaded, "iptables.masqueradeAll").verdict, Verdict::NotApplicable);
-        assert_eq!(finding(&loaded, "healthzBindAddress").verdict, Verdict::Taken);
-    }
-
-    #[test]
-    fn what_the_file_does_not_say_is_as_in_kube_proxy() {
-        let loaded = load("mode: iptables\n");
-        assert_eq!(loaded.settings["conntrack-tcp-timeout-close-wait"], ["1h0m0s"]);
-        assert_eq!(loaded.settings["node-port-addresses"], ["0.0.0.0/0", "::/0"]);
-        assert!(!load("mode: nftables\n").settings.contains_key("node-port-addresses"));
-    }
-
-    #[test]
-    fn what_cannot_be_honoured_is_refused_by_name() {
-        for (fields, field) in [
-            ("mode: kernelspace\n", "mode"),
-            ("detectLocalMode: BridgeInterface\nclusterCIDR: 10.0.0.0/8\n", "detectLocalMode"),
-            ("detectLocalMode: InterfaceNamePrefix\ndetectLocal: {bridgeInterface: cni0}\n", "detectLocalMode"),
-            ("conntrack: {maxPerCpu: 1}\n", "conntrack.maxPerCpu"),
-            ("nftables: {syncPeriod: soon}\nmode: nftables\n", "nftables.syncPeriod"),
-        ] {
-            let loaded = load(fields);
-            let refused: Vec<_> = loaded.refused().map(|finding| finding.field.as_str()).collect();
-            assert_eq!(refused, [field]);
-        }
-    }
-
-    #[test]
-    fn devices_of_detect_local_count_in_their_mode_only() {
-        let names = "detectLocal: {bridgeInterface: cni0, interfaceNamePrefix: cali}\nclusterCIDR: 10.0.0.0/8\n";
-        for (mode, taken, passed) in [
-            ("BridgeInterface", "detectLocal.bridgeInterface", ["detectLocal.interfaceNamePrefix", "clusterCIDR"]),
-            ("InterfaceNamePrefix", "detectLocal.interfaceNamePrefix", ["detectLocal.bridgeInterface", "clusterCIDR"]),
-            ("ClusterCIDR", "clusterCIDR", ["detectLocal.bridgeInterface", "detectLocal.interfaceNamePrefix"]),
-        ] {
-            let loaded = load(&format!("detectLocalMode: {mode}\n{names}"));
-            assert_eq!(finding(&loaded, taken).verdict, Verdict::Taken, "{mode}");
-            for field in passed {
-                assert_eq!(finding(&loaded, field).verdict, Verdict::NotApplicable, "{mode}");
-            }
-        }
-        let loaded = load(&format!("detectLocalMode: BridgeInterface\n{names}"));
-        assert_eq!(
-            (&loaded.settings["detect-local"][0][..], &loaded.settings["detect-local-bridge"][0][..]),
-            ("bridge-interface", "cni0")
-        );
-        assert!(!loaded.settings.contains_key("detect-local-prefix") && !loaded.settings.contains_key("cluster-cidr"));
-    }
-
-    #[test]
-    fn our_own_kind_overrides_and_refuses_what_it_does_not_know() {
-        let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nhostnameOverride: a\n---\n\
-             apiVersion: config.sluice-lb.io/v1alpha1\nkind: SluiceConfiguration\nnodeName: b\nexternalIps: true\n\
-             serviceCidr: [10.96.0.0/16]\nmaxFlows: 1000\nfoo: 1\n";
-        let loaded = parse(text, Path::new("x"), &|flag| flag != "foo").unwrap();
-        assert_eq!(loaded.settings["node-name"], ["b"]);
-        assert_eq!(loaded.settings["external-ips"], Vec::<String>::new());
-        assert_eq!(
-            (&loaded.settings["service-cidr"][0][..], &loaded.settings["max-flows"][0][..]),
-            ("10.96.0.0/16", "1000")
-        );
-        assert_eq!(loaded.refused().map(|finding| finding.field.as_str()).collect::<Vec<_>>(), ["foo"]);
-        assert!(parse("kind: Pod\n", Path::new("x"), &|_| true).unwrap_err().to_string().contains("\"Pod\""));
     }
 }

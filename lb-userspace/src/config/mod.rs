@@ -8,5 +8,7 @@ pub mod effective;
 pub mod file;
 pub mod findings;
 mod kube_proxy;
+#[cfg(test)]
+mod kube_proxy_tests;
 mod own;
 pub mod values;

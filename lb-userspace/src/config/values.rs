@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::model::address::parse_net;
+use crate::model::desired::Family;
+
 /// Where a server listens; none: nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindAddress(pub Option<SocketAddr>);
@@ -32,6 +35,10 @@ impl BindAddress {
 pub enum NodePortAddress {
     /// The primary ones of the Node.
     Primary,
+    /// Those of loopback: processes of the node alone.
+    Loopback,
+    /// All.
+    All,
     /// Those inside this prefix.
     Inside(IpNet),
 }
@@ -40,7 +47,28 @@ impl fmt::Display for NodePortAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Primary => f.write_str("primary"),
+            Self::Loopback => f.write_str("localhost"),
+            Self::All => f.write_str("all"),
             Self::Inside(net) => net.fmt(f),
+        }
+    }
+}
+
+impl NodePortAddress {
+    /// Whether it speaks of this family at all.
+    pub fn is_of(&self, family: Family) -> bool {
+        match self {
+            Self::Inside(net) => Family::of(&net.addr()) == family,
+            Self::Primary | Self::Loopback | Self::All => true,
+        }
+    }
+
+    /// Whether loopback addresses of this family are among them.
+    pub fn has_loopback(&self, family: Family) -> bool {
+        match self {
+            Self::Loopback | Self::All => true,
+            Self::Primary => false,
+            Self::Inside(net) => net.contains(&family.loopback()),
         }
     }
 }
@@ -49,13 +77,14 @@ impl FromStr for NodePortAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "primary" {
-            return Ok(Self::Primary);
+        match text {
+            "primary" => Ok(Self::Primary),
+            "localhost" => Ok(Self::Loopback),
+            "all" => Ok(Self::All),
+            _ => parse_net(text)
+                .map(Self::Inside)
+                .ok_or_else(|| "`primary`, `localhost`, `all` or a prefix such as 192.0.2.0/24 is expected".to_owned()),
         }
-        text.parse()
-            .ok()
-            .map(Self::Inside)
-            .ok_or_else(|| "`primary` or a prefix such as 192.0.2.0/24 is expected".to_owned())
     }
 }
 
@@ -110,6 +139,23 @@ mod tests {
         for bad in ["", "30", "s", "-1s", "1d", "1h 30m", "1..5s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn node_port_addresses_have_kube_proxys_keywords() {
+        for text in ["primary", "localhost", "all", "192.0.2.0/24", "fd00::/64"] {
+            assert_eq!(text.parse::<NodePortAddress>().unwrap().to_string(), text);
+        }
+        for bad in ["", "Primary", "192.0.2.1", "none"] {
+            assert!(bad.parse::<NodePortAddress>().is_err(), "{bad}");
+        }
+        let loopback = |text: &str| {
+            let addresses: NodePortAddress = text.parse().unwrap();
+            [Family::V4, Family::V6].map(|family| addresses.has_loopback(family))
+        };
+        assert_eq!(loopback("primary"), [false, false]);
+        assert_eq!((loopback("localhost"), loopback("all")), ([true, true], [true, true]));
+        assert_eq!((loopback("127.0.0.0/8"), loopback("::/0")), ([true, false], [false, true]));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use aya::Pod;
 use aya::maps::{MapData, MapInfo, PerCpuArray, lpm_trie::LpmTrie};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, DeviceValue, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, NameValue, SocketKey, SocketValue, SourceRangeKey, V4, V6, map_name,
+    FrontendKey, FrontendValue, NameValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, V4, V6, map_name,
 };
 
 use super::TableFailure;
@@ -73,6 +73,8 @@ pub fn all_fills(pin_path: &Path) -> Result<Vec<Fill>, TableFailure> {
     all.push(fill::<FragmentKey<V4>, FragmentValue>(&dir, map_name::FRAGMENTS[0])?);
     all.push(fill::<FragmentKey<V6>, FragmentValue>(&dir, map_name::FRAGMENTS[1])?);
     all.push(fill::<u32, DeviceValue>(&dir, map_name::DEVICES)?);
+    all.push(fill::<[u32; 2], u32>(&dir, map_name::OPT_OUT)?);
+    all.push(fill::<u32, StatsValue>(&dir, map_name::TOTALS)?);
     all.push(ranges::<V4>(&dir, map_name::RANGES[0])?);
     all.push(ranges::<V6>(&dir, map_name::RANGES[1])?);
     all.push(filled::<BackendValue<V4>>(&dir, map_name::BACKENDS[0], |value| value.generation != 0)?);

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::{AgentInfo, Metrics};
+use super::{AgentInfo, Metrics, RestClientMetrics};
 
 /// Everything wrong with a text, in words.
 pub(super) fn lint(text: &str) -> Vec<String> {
@@ -78,6 +79,24 @@ fn metrics() -> Metrics {
 fn the_text_format_has_no_fault() {
     let text = metrics().text().unwrap();
     assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
+}
+
+#[test]
+fn requests_to_the_api_are_counted_as_gos_client_counts_them() {
+    let (metrics, requests) = (metrics(), RestClientMetrics::new().unwrap());
+    metrics.show_requests(&requests).unwrap();
+    requests.asked("GET", "192.0.2.1:6443", Some(200), Some(Duration::from_millis(30)));
+    requests.asked("GET", "192.0.2.1:6443", None, None);
+    let text = metrics.text().unwrap();
+    assert_eq!(lint(&text), Vec::<String>::new());
+    for line in [
+        "rest_client_requests_total{code=\"200\",host=\"192.0.2.1:6443\",method=\"GET\"} 1",
+        "rest_client_requests_total{code=\"<error>\",host=\"192.0.2.1:6443\",method=\"GET\"} 1",
+        "rest_client_request_duration_seconds_bucket{host=\"192.0.2.1:6443\",verb=\"GET\",le=\"0.025\"} 0",
+        "rest_client_request_duration_seconds_bucket{host=\"192.0.2.1:6443\",verb=\"GET\",le=\"0.1\"} 1",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line}: not in\n{text}");
+    }
 }
 
 #[test]

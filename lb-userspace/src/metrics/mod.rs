@@ -6,6 +6,7 @@
 pub mod family;
 pub mod kube_proxy;
 pub mod own;
+mod rest_client;
 mod server;
 mod track;
 mod traffic;
@@ -21,6 +22,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 
 pub use kube_proxy::KubeProxyMetrics;
 pub use own::{AgentInfo, FlowUse, Snapshot};
+pub use rest_client::RestClientMetrics;
 pub use server::answers;
 pub use track::{Batch as TrackedBatch, Tracker};
 
@@ -48,6 +50,11 @@ impl Metrics {
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let source = own::Source::new(pin_path, info, series_limit);
         Ok(Self { shared: Arc::new(Shared { registry, kube_proxy, snapshot: Mutex::default(), source }) })
+    }
+
+    /// Shows what is counted of requests to the Kubernetes API as well.
+    pub fn show_requests(&self, requests: &RestClientMetrics) -> prometheus::Result<()> {
+        requests.register(&self.shared.registry)
     }
 
     /// The families that kube-proxy has.

@@ -10,15 +10,11 @@ use super::kube_proxy::KubeProxyMetrics;
 use crate::model::desired::{
     Change, DesiredPort, DesiredService, Family, FrontendKind, ServiceName, SetKind, WhenEmpty,
 };
+use crate::model::world::Trigger;
 
-/// What is kept of a Service, by the hash of its name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Known {
-    /// Newest trigger time seen, per family.
-    triggered: [u64; 2],
-    /// Service ports without a local endpoint, per family: internal, external policy.
-    without_local: [[u16; 2]; 2],
-}
+/// What is kept of a Service, by the hash of its name: service ports without a local endpoint, per family: internal,
+/// external policy.
+type Known = [[u16; 2]; 2];
 
 /// Follows the changes.
 #[derive(Debug)]
@@ -47,9 +43,16 @@ impl Tracker {
         Batch(read.collect())
     }
 
+    /// What these triggers led to is in force.
+    pub fn programmed(&self, triggers: &[Trigger], metrics: &KubeProxyMetrics) {
+        let now = now_ns();
+        for Trigger { family, at_ns, .. } in triggers.iter().filter(|trigger| trigger.at_ns > self.since) {
+            metrics.programmed(*family, Duration::from_nanos(now.saturating_sub(*at_ns)));
+        }
+    }
+
     /// The batch is in force.
     pub fn written(&mut self, batch: Batch, metrics: &KubeProxyMetrics) {
-        let now = now_ns();
         for (name, read) in batch.0 {
             let before = match read {
                 Some(read) => self.known.insert(name, read),
@@ -57,12 +60,8 @@ impl Tracker {
             };
             let (before, after) = (before.unwrap_or_default(), read.unwrap_or_default());
             for (index, family) in [Family::V4, Family::V6].into_iter().enumerate() {
-                let triggered = after.triggered[index];
-                if triggered > before.triggered[index].max(self.since) {
-                    metrics.programmed(family, Duration::from_nanos(now.saturating_sub(triggered)));
-                }
                 for (at, policy) in ["internal", "external"].into_iter().enumerate() {
-                    let (was, is) = (before.without_local[index][at], after.without_local[index][at]);
+                    let (was, is) = (before[index][at], after[index][at]);
                     if was != is {
                         metrics.no_local_endpoints(family, policy).add(i64::from(is) - i64::from(was));
                     }
@@ -82,10 +81,9 @@ fn read(service: &DesiredService) -> Known {
     let mut known = Known::default();
     for port in &service.ports {
         let index = usize::from(port.id.family == Family::V6);
-        known.triggered[index] = known.triggered[index].max(port.triggered_ns.unwrap_or(0));
         let [internal, external] = without_local(port);
-        known.without_local[index][0] += u16::from(internal);
-        known.without_local[index][1] += u16::from(external);
+        known[index][0] += u16::from(internal);
+        known[index][1] += u16::from(external);
     }
     known
 }
@@ -122,7 +120,7 @@ mod tests {
     use super::*;
     use crate::model::desired::{Frontend, PortId, Protocol};
 
-    fn service(triggered_ns: Option<u64>, external: SetKind) -> Change {
+    fn service(external: SetKind) -> Change {
         let name = ServiceName { namespace: "n".into(), name: "s".into() };
         let frontend = Frontend {
             addr: "192.0.2.1:30000".parse().unwrap(),
@@ -141,7 +139,6 @@ mod tests {
             cluster_empty: WhenEmpty::Drop,
             local_empty: WhenEmpty::Drop,
             source_ranges: Vec::new(),
-            triggered_ns,
         };
         Change::Upsert(DesiredService { name, ports: vec![port], health: None })
     }
@@ -153,21 +150,20 @@ mod tests {
     }
 
     #[test]
-    fn each_trigger_is_measured_once_and_none_from_before_the_start() {
+    fn each_trigger_is_measured_and_none_from_before_the_start() {
         let registry = Registry::new();
         let metrics = KubeProxyMetrics::new(&registry).unwrap();
-        let mut tracker = Tracker::new();
-        let mut write = |triggered| {
-            let batch = Tracker::read(&[service(triggered, SetKind::Cluster)]);
-            tracker.written(batch, &metrics);
+        let tracker = Tracker::new();
+        let observe = |times: &[u64]| {
+            let service = ServiceName { namespace: "n".into(), name: "s".into() };
+            let trigger = |at_ns: &u64| Trigger { service: service.clone(), family: Family::V6, at_ns: *at_ns };
+            tracker.programmed(&times.iter().map(trigger).collect::<Vec<_>>(), &metrics);
             observed(&registry)
         };
         let later = now_ns() + 1;
-        assert_eq!(write(None), 0);
-        assert_eq!(write(Some(1)), 0, "from before the start");
-        assert_eq!(write(Some(later)), 1);
-        assert_eq!(write(Some(later)), 1, "the Service changed, not its endpoints");
-        assert_eq!(write(Some(later + 1)), 2);
+        assert_eq!(observe(&[]), 0);
+        assert_eq!(observe(&[1]), 0, "from before the start");
+        assert_eq!(observe(&[later, 1, later + 1]), 2);
     }
 
     #[test]
@@ -175,11 +171,11 @@ mod tests {
         let metrics = KubeProxyMetrics::new(&Registry::new()).unwrap();
         let mut tracker = Tracker::new();
         let external = metrics.no_local_endpoints(Family::V4, "external");
-        tracker.written(Tracker::read(&[service(None, SetKind::Local)]), &metrics);
+        tracker.written(Tracker::read(&[service(SetKind::Local)]), &metrics);
         assert_eq!((external.get(), metrics.no_local_endpoints(Family::V4, "internal").get()), (1, 0));
-        tracker.written(Tracker::read(&[service(None, SetKind::Cluster)]), &metrics);
+        tracker.written(Tracker::read(&[service(SetKind::Cluster)]), &metrics);
         assert_eq!(external.get(), 0);
-        tracker.written(Tracker::read(&[service(None, SetKind::Local)]), &metrics);
+        tracker.written(Tracker::read(&[service(SetKind::Local)]), &metrics);
         let gone = Change::Remove(ServiceName { namespace: "n".into(), name: "s".into() });
         tracker.written(Tracker::read(&[gone]), &metrics);
         assert_eq!(external.get(), 0);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -69,6 +69,14 @@ impl Family {
         match ip {
             IpAddr::V4(_) => Self::V4,
             IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// `127.0.0.1` or `::1`.
+    pub const fn loopback(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Self::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
         }
     }
 }
@@ -174,8 +182,6 @@ pub struct DesiredPort {
     pub local_empty: WhenEmpty,
     /// `loadBalancerSourceRanges` of this family.
     pub source_ranges: Vec<IpNet>,
-    /// Newest `endpoints.kubernetes.io/last-change-trigger-time` behind this state, nanoseconds since the epoch.
-    pub triggered_ns: Option<u64>,
 }
 
 /// A Service as the kernel should see it. Empty `ports`: nothing is served.
@@ -230,6 +236,13 @@ pub struct Refusal {
     pub reason: &'static str,
     /// One line for people: what is wrong and what to do.
     pub message: String,
+}
+
+impl Refusal {
+    /// Whether it has to do with this node, and not only with the object.
+    pub fn is_of_this_node(&self) -> bool {
+        matches!(self.reason, "ServicesFull" | "BackendsFull" | "SlotsFull" | "MapFull" | "WriteFailed")
+    }
 }
 
 /// What the resolver must know of the node.

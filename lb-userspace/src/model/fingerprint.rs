@@ -5,23 +5,13 @@ use std::hash::{Hash, Hasher};
 
 use super::desired::{DesiredPort, DesiredService};
 
-/// The fingerprint of everything that the kernel is told. The trigger time is not: a slice that was only touched is no
-/// change.
+/// The fingerprint of everything that the kernel is told.
 pub(super) fn fingerprint(service: &DesiredService) -> u64 {
     let mut hasher = DefaultHasher::new();
     service.ports.len().hash(&mut hasher);
     service.health.hash(&mut hasher);
     for port in &service.ports {
-        let DesiredPort {
-            id,
-            frontends,
-            backends,
-            affinity_secs,
-            cluster_empty,
-            local_empty,
-            source_ranges,
-            triggered_ns: _,
-        } = port;
+        let DesiredPort { id, frontends, backends, affinity_secs, cluster_empty, local_empty, source_ranges } = port;
         (id, frontends, backends).hash(&mut hasher);
         (affinity_secs, cluster_empty, local_empty, source_ranges).hash(&mut hasher);
     }

@@ -13,6 +13,7 @@ mod nodes;
 pub mod record;
 mod refusals;
 pub mod resolve;
+mod service_cidrs;
 pub mod services;
 pub mod topology;
 pub mod world;

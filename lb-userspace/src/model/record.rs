@@ -125,6 +125,15 @@ pub struct Hints {
     pub zones: Box<[Box<str>]>,
 }
 
+/// A `networking.k8s.io/v1 ServiceCIDR`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCidrRecord {
+    /// `metadata.name`.
+    pub name: String,
+    /// `spec.cidrs`.
+    pub cidrs: Vec<IpNet>,
+}
+
 /// A `v1 Node`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeRecord {
@@ -132,7 +141,7 @@ pub struct NodeRecord {
     pub name: String,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
-    /// `status.addresses` of type `InternalIP` and `ExternalIP`, in their order.
+    /// `status.addresses` of type `InternalIP`, then those of type `ExternalIP`.
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs`.
     pub pod_cidrs: Vec<IpNet>,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::Refusals;
 use super::desired::{
-    Backend, DesiredPort, DesiredService, Family, HealthCheck, NodeFacts, PortId, Refusal, ResolveSettings,
+    Backend, DesiredPort, DesiredService, Family, HealthCheck, NodeFacts, PortId, Protocol, Refusal, ResolveSettings,
     ServiceName, WhenEmpty,
 };
 use super::endpoints::merge;
@@ -102,7 +102,6 @@ fn resolve_port(
     let endpoints = merge(slices, &port.name, port.protocol, family, &node.name);
     let sets = categorize(&endpoints, policy, &node.name, node.zone.as_deref());
     let when_empty = if sets.has_any { WhenEmpty::Drop } else { WhenEmpty::Refuse };
-    let of_family = slices.iter().filter(|slice| slice.family == Some(family));
     Some(DesiredPort {
         id: PortId { service: service.name.clone(), port_name: port.name.to_string(), protocol: port.protocol, family },
         frontends,
@@ -111,7 +110,6 @@ fn resolve_port(
         cluster_empty: when_empty,
         local_empty: when_empty,
         source_ranges: service.ranges(family),
-        triggered_ns: of_family.filter_map(|slice| slice.triggered_ns).max(),
     })
 }
 
@@ -145,6 +143,11 @@ fn unserved(service: &ServiceRecord, settings: &ResolveSettings) -> Refusals {
     let mut bad = Refusals::of("Service", service.name.to_string());
     if service.skip.is_some() {
         return bad;
+    }
+    for port in service.ports.iter().filter(|port| port.protocol == Protocol::Sctp) {
+        bad.note("ProtocolNotServed", || {
+            format!("port {:?} ({}) has protocol SCTP, which is not translated: use TCP or UDP", port.name, port.port)
+        });
     }
     if !settings.external_ips && !service.external_ips.is_empty() {
         bad.note("ExternalIpsOff", || {

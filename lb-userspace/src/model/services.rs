@@ -1,6 +1,6 @@
 //! Services as records, and the frontends that a record asks for.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, ServiceStatus};
@@ -142,8 +142,7 @@ impl ServiceRecord {
         if port.node_port != 0 {
             wanted.extend(of(&node.node_port_addresses, FrontendKind::NodePort, port.node_port));
             if node.loopback_node_ports {
-                let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-                wanted.extend(of(&loopback, FrontendKind::NodePort, port.node_port));
+                wanted.extend(of(&[family.loopback()], FrontendKind::NodePort, port.node_port));
             }
         }
         let internal_set = if self.internal_local { SetKind::Local } else { SetKind::Cluster };

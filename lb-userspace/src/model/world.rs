@@ -1,9 +1,11 @@
 //! The store of all objects: takes events of a source, gives the Services whose desired state changed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use ipnet::IpNet;
 
 use super::claims::Claims;
-use super::desired::{Change, DesiredService, NodeFacts, Refusal, ResolveSettings, ServiceName};
+use super::desired::{Change, DesiredService, Family, NodeFacts, Refusal, ResolveSettings, ServiceName};
 use super::fingerprint::fingerprint;
 use super::record::{NodeRecord, ServiceRecord, SliceRecord};
 use super::resolve::resolve;
@@ -46,7 +48,26 @@ pub struct World {
     reclaim: BTreeSet<u32>,
     dirty: BTreeSet<u32>,
     source_refusals: Vec<Refusal>,
+    /// By name.
+    service_cidrs: BTreeMap<String, Vec<IpNet>>,
+    /// What changed EndpointSlices, by their entry.
+    triggers: Vec<(u32, Family, u64)>,
     synced: bool,
+}
+
+/// What changed an EndpointSlice, such as a Pod that became ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// The Service of the slice.
+    pub service: ServiceName,
+    /// The slice's family.
+    pub family: Family,
+    /// When: `endpoints.kubernetes.io/last-change-trigger-time`, nanoseconds since the epoch.
+    pub at_ns: u64,
+}
+
+fn without_namespace(name: &str) -> ServiceName {
+    ServiceName { namespace: String::new(), name: name.to_owned() }
 }
 
 impl World {
@@ -67,6 +88,8 @@ impl World {
             reclaim: BTreeSet::new(),
             dirty: BTreeSet::new(),
             source_refusals: Vec::new(),
+            service_cidrs: BTreeMap::new(),
+            triggers: Vec::new(),
             synced: false,
         }
     }
@@ -111,6 +134,18 @@ impl World {
         removals
     }
 
+    /// What changed EndpointSlices since the last call. Take it before the changes: they are its outcome.
+    ///
+    /// A slice that goes has no trigger of its own: what it carries is what changed it last.
+    pub fn take_triggers(&mut self) -> Vec<Trigger> {
+        let taken = std::mem::take(&mut self.triggers).into_iter();
+        let named = taken.filter_map(|(id, family, at_ns)| {
+            let service = self.entries.get(id as usize)?.as_ref()?.name.clone();
+            Some(Trigger { service, family, at_ns })
+        });
+        named.collect()
+    }
+
     /// Everything that is not served, and why. As of the last [`World::take_changes`].
     pub fn refusals(&self) -> impl Iterator<Item = &Refusal> + Clone {
         self.source_refusals.iter().chain(self.entries.iter().flatten().flat_map(|entry| &entry.refusals))
@@ -126,6 +161,14 @@ impl World {
         self.node_object.as_ref()
     }
 
+    /// Where the API server takes `ClusterIP`s from, as far as the source says.
+    pub fn service_cidrs(&self) -> Vec<IpNet> {
+        let mut cidrs: Vec<IpNet> = self.service_cidrs.values().flatten().copied().collect();
+        cidrs.sort_unstable();
+        cidrs.dedup();
+        cidrs
+    }
+
     /// Whether this node's Node object is gone. `required`: a source that was asked and never had it counts as well.
     pub fn node_is_gone(&self, required: bool) -> bool {
         self.node_object.is_none() && (self.node_seen || (required && self.node_listed))
@@ -135,6 +178,9 @@ impl World {
         match object {
             Object::Service(service) => self.put_service(service),
             Object::EndpointSlice(slice) => self.put_slice(*slice),
+            Object::ServiceCidr(cidr) => {
+                self.service_cidrs.insert(cidr.name, cidr.cidrs);
+            }
             Object::Node(node) => {
                 if node.name == self.given.name {
                     self.node_object = Some(*node);
@@ -165,6 +211,9 @@ impl World {
                     self.dirty.insert(id);
                 }
             }
+            Kind::ServiceCidr => {
+                self.service_cidrs.remove(&name.name);
+            }
             Kind::Node => {
                 if name.name == self.given.name {
                     self.node_object = None;
@@ -185,11 +234,8 @@ impl World {
                 served.map(|entry| entry.name.clone()).collect()
             }
             Kind::EndpointSlice => self.slice_home.keys().cloned().collect(),
-            Kind::Node => self
-                .node_object
-                .iter()
-                .map(|n| ServiceName { namespace: String::new(), name: n.name.clone() })
-                .collect(),
+            Kind::Node => self.node_object.iter().map(|node| without_namespace(&node.name)).collect(),
+            Kind::ServiceCidr => self.service_cidrs.keys().map(|name| without_namespace(name)).collect(),
         };
         for gone in known.iter().filter(|name| !listed.contains(name)) {
             self.remove(kind, gone);
@@ -218,12 +264,14 @@ impl World {
             self.remove(Kind::EndpointSlice, &name);
         }
         let Some(entry) = self.entry(id) else { return };
+        let mut trigger = slice.family.zip(slice.triggered_ns);
         match entry.slices.binary_search_by(|known| known.name.cmp(&slice.name)) {
             Ok(at) => {
                 let Some(known) = entry.slices.get_mut(at) else { return };
                 if *known == slice {
                     return;
                 }
+                trigger = trigger.filter(|_| known.triggered_ns != slice.triggered_ns);
                 *known = slice;
             }
             Err(at) => {
@@ -232,6 +280,7 @@ impl World {
                 entry.slices.insert(at, slice);
             }
         }
+        self.triggers.extend(trigger.map(|(family, at_ns)| (id, family, at_ns)));
         self.slice_home.insert(name, id);
         self.dirty.insert(id);
     }

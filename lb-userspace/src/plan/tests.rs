@@ -62,7 +62,6 @@ pub(crate) fn port(n: u8, port: u16, endpoints: &[(u8, u8)]) -> DesiredPort {
         cluster_empty: WhenEmpty::Refuse,
         local_empty: WhenEmpty::Drop,
         source_ranges: Vec::new(),
-        triggered_ns: None,
     }
 }
 

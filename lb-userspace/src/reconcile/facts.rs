@@ -32,15 +32,17 @@ pub struct ReconcileSettings {
     pub node_name: String,
     /// Settings of the resolver.
     pub resolve: ResolveSettings,
+    /// `--node-ip`: the node's primary addresses, where they are not those of its Node object.
+    pub node_ips: Vec<IpAddr>,
     /// `--node-port-addresses`: where `NodePort`s are served; empty: on the primary addresses.
     pub node_port_addresses: Vec<NodePortAddress>,
     /// `--cluster-cidr`: where in-cluster clients are.
     pub cluster_cidrs: Vec<IpNet>,
-    /// `--detect-local node-cidr`: and in the Pod ranges of the Node object.
+    /// `--detect-local node-cidr`: they are in the Pod ranges of the Node object instead.
     pub node_cidrs: bool,
     /// `--detect-local bridge-interface` or `interface-name-prefix`: they are told by their device instead.
     pub local_devices: bool,
-    /// `--service-cidr`: where unallocated addresses are dropped.
+    /// `--service-cidr`: where unallocated addresses are dropped; empty: where the cluster takes `ClusterIP`s from.
     pub service_cidrs: Vec<IpNet>,
     /// `--snat-ports`.
     pub snat_ports: (u16, u16),
@@ -52,22 +54,48 @@ pub struct ReconcileSettings {
     pub sockets: SocketFacts,
 }
 
-/// The node's primary addresses: those of its Node object that it really has, else those of its default route.
-fn primary(network: &NodeNetwork, node: Option<&NodeRecord>) -> [Option<IpAddr>; 2] {
-    let named = |family| {
-        let addresses = node.into_iter().flat_map(|node| &node.addresses);
-        addresses.copied().find(|ip| Family::of(ip) == family && network.addresses.contains(ip))
-    };
-    [named(Family::V4).or(network.primary_v4.map(IpAddr::V4)), named(Family::V6).or(network.primary_v6.map(IpAddr::V6))]
+/// What the source says beside Services and EndpointSlices.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// This node's Node object.
+    pub node: Option<&'a NodeRecord>,
+    /// Where the cluster takes `ClusterIP`s from.
+    pub service_cidrs: &'a [IpNet],
+    /// The maps hold Services: an address that they do not have is one that no Service has.
+    pub services_known: bool,
 }
 
 impl ReconcileSettings {
+    /// The node's primary addresses: as given, else those of its Node object, both only if the node really has them; else
+    /// those of its default route.
+    fn primary(&self, network: &NodeNetwork, node: Option<&NodeRecord>) -> [Option<IpAddr>; 2] {
+        let named = |family| {
+            let addresses = self.node_ips.iter().chain(node.into_iter().flat_map(|node| &node.addresses));
+            addresses.copied().find(|ip| Family::of(ip) == family && network.addresses.contains(ip))
+        };
+        [
+            named(Family::V4).or(network.primary_v4.map(IpAddr::V4)),
+            named(Family::V6).or(network.primary_v6.map(IpAddr::V6)),
+        ]
+    }
+
+    /// Where health checks are answered: where `NodePort`s are served, and on loopback where that was asked for by name.
+    pub fn health_addresses(&self, facts: &NodeFacts) -> Vec<IpAddr> {
+        let mut addresses = facts.node_port_addresses.clone();
+        let asked = |family: &Family| self.node_port_addresses.iter().any(|given| given.has_loopback(*family));
+        addresses
+            .extend([Family::V4, Family::V6].iter().filter(|family| asked(family)).map(|family| family.loopback()));
+        addresses
+    }
+
     /// What the resolver must know.
     pub fn node_facts(&self, network: &NodeNetwork, node: Option<&NodeRecord>) -> NodeFacts {
-        let primary = primary(network, node);
+        let primary = self.primary(network, node);
         let serves = |ip: &IpAddr| {
             self.node_port_addresses.iter().any(|addresses| match addresses {
                 NodePortAddress::Primary => primary.contains(&Some(*ip)),
+                NodePortAddress::Loopback => false,
+                NodePortAddress::All => true,
                 NodePortAddress::Inside(net) => net.contains(ip),
             })
         };
@@ -85,18 +113,31 @@ impl ReconcileSettings {
         }
     }
 
+    /// Where addresses that no Service has are dropped.
+    fn service_ranges<'a>(&'a self, around: &Surroundings<'a>) -> &'a [IpNet] {
+        if !around.services_known {
+            &[]
+        } else if self.service_cidrs.is_empty() {
+            around.service_cidrs
+        } else {
+            &self.service_cidrs
+        }
+    }
+
     /// What the data path must know, per family.
-    pub fn family_settings(&self, network: &NodeNetwork, object: Option<&NodeRecord>) -> [FamilySettings; 2] {
-        let [v4, v6] = primary(network, object);
+    pub fn family_settings(&self, network: &NodeNetwork, around: &Surroundings<'_>) -> [FamilySettings; 2] {
+        let [v4, v6] = self.primary(network, around.node);
         [(Family::V4, v4), (Family::V6, v6)].map(|(family, node)| {
             let of_family = |nets: &[IpNet]| -> Vec<IpNet> {
                 nets.iter().filter(|net| Family::of(&net.addr()) == family).copied().collect()
             };
-            let by_address = !self.local_devices;
-            let mut cluster = if by_address { of_family(&self.cluster_cidrs) } else { Vec::new() };
-            if self.node_cidrs && by_address {
-                cluster.extend(of_family(object.map_or(&[], |object| &object.pod_cidrs)));
-            }
+            let cluster = if self.local_devices {
+                Vec::new()
+            } else if self.node_cidrs {
+                of_family(around.node.map_or(&[], |node| &node.pod_cidrs))
+            } else {
+                of_family(&self.cluster_cidrs)
+            };
             let flags = [
                 (!cluster.is_empty(), config_flag::DETECT_LOCAL),
                 (self.local_devices, config_flag::LOCAL_DEVICES),
@@ -109,7 +150,7 @@ impl ReconcileSettings {
                 flags: flags.into_iter().filter_map(|(is, bit)| is.then_some(bit)).fold(0, |all, bit| all | bit),
                 node,
                 cluster,
-                services: of_family(&self.service_cidrs),
+                services: of_family(self.service_ranges(around)),
                 snat_ports: self.snat_ports,
                 host_netns: self.sockets.host_netns,
             }
@@ -130,6 +171,24 @@ mod tests {
         }
     }
 
+    fn at(node: &NodeRecord) -> Surroundings<'_> {
+        Surroundings { node: Some(node), ..Surroundings::default() }
+    }
+
+    #[test]
+    fn the_service_range_is_the_given_one_or_the_clusters_and_counts_when_services_are_known() {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let announced = nets(&["10.96.0.0/16", "fd00:96::/112"]);
+        let of = |given: &[&str], services_known| {
+            let settings = ReconcileSettings { service_cidrs: nets(given), ..ReconcileSettings::default() };
+            let around = Surroundings { service_cidrs: &announced, services_known, node: None };
+            settings.family_settings(&network(), &around).map(|family| family.services)
+        };
+        assert_eq!(of(&[], true), [nets(&["10.96.0.0/16"]), nets(&["fd00:96::/112"])]);
+        assert_eq!(of(&["10.97.0.0/16"], true), [nets(&["10.97.0.0/16"]), nets(&[])]);
+        assert_eq!((of(&[], false), of(&["10.97.0.0/16"], false)), Default::default());
+    }
+
     #[test]
     fn node_ports_are_on_primary_addresses_unless_told_otherwise() {
         let mut settings = ReconcileSettings::default();
@@ -139,13 +198,39 @@ mod tests {
         assert_eq!(ports(&settings), [network().addresses[0], network().addresses[2]]);
         settings.node_port_addresses = vec!["primary".parse().unwrap(), "::/0".parse().unwrap()];
         assert_eq!(ports(&settings), [network().addresses[1], network().addresses[2]]);
+        settings.node_port_addresses = vec![NodePortAddress::All];
+        assert_eq!(ports(&settings), network().addresses);
+    }
+
+    #[test]
+    fn health_checks_are_on_loopback_where_that_was_asked_for() {
+        let health = |given: &[&str]| {
+            let node_port_addresses = given.iter().map(|text| text.parse().unwrap()).collect();
+            let settings = ReconcileSettings { node_port_addresses, ..ReconcileSettings::default() };
+            let addresses = settings.health_addresses(&settings.node_facts(&network(), None));
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(health(&["primary"]), ["198.51.100.1"]);
+        assert_eq!(health(&["localhost"]), ["127.0.0.1", "::1"]);
+        assert_eq!(health(&["192.0.2.0/24", "localhost"]), ["192.0.2.1", "127.0.0.1", "::1"]);
+        assert_eq!(health(&["all"]).len(), network().addresses.len() + 2);
+    }
+
+    #[test]
+    fn a_given_node_address_is_the_primary_one_if_the_node_has_it() {
+        let node = NodeRecord { addresses: vec!["198.51.100.1".parse().unwrap()], ..NodeRecord::default() };
+        let v4 = |ip: &str| {
+            let settings = ReconcileSettings { node_ips: vec![ip.parse().unwrap()], ..ReconcileSettings::default() };
+            settings.node_facts(&network(), Some(&node)).node_port_addresses[0].to_string()
+        };
+        assert_eq!((&*v4("192.0.2.1"), &*v4("203.0.113.1")), ("192.0.2.1", "198.51.100.1"));
     }
 
     #[test]
     fn an_address_of_the_node_object_counts_only_if_the_node_has_it() {
         let node = |ip: &str| NodeRecord { addresses: vec![ip.parse().unwrap()], ..NodeRecord::default() };
         let settings = ReconcileSettings::default();
-        let v4 = |ip| settings.family_settings(&network(), Some(&node(ip)))[0].node;
+        let v4 = |ip| settings.family_settings(&network(), &at(&node(ip)))[0].node;
         assert_eq!(v4("192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
         assert_eq!(v4("203.0.113.1"), Some("198.51.100.1".parse().unwrap()));
     }
@@ -154,12 +239,13 @@ mod tests {
     fn detect_local_is_on_only_for_families_with_a_cluster_prefix() {
         let settings =
             ReconcileSettings { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()], ..Default::default() };
-        let [v4, v6] = settings.family_settings(&network(), None);
+        let [v4, v6] = settings.family_settings(&network(), &Surroundings::default());
         assert_eq!((v4.flags, v6.flags), (config_flag::DETECT_LOCAL, 0));
         assert!(v6.cluster.is_empty());
         let node = NodeRecord { pod_cidrs: vec!["fd00:1::/64".parse().unwrap()], ..NodeRecord::default() };
-        let settings = ReconcileSettings { node_cidrs: true, ..Default::default() };
-        let [v4, v6] = settings.family_settings(&network(), Some(&node));
+        // The node's own ranges count alone, as in kube-proxy.
+        let settings = ReconcileSettings { node_cidrs: true, ..settings };
+        let [v4, v6] = settings.family_settings(&network(), &at(&node));
         assert_eq!((v4.flags, v6.flags), (0, config_flag::DETECT_LOCAL));
         assert_eq!(v6.cluster, node.pod_cidrs);
     }
@@ -173,7 +259,7 @@ mod tests {
             ..Default::default()
         };
         let node = NodeRecord { pod_cidrs: vec!["fd00:1::/64".parse().unwrap()], ..NodeRecord::default() };
-        for family in settings.family_settings(&network(), Some(&node)) {
+        for family in settings.family_settings(&network(), &at(&node)) {
             assert_eq!((family.flags, family.cluster.len()), (config_flag::LOCAL_DEVICES, 0));
         }
     }

@@ -1,5 +1,6 @@
 //! Who is told what the reconciler does: metrics, health, health check servers, events.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use crate::health::services::HealthChange;
 use crate::health::{ProxyHealth, Wanted};
 use crate::metrics::kube_proxy::SyncKind;
 use crate::metrics::{Metrics, TrackedBatch, Tracker};
-use crate::model::desired::{Change, NodeFacts, Refusal};
+use crate::model::desired::{Change, Refusal};
+use crate::model::world::Trigger;
 use crate::source::{Kind, SourceEvent};
 
 /// All of them.
@@ -55,15 +57,15 @@ impl Observers {
             match kind {
                 Kind::Service => services += number,
                 Kind::EndpointSlice => slices += number,
-                Kind::Node => {}
+                Kind::Node | Kind::ServiceCidr => {}
             }
         }
         self.metrics.kube_proxy().changes_received(services, slices);
     }
 
-    /// What is known of the node.
-    pub(super) fn node(&self, facts: &NodeFacts, eligible: bool) {
-        self.checks.set_addresses(&facts.node_port_addresses);
+    /// What is known of the node: where its health checks are answered, and whether it may get new connections.
+    pub(super) fn node(&self, addresses: &[IpAddr], eligible: bool) {
+        self.checks.set_addresses(addresses);
         self.health.set_eligible(eligible);
     }
 
@@ -79,6 +81,11 @@ impl Observers {
         self.checks.take(batch.checks);
         self.metrics.kube_proxy().synced(kind, took);
         self.wrote(outcome);
+    }
+
+    /// What these triggers led to is in force.
+    pub(super) fn programmed(&self, triggers: &[Trigger]) {
+        self.tracker.programmed(triggers, self.metrics.kube_proxy());
     }
 
     /// Something was written outside of a batch.
@@ -102,8 +109,9 @@ impl Observers {
     /// A sign of life, with how things are.
     pub(super) fn tick<'a>(&mut self, now: &State<'_>, refusals: impl Iterator<Item = &'a Refusal> + Clone) {
         self.health.alive();
+        // The reconciler logs refusals itself, so many lines at a time.
         for event in self.refusals.news(refusals.clone()) {
-            self.events.send(event);
+            self.events.send_quietly(event);
         }
         self.metrics.update(|snapshot| {
             snapshot.count_refusals(refusals);

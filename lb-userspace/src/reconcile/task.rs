@@ -7,7 +7,7 @@ use lb_common::abi::REPORT_LEN;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{self, MissedTickBehavior};
 
-use super::facts::ReconcileSettings;
+use super::facts::{ReconcileSettings, Surroundings};
 use super::observers::{Observers, State};
 use super::report::{Origin, Report, SourceRow};
 use super::writer::{Outcome, Writer};
@@ -31,6 +31,8 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 const EVENTS_AT_ONCE: usize = 100_000;
 /// A change of this many writes leaves memory behind that is worth giving back.
 const LARGE_CHANGE: usize = 5_000;
+/// Ranges of `ClusterIP`s that the data path knows, per family.
+const SERVICE_RANGES: usize = 2;
 /// Lines of the log about refusals at a time; the report has them all.
 const LINES_AT_ONCE: usize = 50;
 
@@ -180,6 +182,7 @@ impl Reconciler {
             return;
         }
         let begin = Instant::now();
+        let mut triggers = self.world.take_triggers();
         let changes = self.world.take_changes();
         if !self.synced {
             let announced = self.observers.announce(&changes);
@@ -188,6 +191,8 @@ impl Reconciler {
             // Also those that went while no agent ran.
             self.reaper.wake();
             self.observers.written(announced, SyncKind::Full, &outcome, begin.elapsed());
+            // Only now an address that no Service has is known to be one.
+            self.configure(network);
             self.writes += outcome.writes;
             self.first_write = Some((outcome, millis(begin)));
         } else if !changes.is_empty() {
@@ -202,6 +207,8 @@ impl Reconciler {
             self.observers.written(announced, SyncKind::Partial, &outcome, begin.elapsed());
             log(services, &outcome, begin);
         }
+        triggers.retain(|trigger| !self.writer.is_parked(&trigger.service));
+        self.observers.programmed(&triggers);
         self.announce();
         self.retry();
         self.observers.settled(self.configured.is_none() || self.writer.in_trouble());
@@ -258,9 +265,23 @@ impl Reconciler {
         }
         let gone = self.world.node_is_gone(matches!(self.origin, Origin::Kube(_)));
         let leaving = self.world.node().is_some_and(|node| node.leaving);
-        self.observers.node(&self.facts, !gone && !leaving);
-        let families = self.settings.family_settings(network, self.world.node());
+        self.observers.node(&self.settings.health_addresses(&self.facts), !gone && !leaving);
+        self.configure(network);
+    }
+
+    /// Writes the settings of the data path, where they are not those already.
+    fn configure(&mut self, network: &NodeNetwork) {
+        let service_cidrs = self.world.service_cidrs();
+        let around = Surroundings {
+            node: self.world.node(),
+            service_cidrs: &service_cidrs,
+            services_known: self.synced || self.writer.services() > 0,
+        };
+        let families = self.settings.family_settings(network, &around);
         if self.configured.as_ref() != Some(&families) {
+            if let Some(left_out) = families.iter().find_map(|family| family.services.get(SERVICE_RANGES)) {
+                tracing::warn!(%left_out, "more than {SERVICE_RANGES} ranges of ClusterIPs: unallocated addresses pass here");
+            }
             let tables = self.writer.tables();
             let written =
                 tables.configure(Family::V4, &families[0]).and_then(|()| tables.configure(Family::V6, &families[1]));

@@ -61,6 +61,11 @@ impl<T: Tables> Writer<T> {
         self.planner.slots_in_use()
     }
 
+    /// Whether the last change of a Service is still to be written.
+    pub fn is_parked(&self, name: &ServiceName) -> bool {
+        self.parked.contains_key(name)
+    }
+
     /// Why Services are not as they should be.
     pub fn refusals(&self) -> impl Iterator<Item = &Refusal> + Clone {
         self.parked.values().map(|parked| &parked.refusal)

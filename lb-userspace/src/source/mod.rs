@@ -5,7 +5,7 @@ pub mod manifests;
 mod objects;
 
 use crate::model::desired::Refusal;
-use crate::model::record::{NodeRecord, ServiceRecord, SliceRecord};
+use crate::model::record::{NodeRecord, ServiceCidrRecord, ServiceRecord, SliceRecord};
 
 /// Kinds of objects that Sluice reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +16,8 @@ pub enum Kind {
     EndpointSlice,
     /// `v1 Node`.
     Node,
+    /// `networking.k8s.io/v1 ServiceCIDR`.
+    ServiceCidr,
 }
 
 impl Kind {
@@ -25,6 +27,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
         }
     }
 }
@@ -38,6 +41,8 @@ pub enum Object {
     EndpointSlice(Box<SliceRecord>),
     /// A Node.
     Node(Box<NodeRecord>),
+    /// A `ServiceCIDR`.
+    ServiceCidr(Box<ServiceCidrRecord>),
 }
 
 /// What a source says. Sources push these into a `tokio::sync::mpsc::Sender`.
@@ -49,7 +54,7 @@ pub enum SourceEvent {
     Delete {
         /// Its kind.
         kind: Kind,
-        /// Its namespace; empty for Nodes.
+        /// Its namespace; empty for what has none.
         namespace: String,
         /// Its name.
         name: String,

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 
 use super::{Kind, Object};
 
@@ -12,15 +13,16 @@ impl Object {
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Node(_) => Kind::Node,
+            Self::ServiceCidr(_) => Kind::ServiceCidr,
         }
     }
 
-    /// Its namespace; empty for Nodes.
+    /// Its namespace; empty for what has none.
     pub fn namespace(&self) -> &str {
         match self {
             Self::Service(service) => &service.name.namespace,
             Self::EndpointSlice(slice) => &slice.namespace,
-            Self::Node(_) => "",
+            Self::Node(_) | Self::ServiceCidr(_) => "",
         }
     }
 
@@ -30,6 +32,7 @@ impl Object {
             Self::Service(service) => &service.name.name,
             Self::EndpointSlice(slice) => &slice.name,
             Self::Node(node) => &node.name,
+            Self::ServiceCidr(cidr) => &cidr.name,
         }
     }
 }
@@ -49,5 +52,11 @@ impl From<EndpointSlice> for Object {
 impl From<Node> for Object {
     fn from(node: Node) -> Self {
         Self::Node(Box::new(node.into()))
+    }
+}
+
+impl From<ServiceCIDR> for Object {
+    fn from(cidr: ServiceCIDR) -> Self {
+        Self::ServiceCidr(Box::new(cidr.into()))
     }
 }

@@ -7,7 +7,7 @@ use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
     FrontendKey, FrontendValue, SourceRangeKey, StatsValue, V4, V6, map_name,
 };
-use lb_common::testkit::{Action, Hook, Node, Outcome};
+use lb_common::testkit::{Action, Hook, Node, Outcome, gathered};
 
 use crate::rig::{FromXdp, Mode, Rig};
 
@@ -173,6 +173,11 @@ macro_rules! family {
                 let stats: PerCpuArray<&mut MapData, StatsValue> =
                     self.rig.object.map_mut(map_name::STATS[$at]).unwrap().try_into().unwrap();
                 stats.get(&backend, 0).unwrap().iter().fold(StatsValue::default(), |sum, cell| sum.plus(cell))
+            }
+
+            fn gathered(&mut self, backend: u32) -> StatsValue {
+                let flows = self.table::<FlowKey<$addr>, FlowValue<$addr>>(map_name::FLOWS[$at]);
+                gathered(flows.iter().map(|entry| entry.unwrap().1), backend)
             }
 
             fn expect_hand_over(&mut self) {

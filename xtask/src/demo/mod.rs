@@ -55,14 +55,22 @@ fn show(args: &Args, sluice: &Path) -> Result<()> {
 
     let lab = Lab::start(LabOptions::default())?;
     println!("The lab is up after {:.1?}:", started.elapsed());
-    println!("  node1    the node under test    Pods br1, br2 on a bridge; rt1, rt2 routed");
+    println!("  node1    the node under test    Pods br1, br2 on a bridge; rt1, rt2 routed; processes of its own");
     println!("  node2    a node without agent   Pod remote1");
     println!("  client   outside of the cluster");
-    let agent = Agent::start(&lab, AgentOptions::new(sluice, &manifests))?;
+    let mut options = AgentOptions::new(sluice, &manifests);
+    let cgroup = lab.cgroup();
+    match &cgroup {
+        Ok(cgroup) => options = options.arg("--cgroup").arg(&cgroup.path().display().to_string()),
+        Err(why) => println!("Without a cgroup of its own the lab cannot show the node's processes: {why:#}"),
+    }
+    let agent = Agent::start(&lab, options)?;
     println!("The agent has its first full state in the kernel, {:.1?} after the start.\n", started.elapsed());
 
     let mut failures = Vec::new();
-    let clients = Client::each_sort(&lab)?;
+    let sockets = cgroup.as_ref().map(|cgroup| lab.node1.in_cgroup(cgroup));
+    let mut clients = Client::each_sort(&lab)?.to_vec();
+    clients.extend(sockets.as_ref().ok().map(Client::process));
     let cells = round::ask_everywhere(&lab, &clients, &FRONTENDS, CONNECTIONS);
     report::print_cells(&clients, &cells);
     report::print_bars(&lab, &clients, &cells);

@@ -33,6 +33,11 @@ impl<'a> Client<'a> {
         Self { name: lab.client.name(), ns: &lab.client, addr: CLIENT_ADDR, external: true }
     }
 
+    /// A process of the node under test, which these sockets belong to.
+    pub fn process(sockets: &'a Netns) -> Self {
+        Self { name: sockets.name(), ns: sockets, addr: NODE1_ADDR, external: false }
+    }
+
     /// One client of each sort: a Pod on the bridge, a Pod on the routed CNI, one from outside.
     pub fn each_sort(lab: &'a Lab) -> Result<[Self; 3]> {
         Ok([Self::pod(lab.pod("br1")?), Self::pod(lab.pod("rt1")?), Self::external(lab)])
@@ -98,12 +103,13 @@ pub enum Source {
 
 impl Source {
     /// What design and semantics ask for, with the ranges of Pods known to the agent: the client's address wherever
-    /// the reply comes by this node anyway; the node's for hairpin, for outside clients of remote Pods, and for
-    /// outside clients of a `ClusterIP`.
+    /// the reply comes by this node anyway; the node's for its own processes, for hairpin, for outside clients of remote
+    /// Pods, and for outside clients of a `ClusterIP`.
     pub fn expected(client: &Client<'_>, kind: FrontendKind, pod: &Pod) -> Self {
+        let process = client.addr == NODE1_ADDR;
         let hairpin = client.addr == pod.addr;
         let from_outside = client.external && (pod.cni == Cni::Remote || kind == FrontendKind::ClusterIp);
-        if hairpin || from_outside { Self::Node } else { Self::Client }
+        if process || hairpin || from_outside { Self::Node } else { Self::Client }
     }
 
     /// Whether the address that a Pod saw is this one.

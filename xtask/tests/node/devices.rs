@@ -1,10 +1,12 @@
 //! Devices that come, go and refuse; kernels that lack a feature; two agents on one kernel.
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use xtask::lab::{Agent, AgentOptions, Cni, Lab, LabOptions, Manifests, sluice_binary};
 
 use crate::fixture::{ALL, FRONTENDS, Node, addresses, all};
@@ -162,4 +164,52 @@ fn sigterm_leaves_everything_in_place() {
     all_is_served(&node);
     let status = node.agent.json(&["status"]).unwrap();
     assert_eq!((&status["agent"]["alive"], &status["synced"]), (&Value::Bool(false), &Value::Bool(true)));
+}
+
+/// A SYN to a `NodePort` of `node1`, from the client, perhaps with a VLAN tag.
+fn syn_frame(destination: [u8; 6], tag: Option<u16>) -> Vec<u8> {
+    let mut frame = destination.to_vec();
+    frame.extend([2, 0, 0, 0, 0, 1]);
+    if let Some(vlan) = tag {
+        frame.extend([0x81, 0]);
+        frame.extend(vlan.to_be_bytes());
+    }
+    frame.extend([8, 0, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 90, 0, 100, 10, 90, 0, 11]);
+    frame.extend(40_000_u16.to_be_bytes());
+    frame.extend(30_080_u16.to_be_bytes());
+    frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+    frame
+}
+
+fn send_frame(device: &str, frame: &[u8]) -> anyhow::Result<()> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    let index = nix::net::if_::if_nametoindex(device)?;
+    // SAFETY: `sockaddr_ll` is integers and an array of them; all zeroes is valid.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    (to.sll_family, to.sll_ifindex) = (u16::try_from(libc::AF_PACKET)?, i32::try_from(index)?);
+    let size = libc::socklen_t::try_from(size_of_val(&to))?;
+    // SAFETY: the pointers and lengths are those of the frame and of the address.
+    let sent = unsafe {
+        libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, (&raw const to).cast(), size)
+    };
+    anyhow::ensure!(usize::try_from(sent)? == frame.len(), "sendto: {}", std::io::Error::last_os_error());
+    Ok(())
+}
+
+#[test]
+fn frames_of_a_vlan_are_left_to_the_vlans_own_device() {
+    let node = Node::start();
+    let address = node.lab.node1.command("cat", &["/sys/class/net/eth0/address"]).unwrap();
+    let octets: Vec<u8> = address.trim().split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+    let to = <[u8; 6]>::try_from(octets).unwrap();
+    let new_flows = || node.agent.json(&["status"]).unwrap()["counters"]["new_flow"].as_u64().unwrap();
+    let after = |tag| {
+        let before = new_flows();
+        node.lab.client.run(|| send_frame("eth0", &syn_frame(to, tag))).unwrap();
+        thread::sleep(Duration::from_millis(100));
+        new_flows() - before
+    };
+    assert_eq!(after(Some(100)), 0, "VLAN 100");
+    assert_eq!(after(Some(3 << 13)), 1, "a priority and no VLAN");
+    node.agent.cli(&["status"]).unwrap();
 }

@@ -85,8 +85,8 @@ fn udp(dst: SocketAddr) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-#[test]
-fn pods_behind_a_tunnel_without_link_header_are_reached() {
+/// A node with one endpoint behind a tunnel, whose far end is given back.
+fn node_with_a_tunnel() -> (Node, Netns) {
     let node = Node::with(LabOptions::default(), &all(), &[]);
     let Lab { node1, .. } = &node.lab;
     let far = node.lab.namespace("far").unwrap();
@@ -115,7 +115,12 @@ fn pods_behind_a_tunnel_without_link_header_are_reached() {
         manifests.put(&format!("{ALL}.endpoints.json"), &list).unwrap();
     });
     thread::sleep(Duration::from_millis(200)); // the tunnel's hooks
+    (node, far)
+}
 
+#[test]
+fn pods_behind_a_tunnel_without_link_header_are_reached() {
+    let (node, _far) = node_with_a_tunnel();
     for client in node.clients() {
         for family in Family::ALL {
             let own = client.name != "client";
@@ -135,4 +140,37 @@ fn pods_behind_a_tunnel_without_link_header_are_reached() {
             }
         }
     }
+}
+
+/// Sends a datagram that is larger than the tunnel takes, and returns what the kernel then knows of the way.
+fn path_mtu(dst: SocketAddr) -> anyhow::Result<libc::c_int> {
+    let v4 = dst.is_ipv4();
+    let socket = UdpSocket::bind(if v4 { "0.0.0.0:0" } else { "[::]:0" })?;
+    let (level, discover, mtu) = if v4 {
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_MTU)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_MTU)
+    };
+    let (mut value, mut size) = (libc::IP_PMTUDISC_DO, libc::socklen_t::try_from(size_of::<libc::c_int>())?);
+    // SAFETY: the option is an int, which `value` is.
+    let ret = unsafe { libc::setsockopt(socket.as_raw_fd(), level, discover, (&raw const value).cast(), size) };
+    anyhow::ensure!(ret == 0, "IP_MTU_DISCOVER: {}", std::io::Error::last_os_error());
+    socket.connect(dst)?;
+    socket.send(&[0; 1420])?;
+    thread::sleep(Duration::from_millis(100));
+    // SAFETY: as above.
+    let ret = unsafe { libc::getsockopt(socket.as_raw_fd(), level, mtu, (&raw mut value).cast(), &raw mut size) };
+    anyhow::ensure!(ret == 0, "IP_MTU: {}", std::io::Error::last_os_error());
+    Ok(value)
+}
+
+#[test]
+fn a_client_is_told_how_much_the_tunnel_takes() {
+    let (node, _far) = node_with_a_tunnel();
+    for family in Family::ALL {
+        let dst = SocketAddr::new(plan::NODE1_ADDR.of(family), 30053);
+        assert_eq!(node.lab.client.run(|| path_mtu(dst)).unwrap(), 1400, "{family:?}");
+    }
+    let status = node.agent.json(&["status"]).unwrap();
+    assert_eq!(status["counters"]["drop_too_big"].as_u64(), Some(2));
 }

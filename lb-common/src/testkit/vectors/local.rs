@@ -1,4 +1,4 @@
-//! Clients told apart by the device at which they come in, not by their address.
+//! Clients told apart by the device at which they come in, and by their address whatever the device.
 
 use super::{AT_POD, AT_UPLINK, PROTOCOLS, Trip, balanced, full};
 use crate::abi::{Counter, config_flag, frontend_flag, proto};
@@ -84,4 +84,29 @@ pub fn addresses_do_not_count_where_devices_do<A: Family>(scene: &mut Scene<'_, 
     scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]));
     let syn = Pkt::syn((A::POD, 40_000), (A::VIP, 80));
     scene.lent(Hook::PodIngress, &syn, Action::Route, &Pkt::syn((A::NODE, 0), (A::LOCAL, 8080)));
+}
+
+/// Where the cluster's prefixes are known, a client behind a Pod's device has to be in one of them, like any other.
+pub fn client_behind_a_pod_device_is_told_by_its_address<A: Family>(scene: &mut Scene<'_, A>) {
+    let mut config = Scene::config();
+    config.cluster[0] = A::SERVICES;
+    scene.node.set_config(config);
+    let flags = frontend_flag::EXTERNAL_LOCAL | frontend_flag::EXTERNAL_EMPTY_DROPS;
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &[Endpoint::local(1, A::LOCAL)]));
+        let (client, front, back) = ((A::POD, 40_000), (A::VIP, 80), (A::LOCAL, 8080));
+        let first = Pkt::first(proto, client, front);
+        let lent = scene.lent(Hook::PodIngress, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
+        scene.routes(Hook::PodIngress, &Pkt::reply(proto, back, (A::NODE, lent)), &Pkt::reply(proto, front, client));
+        scene.serve(&balanced(proto).endpoints(&[Endpoint::remote(2, A::REMOTE)]).flags(flags));
+        scene.drops(Hook::PodIngress, &Pkt::first(proto, (A::POD, 40_001), (A::LB, 443)));
+    }
+    // Where they are not known, whoever is behind a Pod's device is inside.
+    config.flags = 0;
+    scene.node.set_config(config);
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &[Endpoint::local(1, A::LOCAL)]));
+        let (client, front, back) = ((A::POD, 40_002), (A::VIP, 80), (A::LOCAL, 8080));
+        Trip { edge: AT_POD, proto, client, front, back }.open(scene);
+    }
 }

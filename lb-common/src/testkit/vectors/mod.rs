@@ -54,6 +54,7 @@ macro_rules! each_vector {
                 lent_port_of_a_closed_flow_is_lent_again
                 refusal_by_a_remote_pod_reaches_the_client
                 expired_packet_is_not_redirected
+                packet_larger_than_the_way_takes_is_answered
                 backend_without_a_route_is_a_counted_drop
             }
             local {
@@ -61,6 +62,7 @@ macro_rules! each_vector {
                 pod_behind_another_device_is_bound_by_the_external_policy
                 client_of_a_local_uplink_is_inside
                 addresses_do_not_count_where_devices_do
+                client_behind_a_pod_device_is_told_by_its_address
             }
             affinity {
                 client_keeps_its_backend
@@ -114,6 +116,7 @@ macro_rules! each_vector {
             }
             traffic {
                 packets_are_counted_each_way_for_their_backend
+                packets_of_a_busy_connection_are_all_counted_in_the_end
                 packets_of_source_translated_flows_are_counted
                 packets_of_a_pod_to_itself_are_counted
                 a_packet_that_is_dropped_is_not_counted

@@ -19,8 +19,13 @@ pub(super) fn reset<A: Family>(of: &Pkt<A>, seq: u32, ack: u32, flags: u8) -> Pk
 
 /// The ICMP error that answers a datagram.
 pub(super) fn unreachable<A: Family>(of: &Pkt<A>) -> Pkt<A> {
-    let kind = if A::IS_V6 { (1, 4) } else { (3, 3) };
-    let mut out = Pkt::icmp_error(of.dst, of.src, kind, 0, of, 8);
+    complaint(of, if A::IS_V6 { (1, 4) } else { (3, 3) }, 0)
+}
+
+/// An ICMP error that answers a packet.
+pub(super) fn complaint<A: Family>(of: &Pkt<A>, kind: (u8, u8), rest: u32) -> Pkt<A> {
+    let quote = if matches!(of.l4, L4::Tcp { .. }) { 20 } else { 8 };
+    let mut out = Pkt::icmp_error(of.dst, of.src, kind, rest, of, quote);
     if !A::IS_V6 {
         (out.tos, out.id) = (0xc0, 0);
     }

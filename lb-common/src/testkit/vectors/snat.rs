@@ -1,9 +1,10 @@
 //! Lent source ports: remote Pods, hairpin, off-cluster clients.
 
+use super::refusal::complaint;
 use super::{PROTOCOLS, frontends, full};
 use crate::abi::{Be16, Counter, config_flag, proto};
 use crate::datapath::tcp_flag;
-use crate::testkit::{Action, Endpoint, Family, Hook, Pkt, Scene};
+use crate::testkit::{Action, Endpoint, Family, Hook, MTU, Pkt, Scene};
 
 const UP: Hook = Hook::UplinkIngress;
 
@@ -135,10 +136,30 @@ pub fn expired_packet_is_not_redirected<A: Family>(scene: &mut Scene<'_, A>) {
         scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
         let (client, front) = ((A::CLIENT, 40_000), (A::LB, 443));
         lend_remote(scene, proto, client, front);
-        scene.drops(UP, &Pkt::data(proto, client, front).ttl(1));
-        scene.drops(UP, &Pkt::data(proto, client, front).ttl(0));
+        for ttl in [1, 0] {
+            let request = Pkt::data(proto, client, front).ttl(ttl);
+            scene.returns(UP, &request, &complaint(&request, if A::IS_V6 { (3, 0) } else { (11, 0) }, 0));
+        }
     }
     scene.counted(Counter::DropTtl, 4);
+}
+
+/// Path MTU discovery (RFC 1191, RFC 8201): nobody else would tell the client of a packet that leaves by redirect.
+pub fn packet_larger_than_the_way_takes_is_answered<A: Family>(scene: &mut Scene<'_, A>) {
+    scene.node.expect_hand_over();
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
+        let (client, front, back) = ((A::CLIENT, 40_000), (A::LB, 443), (A::REMOTE, 8080));
+        let lent = lend_remote(scene, proto, client, front);
+        let headers = A::HEADER + if proto == proto::TCP { 20 } else { 8 };
+        let payload = vec![7; usize::from(MTU) - headers + 1];
+        let fits = |packet: Pkt<A>| packet.payload(&payload[1..]);
+        let request = fits(Pkt::data(proto, client, front));
+        scene.routes(UP, &request, &fits(Pkt::data(proto, (A::NODE, lent), back)));
+        let large = Pkt::data(proto, client, front).payload(&payload);
+        scene.returns(UP, &large, &complaint(&large, if A::IS_V6 { (2, 0) } else { (3, 4) }, MTU.into()));
+    }
+    scene.counted(Counter::DropTooBig, 2);
 }
 
 /// And not a packet sent to the wrong place.

@@ -1,5 +1,6 @@
 //! What is counted for a backend: packets, bytes and connections.
 
+use super::refusal::complaint;
 use super::snat::lend_remote;
 use super::{AT_POD, AT_UPLINK, PROTOCOLS, balanced, full, opened};
 use crate::abi::proto;
@@ -25,6 +26,27 @@ pub fn packets_are_counted_each_way_for_their_backend<A: Family>(scene: &mut Sce
         here.extend([Pkt::reply(proto, back, client), data.clone(), data]);
         connections += 1;
         scene.traffic(1, amount(&there), amount(&here), connections);
+    }
+}
+
+/// A busy flow's packets are counted in lots, and all of them when it closes.
+pub fn packets_of_a_busy_connection_are_all_counted_in_the_end<A: Family>(scene: &mut Scene<'_, A>) {
+    let trip = opened(scene, AT_UPLINK, proto::TCP);
+    let (client, front, back) = (trip.client, trip.front, trip.back);
+    let mut there = vec![Pkt::first(proto::TCP, client, front)];
+    let mut here = vec![Pkt::reply(proto::TCP, back, client)];
+    for _ in 0..100 {
+        trip.talk(scene);
+        there.push(Pkt::data(proto::TCP, client, front));
+        here.push(Pkt::data(proto::TCP, back, client));
+    }
+    let fin = |from, to| Pkt::tcp(from, to, 0x11);
+    for _ in 0..2 {
+        scene.passes(trip.edge.0, &fin(client, front), &fin(client, back));
+        scene.passes(trip.edge.1, &fin(back, client), &fin(front, client));
+        there.push(fin(client, front));
+        here.push(fin(back, client));
+        scene.traffic(1, amount(&there), amount(&here), 1);
     }
 }
 
@@ -62,7 +84,8 @@ pub fn a_packet_that_is_dropped_is_not_counted<A: Family>(scene: &mut Scene<'_, 
     let before =
         (amount(&[Pkt::first(proto::TCP, client, front)]), (1, Pkt::syn(client, front).bytes().len() as u64 - 14));
     scene.traffic(1, before.0, before.1, 1);
-    scene.drops(Hook::UplinkIngress, &Pkt::data(proto::TCP, client, front).ttl(1));
+    let expired = Pkt::data(proto::TCP, client, front).ttl(1);
+    scene.returns(Hook::UplinkIngress, &expired, &complaint(&expired, if A::IS_V6 { (3, 0) } else { (11, 0) }, 0));
     scene.traffic(1, before.0, before.1, 1);
 }
 

@@ -54,6 +54,15 @@ fn a_bad_port_costs_only_itself() {
 }
 
 #[test]
+fn a_port_of_a_protocol_that_is_not_translated_is_told() {
+    let ports = json!([{"name": "web", "port": 80}, {"name": "signal", "port": 2905, "protocol": "SCTP"}]);
+    let (service, refusals) = served(&record(&json!({"clusterIP": "10.0.0.1", "ports": ports})));
+    assert_eq!(addresses(&service).len(), 2, "both are shown");
+    assert_eq!(reasons(&refusals), ["ProtocolNotServed"]);
+    assert!(refusals[0].message.contains("\"signal\" (2905)"), "{refusals:?}");
+}
+
+#[test]
 fn a_bad_address_costs_only_itself() {
     let record = record(&json!({
         "clusterIPs": ["10.0.0.1", "10.0.0.300", "10.0.0.2", "::"],

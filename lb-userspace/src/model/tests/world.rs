@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::cluster::{self, Tape};
-use crate::model::desired::{Change, DesiredService, NodeFacts, Refusal, ResolveSettings};
+use crate::model::desired::{Change, DesiredService, Family, NodeFacts, Refusal, ResolveSettings};
 use crate::model::world::World;
 use crate::source::{Kind, Object, SourceEvent};
 
@@ -25,7 +25,7 @@ impl Objects {
         let objects = match kind {
             Kind::Service => self.services.values().cloned().map(Object::from).collect(),
             Kind::EndpointSlice => self.slices.values().cloned().map(Object::from).collect(),
-            Kind::Node => Vec::new(),
+            Kind::Node | Kind::ServiceCidr => Vec::new(),
         };
         SourceEvent::Replace(kind, objects)
     }
@@ -221,16 +221,38 @@ fn a_slice_that_was_only_touched_is_no_change() {
     world.apply(SourceEvent::Synced);
     world.apply(service("a", "2026-01-01T00:00:00Z", "10.0.0.1"));
     world.apply(slice("s", "a", &["10.9.0.1"], &json!({})));
+    assert_eq!(changes(&mut world), ["a 10.0.0.1:80"]);
     let time = json!({"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:01.5Z"});
     world.apply(slice("s", "a", &["10.9.0.1"], &time));
-    match &world.take_changes()[..] {
-        [Change::Upsert(service)] => assert_eq!(service.ports[0].triggered_ns, Some(1_767_225_601_500_000_000)),
-        other => panic!("{other:?}"),
-    }
-    world.apply(slice("s", "a", &["10.9.0.1"], &json!({})));
     assert_eq!(changes(&mut world), Vec::<String>::new());
     world.apply(slice("s", "a", &["10.9.0.2"], &time));
     assert_eq!(changes(&mut world), ["a 10.0.0.1:80"]);
+}
+
+#[test]
+fn each_trigger_of_each_slice_is_told_once() {
+    let mut world = world();
+    let apply = |world: &mut World, name: &str, ip: &str, time: Option<&str>| {
+        let time = time.map(|time| json!({"endpoints.kubernetes.io/last-change-trigger-time": time}));
+        world.apply(slice(name, "a", &[ip], &time.unwrap_or_else(|| json!({}))));
+    };
+    let told = |world: &mut World| -> Vec<u64> {
+        let triggers = world.take_triggers();
+        assert!(triggers.iter().all(|trigger| trigger.family == Family::V4 && trigger.service.name == "a"));
+        triggers.iter().map(|trigger| trigger.at_ns - 1_767_225_600_000_000_000).collect()
+    };
+    apply(&mut world, "s", "10.9.0.1", Some("2026-01-01T00:00:01.5Z"));
+    apply(&mut world, "s", "10.9.0.2", Some("2026-01-01T00:00:02Z"));
+    apply(&mut world, "t", "10.9.0.3", Some("2026-01-01T00:00:01Z"));
+    assert_eq!(told(&mut world), [1_500_000_000, 2_000_000_000, 1_000_000_000]);
+    // The same again, a change without a trigger of its own, none, and the end.
+    apply(&mut world, "s", "10.9.0.2", Some("2026-01-01T00:00:02Z"));
+    apply(&mut world, "s", "10.9.0.4", Some("2026-01-01T00:00:02Z"));
+    apply(&mut world, "t", "10.9.0.3", None);
+    world.apply(delete(Kind::EndpointSlice, "s"));
+    assert_eq!(told(&mut world), Vec::<u64>::new());
+    apply(&mut world, "s", "10.9.0.4", Some("2026-01-01T00:00:03Z"));
+    assert_eq!(told(&mut world), [3_000_000_000]);
 }
 
 #[test]

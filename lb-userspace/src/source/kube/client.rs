@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response, Uri};
 use kube::client::Body;
@@ -88,8 +88,12 @@ impl tower::Service<Request<Body>> for InTurn {
                 return Err(kube::Error::Service("no api server is configured".into()));
             };
             let watched = watched_kind(request.uri());
+            let method = request.method().clone();
+            let begin = Instant::now();
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.send(request)).await;
             let result = answer.unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())));
+            let code = result.as_ref().ok().map(|response| response.status().as_u16());
+            this.observer.asked(method.as_str(), url, code, watched.is_none().then(|| begin.elapsed()));
             let failure = match &result {
                 Ok(response) if response.status().is_server_error() => Some(response.status().to_string()),
                 Ok(_) => None,
@@ -97,7 +101,7 @@ impl tower::Service<Request<Body>> for InTurn {
             };
             if let Some(failure) = failure {
                 this.observer.failed(format!("{url}: {failure}"));
-                // Three watches fail at once: only the first one moves on.
+                // All watches fail at once: only the first one moves on.
                 let next = current.wrapping_add(1);
                 this.current.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed).ok();
             } else {
@@ -122,6 +126,7 @@ fn watched_kind(uri: &Uri) -> Option<Kind> {
         "services" => Some(Kind::Service),
         "endpointslices" => Some(Kind::EndpointSlice),
         "nodes" => Some(Kind::Node),
+        "servicecidrs" => Some(Kind::ServiceCidr),
         _ => None,
     }
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use http::Uri;
 use tokio::sync::watch;
 
+use crate::metrics::RestClientMetrics;
 use crate::source::Kind;
 
 /// State of the connection to the API.
@@ -27,12 +30,22 @@ struct State {
     now: watch::Sender<Connection>,
     /// What cannot be read at the moment, and why.
     failing: Mutex<BTreeMap<Kind, String>>,
+    requests: Option<RestClientMetrics>,
 }
 
 impl Observer {
-    pub(super) fn new() -> (Self, watch::Receiver<Connection>) {
+    /// `requests`: where they are counted.
+    pub(super) fn new(requests: Option<RestClientMetrics>) -> (Self, watch::Receiver<Connection>) {
         let (now, seen) = watch::channel(Connection::default());
-        (Self(Arc::new(State { now, failing: Mutex::default() })), seen)
+        (Self(Arc::new(State { now, failing: Mutex::default(), requests })), seen)
+    }
+
+    /// A request to a server has ended. `took`: none for a watch.
+    pub(super) fn asked(&self, method: &str, server: &str, code: Option<u16>, took: Option<Duration>) {
+        let Some(requests) = &self.0.requests else { return };
+        let uri: Option<Uri> = server.parse().ok();
+        let host = uri.as_ref().and_then(Uri::authority).map_or(server, |authority| authority.as_str());
+        requests.asked(method, host, code, took);
     }
 
     /// A server has answered.
@@ -91,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_kind_that_cannot_be_watched_counts_as_disconnected_whatever_else_is_answered() {
-        let (observer, seen) = Observer::new();
+        let (observer, seen) = Observer::new(None);
         observer.answered("https://one");
         assert!(seen.borrow().connected);
         observer.kind_failed(Kind::EndpointSlice, "forbidden");

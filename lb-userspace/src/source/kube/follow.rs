@@ -23,6 +23,7 @@ const WATCH_SECS: u32 = 90;
 /// How long everything else waits for the Node, which may not be there or not be readable.
 const NODE_GRACE: Duration = Duration::from_secs(10);
 const HTTP_GONE: u16 = 410;
+const HTTP_NOT_FOUND: u16 = 404;
 
 /// What the watches have in common: where events go, and which kinds were listed.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ impl Progress {
             Kind::Service => SERVICES,
             Kind::EndpointSlice => SLICES,
             Kind::Node => NODE,
+            // Nothing has to wait for it.
+            Kind::ServiceCidr => return true,
         };
         let before = self.listed.fetch_or(bit, Ordering::SeqCst);
         self.changed.notify_one();
@@ -89,6 +92,7 @@ where
 {
     let config = config.timeout(WATCH_SECS);
     let mut delays = Doubling::new();
+    let mut said = String::new();
     loop {
         let mut stream = pin!(watcher(api.clone(), config.clone()).backoff(Doubling::new()));
         let mut list: Vec<Object> = Vec::new();
@@ -112,8 +116,19 @@ where
                         name: object.name().to_owned(),
                     }
                 }
+                Err(error) if kind == Kind::ServiceCidr && is_unknown(&error) => {
+                    tracing::info!("the API server knows no ServiceCIDRs: give --service-cidr instead");
+                    return;
+                }
                 Err(error) => {
-                    progress.observer.kind_failed(kind, &with_causes(&error));
+                    let text = with_causes(&error);
+                    if kind != Kind::ServiceCidr {
+                        progress.observer.kind_failed(kind, &text);
+                    } else if said != text {
+                        // Services are served without it: no reason to count as disconnected.
+                        tracing::warn!(error = %text, "the range of ClusterIPs cannot be read");
+                        said = text;
+                    }
                     if is_gone(&error) {
                         // History is lost and the watch cannot begin where it ended: list anew.
                         break;
@@ -134,4 +149,9 @@ where
 /// is handled by the watcher itself.)
 fn is_gone(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == HTTP_GONE)
+}
+
+/// Whether the server has no such kind at all.
+fn is_unknown(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == HTTP_NOT_FOUND)
 }

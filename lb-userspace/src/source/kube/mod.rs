@@ -1,4 +1,4 @@
-//! The Kubernetes API as a source: Services, EndpointSlices and the own Node, listed once and then watched.
+//! The Kubernetes API as a source: Services, EndpointSlices, the own Node and `ServiceCIDR`s, listed and then watched.
 //!
 //! Nothing is taken back while the API cannot be reached: what was known stays in force, and a new list replaces it at
 //! once when it is complete.
@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
@@ -25,6 +26,7 @@ pub use self::connection::Connection;
 use self::connection::Observer;
 use self::follow::{Progress, follow, node_grace};
 use super::{Kind, SourceEvent};
+use crate::metrics::RestClientMetrics;
 
 /// How to reach the API.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +38,10 @@ pub struct KubeSettings {
     pub api_servers: Vec<String>,
     /// Name of the own Node.
     pub node_name: String,
+    /// Ask where `ClusterIP`s come from.
+    pub service_cidrs: bool,
+    /// Where requests are counted.
+    pub requests: Option<RestClientMetrics>,
 }
 
 /// Why the API cannot be a source. All of these are mistakes in the configuration; an API that does not answer is none.
@@ -80,14 +86,14 @@ impl std::fmt::Debug for KubeSource {
 
 /// Starts to list and watch. Fails on a wrong configuration only: an API that is away is waited for.
 pub async fn spawn(settings: KubeSettings, events: Sender<SourceEvent>) -> Result<KubeSource, KubeError> {
-    let (observer, connection) = Observer::new();
+    let (observer, connection) = Observer::new(settings.requests.clone());
     let client = client::connect(&settings, &observer).await?;
-    Ok(start(client, &settings.node_name, events, observer, connection))
+    Ok(start(client, &settings, events, observer, connection))
 }
 
 fn start(
     client: Client,
-    node_name: &str,
+    settings: &KubeSettings,
     events: Sender<SourceEvent>,
     observer: Observer,
     connection: watch::Receiver<Connection>,
@@ -95,12 +101,16 @@ fn start(
     // A Service that gains the label shows up as deleted, which is what is wanted.
     let services = watcher::Config::default().labels("!service.kubernetes.io/service-proxy-name");
     let slices = watcher::Config::default().labels("!service.kubernetes.io/headless");
-    let node = watcher::Config::default().fields(&format!("metadata.name={node_name}"));
+    let node = watcher::Config::default().fields(&format!("metadata.name={}", settings.node_name));
     let progress = Arc::new(Progress::new(events, observer));
     let mut tasks = JoinSet::new();
     tasks.spawn(follow(Api::<Service>::all(client.clone()), services, Kind::Service, Arc::clone(&progress)));
     tasks.spawn(follow(Api::<EndpointSlice>::all(client.clone()), slices, Kind::EndpointSlice, Arc::clone(&progress)));
     tasks.spawn(follow(Api::<Node>::all(client.clone()), node, Kind::Node, Arc::clone(&progress)));
+    if settings.service_cidrs {
+        let all = watcher::Config::default();
+        tasks.spawn(follow(Api::<ServiceCIDR>::all(client.clone()), all, Kind::ServiceCidr, Arc::clone(&progress)));
+    }
     tasks.spawn(node_grace(progress));
     KubeSource { connection, client, _tasks: tasks }
 }

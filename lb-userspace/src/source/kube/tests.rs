@@ -16,7 +16,9 @@ use tokio::sync::watch;
 
 use super::connection::{Connection, Observer};
 use super::{KubeError, KubeSettings, KubeSource, client, start};
-use crate::source::{Kind, SourceEvent};
+use crate::metrics::{AgentInfo, Metrics, RestClientMetrics};
+use crate::model::record::ServiceCidrRecord;
+use crate::source::{Kind, Object, SourceEvent};
 
 /// Answers, in order, to `list` and `watch` of each plural. What has no answer left never ends.
 #[derive(Clone, Default)]
@@ -57,9 +59,9 @@ impl Script {
 
     fn start(&self) -> Run {
         let (tx, events) = channel(100);
-        let (observer, connection) = Observer::new();
+        let (observer, connection) = Observer::new(None);
         let client = client::in_turn(vec![("https://one".into(), self.client())], observer.clone());
-        let source = start(client, "me", tx, observer, connection);
+        let source = start(client, &settings(), tx, observer, connection);
         Run { connection: source.connection.clone(), _source: source, events }
     }
 }
@@ -90,6 +92,10 @@ impl tower::Service<Request<Body>> for Script {
             }
         })
     }
+}
+
+fn settings() -> KubeSettings {
+    KubeSettings { node_name: "me".into(), service_cidrs: true, ..KubeSettings::default() }
 }
 
 struct Run {
@@ -169,6 +175,47 @@ async fn a_forbidden_node_does_not_hold_up_the_first_state_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_ranges_of_cluster_ips_are_followed() {
+    let script = base();
+    let cidr =
+        |cidrs: &[&str]| json!({"metadata": {"name": "kubernetes", "resourceVersion": "11"}, "spec": {"cidrs": cidrs}});
+    script.list("services", &[]).list("servicecidrs", &[cidr(&["10.96.0.0/16"])]);
+    script.watch("servicecidrs", &[json!({"type": "MODIFIED", "object": cidr(&["10.96.0.0/16", "fd00:96::/112"])})]);
+    let mut run = script.start();
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        match run.next().await {
+            SourceEvent::Replace(Kind::ServiceCidr, list) => seen.extend(list),
+            SourceEvent::Apply(object) => seen.push(object),
+            SourceEvent::Replace(..) | SourceEvent::Synced => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let record = |cidrs: &[&str]| {
+        let cidrs = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
+        Object::ServiceCidr(Box::new(ServiceCidrRecord { name: "kubernetes".into(), cidrs }))
+    };
+    assert_eq!(seen, [record(&["10.96.0.0/16"]), record(&["10.96.0.0/16", "fd00:96::/112"])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_of_service_cidrs_is_no_failure() {
+    for (code, reason, asks_again) in [(404, "NotFound", false), (403, "Forbidden", true)] {
+        let script = base();
+        script.list("services", &[]);
+        let status = json!({"kind": "Status", "status": "Failure", "reason": reason, "message": "no", "code": code});
+        for _ in 0..100 {
+            script.answer("list servicecidrs", Answer::Status(code, status.to_string()));
+        }
+        let mut run = script.start();
+        run.synced().await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(run.connection.borrow().connected);
+        assert_eq!(script.asked("list servicecidrs") > 1, asks_again);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_follow_the_list() {
     let script = base();
     script.list("services", &[]);
@@ -231,13 +278,20 @@ async fn the_next_server_is_asked_when_one_fails() {
     }
     alive.list("services", &[service("a")]);
     let (tx, events) = channel(100);
-    let (observer, connection) = Observer::new();
+    let requests = RestClientMetrics::new().unwrap();
+    let (observer, connection) = Observer::new(Some(requests.clone()));
     let servers = vec![("https://dead".into(), dead.client()), ("https://alive".into(), alive.client())];
-    let source = start(client::in_turn(servers, observer.clone()), "me", tx, observer, connection.clone());
+    let source = start(client::in_turn(servers, observer.clone()), &settings(), tx, observer, connection.clone());
     let mut run = Run { _source: source, connection, events };
     assert_eq!(run.synced().await, ["a"]);
     assert_eq!(run.connection.borrow().server, "https://alive");
-    assert!(dead.asked("list") <= 3);
+    assert!(dead.asked("list") <= 4);
+    let metrics = Metrics::new("/nonexistent".into(), AgentInfo::default(), 10).unwrap();
+    metrics.show_requests(&requests).unwrap();
+    let text = metrics.text().unwrap();
+    for row in [r#"code="<error>",host="dead",method="GET""#, r#"code="200",host="alive",method="GET""#] {
+        assert!(text.contains(&format!("rest_client_requests_total{{{row}}}")), "{row}: not in\n{text}");
+    }
 }
 
 #[tokio::test]
@@ -253,7 +307,8 @@ async fn a_wrong_configuration_is_an_error_at_once() {
     std::fs::write(&path, "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts:\n- name: c\n  context: {cluster: k, \
         user: u}\nclusters:\n- name: k\n  cluster: {server: 'https://127.0.0.1:1'}\nusers:\n- name: u\n  user: {token: t}\n")
     .unwrap();
-    let settings = KubeSettings { kubeconfig: Some(path), api_servers: vec!["nowhere".into()], node_name: "me".into() };
+    let settings =
+        KubeSettings { kubeconfig: Some(path), api_servers: vec!["nowhere".into()], ..KubeSettings::default() };
     let error = super::spawn(settings.clone(), tx.clone()).await.unwrap_err();
     assert!(error.to_string().contains("\"nowhere\""), "{error}");
 
