@@ -59,6 +59,11 @@ pub(super) const KERNELS: &[Kernel] = &[
             },
             Without {
                 program: "kernel",
+                tests: &["packet_larger_than_the_way_takes_is_answered"],
+                why: "how large a packet may be is told from 5.12 on",
+            },
+            Without {
+                program: "kernel",
                 tests: &["each_program_is_verified_within_bounds"],
                 why: "what the verifier looked at is told from 5.16 on",
             },
