@@ -78,6 +78,13 @@ pub fn uplink_xdp(ctx: XdpContext) -> u32 {
     xdp::run(md)
 }
 
+/// The same for kernels before 5.18, which refuse a program that says it can do with frames in fragments.
+#[xdp]
+pub fn uplink_xdp_linear(ctx: XdpContext) -> u32 {
+    let md: *mut xdp_md = ctx.ctx;
+    xdp::run(md)
+}
+
 /// Low 31 bits of the kernel's jiffies, for the agent to find their frequency with.
 #[classifier]
 pub fn ticks(_ctx: TcContext) -> i32 {

@@ -65,7 +65,9 @@ pub(crate) fn lookup_route<A: RouteLookup>(ctx: *mut c_void, ifindex: u32, dst: 
     }
     let large = length != 0 && ret == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED);
     // SAFETY: both fields of the union are the same integer.
-    let limit = if large { unsafe { params.__bindgen_anon_1.mtu_result } } else { 0 };
+    let told = unsafe { params.__bindgen_anon_1.mtu_result };
+    // Before Linux 5.12 the length that was asked about is still there: no limit is known.
+    let limit = if large && told != length { told } else { 0 };
     let (d, s) = (params.dmac, params.smac);
     Some(NextHop {
         ifindex: params.ifindex,

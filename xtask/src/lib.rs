@@ -4,9 +4,11 @@
 pub mod apiserver;
 pub mod bench;
 pub mod build;
+pub mod cache;
 pub mod command;
 pub mod demo;
 pub mod lab;
 pub mod lint;
 pub mod setup;
 pub mod test;
+pub mod vm;

@@ -28,6 +28,8 @@ enum Verb {
     Bench(xtask::bench::Args),
     /// Run the tests, layer by layer.
     Test(xtask::test::Args),
+    /// Run the tests that meet the kernel on other kernels, in virtual machines.
+    Vm(xtask::vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => xtask::demo::run(&args),
         Verb::Bench(args) => xtask::bench::run(&args),
         Verb::Test(args) => xtask::test::run(&args),
+        Verb::Vm(args) => xtask::vm::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,6 +16,10 @@ pub use bpf::{BpfToolchain, BpfTools, TARGET as BPF_TARGET};
 const NODE_PROGRAMS: &[(&str, &str)] =
     &[("ip", "iproute2"), ("tc", "iproute2"), ("nft", "nftables"), ("ethtool", "ethtool")];
 
+/// Programs that boot other kernels, and the Debian package of each.
+const VM_PROGRAMS: &[(&str, &str)] =
+    &[("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("depmod", "kmod")];
+
 /// Finds or installs everything, and prints what was found.
 pub fn run() -> Result<()> {
     let tools = for_build()?;
@@ -38,8 +42,18 @@ pub fn for_build() -> Result<BpfTools> {
 
 /// What whole nodes in namespaces need.
 pub fn for_nodes() -> Result<()> {
+    install_missing(NODE_PROGRAMS)
+}
+
+/// What tests on other kernels need; not part of [`run`], since most never run them.
+pub fn for_vms() -> Result<()> {
+    for_nodes()?;
+    install_missing(VM_PROGRAMS)
+}
+
+fn install_missing(programs: &[(&str, &'static str)]) -> Result<()> {
     let missing: Vec<_> =
-        NODE_PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+        programs.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
     packages::install(&missing)
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: runs the tests layer by layer and counts, per layer, what really ran.
 
-mod count;
+pub(crate) mod count;
 mod layer;
 
 use std::time::{Duration, Instant};
@@ -20,18 +20,23 @@ pub struct Args {
     /// Leave a layer out; the summary says so. May be given several times.
     #[arg(long, value_name = "LAYER", value_delimiter = ',')]
     pub without: Vec<Layer>,
+    /// Run a layer that is left out otherwise. May be given several times.
+    #[arg(long, value_name = "LAYER", value_delimiter = ',')]
+    pub with: Vec<Layer>,
     /// Run this layer alone. May be given several times.
     #[arg(long, value_name = "LAYER", value_delimiter = ',', conflicts_with = "without")]
     pub only: Vec<Layer>,
 }
 
 impl Args {
-    /// The flag that leaves this layer out, if one does.
+    /// What leaves this layer out, if anything does: a flag, or that it runs by request only.
     fn left_out_by(&self, layer: Layer) -> Option<&'static str> {
         if self.without.contains(&layer) {
             Some("--without")
         } else if !self.only.is_empty() && !self.only.contains(&layer) {
             Some("--only")
+        } else if layer.by_request() && !self.only.contains(&layer) && !self.with.contains(&layer) {
+            Some("default: it takes long and fetches kernels (run it by --with or --only)")
         } else {
             None
         }
@@ -102,7 +107,8 @@ fn prepare(layer: Layer) -> Result<()> {
         bail!("needs root: run as root, or leave it out with `--without {layer}`");
     }
     match layer {
-        Layer::Unit | Layer::Kernel => {}
+        // What guests need, their own verb prepares.
+        Layer::Unit | Layer::Kernel | Layer::Vm => {}
         // Memory and times are judged of the agent as users run it. Its build takes minutes: not out of the tests' time.
         Layer::Node => _ = build::agent(true)?,
         Layer::Cluster => {
@@ -173,6 +179,16 @@ mod tests {
     fn run_without_any_layer_is_a_failure() {
         assert!(summarise(&[(Layer::Unit, Outcome::LeftOut("--without"))]).is_err());
         assert!(summarise(&[(Layer::Unit, ran(1, 0, None)), (Layer::Cluster, Outcome::LeftOut("--without"))]).is_ok());
+    }
+
+    #[test]
+    fn other_kernels_are_tried_by_request_alone() {
+        let left_out = |args: &Args| args.left_out_by(Layer::Vm).is_some();
+        assert!(left_out(&Args::default()));
+        assert!(!left_out(&Args { with: vec![Layer::Vm], ..Args::default() }));
+        assert!(!left_out(&Args { only: vec![Layer::Vm], ..Args::default() }));
+        assert!(left_out(&Args { with: vec![Layer::Vm], without: vec![Layer::Vm], ..Args::default() }));
+        assert_eq!(Args { with: vec![Layer::Vm], ..Args::default() }.left_out_by(Layer::Unit), None);
     }
 
     #[test]

@@ -86,11 +86,8 @@ impl SocketReport {
             plan.notes.push("switched off (--socket-lb off)".into());
             return plan;
         }
-        match own_netns_cookie() {
-            Ok(cookie) => plan.host_netns = cookie,
-            // Linux 5.14 is the first to tell.
-            Err(error) => plan.notes.push(format!("the node's network namespace counts as the initial one: {error}")),
-        }
+        let cookie = own_netns_cookie();
+        plan.host_netns = *cookie.as_ref().unwrap_or(&0);
         match find_cgroup(settings.cgroup.as_deref()) {
             Ok(path) => plan.cgroup = Some(path),
             Err(why) => {
@@ -98,15 +95,28 @@ impl SocketReport {
                 return plan;
             }
         }
-        let foreign = plan.host_netns != 0 && plan.host_netns != INITIAL_NETNS;
-        let whole_machine = plan.cgroup.as_deref().is_some_and(is_real_root);
-        if plan.mode == SocketMode::All && settings.cgroup.is_none() && foreign && whole_machine {
+        let foreign = cookie.as_ref().map_or_else(|_| !in_namespace_of_init(), |cookie| *cookie != INITIAL_NETNS);
+        let whole_machine = settings.cgroup.is_none() && plan.cgroup.as_deref().is_some_and(is_real_root);
+        if foreign && whole_machine && cookie.is_err() {
+            plan.cgroup = None;
+            plan.errors.push(
+                "the cgroup is the whole machine's and the network namespace is not, and before Linux 5.14 it cannot \
+                 be told which sockets are in it: name the node's cgroup with --cgroup"
+                    .into(),
+            );
+        } else if plan.mode == SocketMode::All && foreign && whole_machine {
             plan.mode = SocketMode::HostOnly;
             plan.notes.push(
                 "host-only: the cgroup is the whole machine's and the network namespace is not; name the node's cgroup \
                  with --cgroup to serve the sockets of Pods"
                     .into(),
             );
+        }
+        if let (Err(error), true) = (cookie, plan.cgroup.is_some()) {
+            plan.notes.push(format!(
+                "the node's network namespace counts as the machine's first one: which one it is cannot be asked \
+                 ({error}; needs Linux 5.14)"
+            ));
         }
         plan
     }
@@ -178,6 +188,16 @@ fn find_cgroup(wanted: Option<&Path>) -> Result<PathBuf, String> {
             }
         }
         Err(error) => Err(format!("--cgroup {}: {error}", path.display())),
+    }
+}
+
+/// Whether this process has the network namespace of process 1, as far as it may be seen. In a container process 1 is
+/// the container's own.
+fn in_namespace_of_init() -> bool {
+    let namespace = |path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    match (namespace("/proc/1/ns/net"), namespace("/proc/thread-self/ns/net")) {
+        (Ok(first), Ok(own)) => first == own,
+        _ => true,
     }
 }
 

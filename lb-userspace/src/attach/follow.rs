@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::devices::{self, Decision, Role};
 use super::inventory::{Device, Inventory};
 use super::links::{Hook, TcMethod};
-use super::loader::{POD_PROGRAMS, TUNNEL_PROGRAMS, UPLINK_PROGRAMS, XDP_PROGRAM};
+use super::loader::{POD_PROGRAMS, TUNNEL_PROGRAMS, UPLINK_PROGRAMS};
 use super::netlink::{Change, Netlink};
 use super::report::{AttachReport, DeviceReport, HookReport, NodeNetwork};
 use super::{AttachError, Datapath, XdpMode, probe};
@@ -232,9 +232,10 @@ impl Follow {
             return;
         }
         let before = datapath.links.running(device.index, Hook::Xdp);
-        match datapath.links.ensure(&mut datapath.object, device, Hook::Xdp, XDP_PROGRAM) {
+        let program = datapath.xdp_program;
+        match datapath.links.ensure(&mut datapath.object, device, Hook::Xdp, program) {
             Ok(()) if before.is_none() => {
-                tracing::info!(device = device.name, hook = "xdp", program = XDP_PROGRAM, "attached");
+                tracing::info!(device = device.name, hook = "xdp", program, "attached");
             }
             Ok(()) => {}
             Err(error) => {

@@ -262,6 +262,16 @@ impl Links {
     }
 }
 
+/// Takes Sluice's filters off a device, where there are any: unlike links they have no pins to remove.
+pub fn detach_filters(device: &str) {
+    for hook in [Hook::Ingress, Hook::Egress] {
+        if let Ok(link) = SchedClassifierLink::attached(device, hook.tc(), CLSACT_PRIORITY, CLSACT_HANDLE, None) {
+            // Dropping it detaches the filter.
+            drop(link);
+        }
+    }
+}
+
 fn classifier<'o>(object: &'o mut Ebpf, name: &'static str) -> Result<&'o mut SchedClassifier, HookFailure> {
     object.program_mut(name).and_then(|p| p.try_into().ok()).ok_or(HookFailure::NoProgram(name))
 }

@@ -26,6 +26,8 @@ pub const TUNNEL_PROGRAMS: [&str; 2] = ["tunnel_ingress", "tunnel_egress"];
 const TC_PROGRAMS: [[&str; 2]; 3] = [POD_PROGRAMS, UPLINK_PROGRAMS, TUNNEL_PROGRAMS];
 /// The XDP program for uplinks.
 pub const XDP_PROGRAM: &str = "uplink_xdp";
+/// The same without `BPF_F_XDP_HAS_FRAGS`, which kernels before 5.18 do not know.
+pub const XDP_LINEAR_PROGRAM: &str = "uplink_xdp_linear";
 /// `BPF_F_NO_PREALLOC`.
 const NO_PREALLOC: u32 = 1;
 
@@ -37,6 +39,7 @@ pub struct Datapath {
     pub(super) links: Links,
     pub(super) rules: RoleRules,
     pub(super) xdp: XdpMode,
+    pub(super) xdp_program: &'static str,
     pub(super) features: Vec<Feature>,
     pub(super) map_sizes: Vec<MapSizeNote>,
     pub(super) sockets: SocketReport,
@@ -61,16 +64,16 @@ impl Datapath {
         claim_abi(&directories)?;
         let mut features = found.features;
         features.push(bpffs_feature(&directories));
-        let xdp = load_programs(&mut object, settings.xdp, &mut features)?;
+        let (xdp, xdp_program) = load_programs(&mut object, settings.xdp, &mut features)?;
         let devices = open_map(&directories.maps.join(map_name::DEVICES))?;
         let links = Links::adopt(&directories.links, settings.tc.unwrap_or(found.tc))
             .map_err(|source| AttachError::Read { path: directories.links.clone(), source })?;
         let mut sockets = SocketReport::plan(&settings.sockets);
         sockets.attach(&mut object, &directories.root.join("sockets"), &settings.sockets);
         if !probe::can_refuse_sockets() {
-            sockets
-                .notes
-                .push("connections without endpoints are refused by packet, not at the socket (needs 5.18)".into());
+            sockets.notes.push(
+                "sockets are not refused, their packets are: the node's own meet silence (needs Linux 5.18)".into(),
+            );
         }
         let ticks_per_second = ticks::per_second(&mut object);
         let rules = RoleRules {
@@ -79,7 +82,19 @@ impl Datapath {
             ignored: settings.ignored.clone(),
             local: settings.local.clone(),
         };
-        Ok(Self { object, devices, links, rules, xdp, features, map_sizes, sockets, directories, ticks_per_second })
+        Ok(Self {
+            object,
+            devices,
+            links,
+            rules,
+            xdp,
+            xdp_program,
+            features,
+            map_sizes,
+            sockets,
+            directories,
+            ticks_per_second,
+        })
     }
 
     /// Where maps and links are pinned.
@@ -102,7 +117,11 @@ impl Datapath {
 fn lift_memory_limit() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
-        tracing::debug!(%error, "memlock limit stays as it is");
+        if probe::counts_maps_as_locked_memory() {
+            tracing::warn!(%error, "before Linux 5.11 maps need locked memory, whose limit stays (CAP_SYS_RESOURCE)");
+        } else {
+            tracing::debug!(%error, "memlock limit stays as it is");
+        }
     }
 }
 
@@ -241,25 +260,44 @@ fn bpffs_feature(directories: &PinDirectories) -> Feature {
 }
 
 /// Loads all programs. XDP that the kernel refuses is done without, unless it was asked for.
-fn load_programs(object: &mut Ebpf, xdp: XdpMode, features: &mut Vec<Feature>) -> Result<XdpMode, AttachError> {
+fn load_programs(
+    object: &mut Ebpf,
+    xdp: XdpMode,
+    features: &mut Vec<Feature>,
+) -> Result<(XdpMode, &'static str), AttachError> {
     let mut loaded = verify_side_by_side(object, xdp != XdpMode::Off);
     let mut take = |name| loaded.remove(name).ok_or(AttachError::MissingProgram { name });
     for name in TC_PROGRAMS.into_iter().flatten() {
         take(name)?.map_err(|error| refused(name, &error))?;
     }
     if xdp == XdpMode::Off {
-        return Ok(xdp);
+        return Ok((xdp, XDP_PROGRAM));
     }
-    let name = XDP_PROGRAM;
-    match take(name)? {
-        Ok(()) => Ok(xdp),
+    let found = take(XDP_PROGRAM)?.map(|()| XDP_PROGRAM).or_else(|error| load_linear_xdp(object, error));
+    match found {
+        Ok(name) => {
+            let whole = name == XDP_PROGRAM;
+            let used = if whole { "frames in fragments too" } else { "no frames in fragments (needs 5.18)" };
+            features.push(Feature { name: "xdp_frags", found: whole, used: used.into() });
+            Ok((xdp, name))
+        }
         Err(error) if xdp == XdpMode::Auto => {
-            let error = refused(name, &error);
+            let error = refused(XDP_PROGRAM, &error);
             tracing::warn!(%error, "XDP is not used");
             features.push(Feature { name: "uplink_xdp", found: false, used: format!("TC on uplinks: {error}") });
-            Ok(XdpMode::Off)
+            Ok((XdpMode::Off, XDP_PROGRAM))
         }
-        Err(error) => Err(refused(name, &error)),
+        Err(error) => Err(refused(XDP_PROGRAM, &error)),
+    }
+}
+
+/// The XDP program without its flag, where that is what the kernel refused: then the verifier had no look at it.
+fn load_linear_xdp(object: &mut Ebpf, error: ProgramError) -> Result<&'static str, ProgramError> {
+    let by_flag = matches!(&error, ProgramError::LoadError { io_error, verifier_log }
+        if io_error.kind() == std::io::ErrorKind::InvalidInput && verifier_log.to_string().trim().is_empty());
+    match object.program_mut(XDP_LINEAR_PROGRAM) {
+        Some(Program::Xdp(program)) if by_flag => patiently(|| program.load()).map(|()| XDP_LINEAR_PROGRAM),
+        _ => Err(error),
     }
 }
 

@@ -9,6 +9,7 @@ use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supp
 use super::AttachError;
 use super::links::TcMethod;
 use super::report::Feature;
+use crate::sockets::own_netns_cookie;
 
 /// Result of the probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,11 @@ const SET_RETVAL: (u32, u32) = (5, 18);
 /// Whether socket hooks can refuse a connection as such.
 pub(super) fn can_refuse_sockets() -> bool {
     version(&release()) >= SET_RETVAL
+}
+
+/// Whether the memory of maps counts against the limit of locked memory (until 5.11, when cgroups took over).
+pub(super) fn counts_maps_as_locked_memory() -> bool {
+    version(&release()) < (5, 11)
 }
 
 /// Oldest kernel: `bpf_redirect_neigh` and `BPF_PROG_TEST_RUN` as they are needed.
@@ -54,11 +60,30 @@ pub fn probe() -> Result<Probe, AttachError> {
     let redirect_neigh =
         is_helper_supported(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_redirect_neigh).unwrap_or(false);
     let cgroup2 = std::fs::read_to_string("/proc/self/mounts").ok().and_then(|mounts| cgroup2_mount(&mounts));
+    let (refusal, cookie) = (can_refuse_sockets(), own_netns_cookie().is_ok());
     let features = vec![
         feature("kernel", true, release),
         feature("tcx", tcx, if tcx { "pinned tcx links, updated in place" } else { "clsact filters (kernel < 6.6)" }),
         feature("xdp", xdp, if xdp { "native XDP where a device offers it" } else { "TC on uplinks" }),
         feature("ring_buffer", ring_buffer, "not used yet"),
+        feature(
+            "socket_refusal",
+            refusal,
+            if refusal {
+                "calls to Services without endpoints fail at once"
+            } else {
+                "such calls go on: Pods' packets are refused, the node's own meet silence (needs 5.18)"
+            },
+        ),
+        feature(
+            "netns_cookie",
+            cookie,
+            if cookie {
+                "network namespaces are told apart"
+            } else {
+                "the node counts as the machine's first one; no --socket-opt-out, no --socket-destroy (needs 5.14)"
+            },
+        ),
         feature(
             "redirect_neigh",
             redirect_neigh,

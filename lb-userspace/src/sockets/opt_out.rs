@@ -10,7 +10,7 @@ use std::time::Duration;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData};
 use lb_common::abi::map_name;
 
-use super::netns::cookie_of_file;
+use super::netns::{cookie_of_file, own_netns_cookie};
 use crate::maps::sockets::halves;
 
 /// A new Pod's namespace is there some time before its first process.
@@ -31,6 +31,9 @@ pub fn parse_pattern(text: &str) -> Result<String, String> {
 
 /// Follows the patterns' files for as long as the process lives.
 pub fn follow(pin_path: &Path, patterns: Vec<String>) {
+    if let Err(error) = own_netns_cookie() {
+        return tracing::error!(%error, "--socket-opt-out has no effect: namespaces are told apart from Linux 5.14 on");
+    }
     let path = pin_path.join("maps").join(map_name::OPT_OUT);
     let map = MapData::from_pin(&path).and_then(Map::from_map_data).and_then(BpfHashMap::try_from);
     let mut map: BpfHashMap<MapData, [u32; 2], u32> = match map {

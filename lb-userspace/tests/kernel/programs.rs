@@ -21,8 +21,8 @@ fn verified_within_bounds(rig: &Rig) {
         let program: &SchedClassifier = rig.object.program(name).unwrap().try_into().unwrap();
         infos.push((name, program.info().unwrap()));
     }
-    let xdp: &Xdp = rig.object.program("uplink_xdp").unwrap().try_into().unwrap();
-    infos.push(("uplink_xdp", xdp.info().unwrap()));
+    let xdp: &Xdp = rig.object.program(rig.xdp_program).unwrap().try_into().unwrap();
+    infos.push((rig.xdp_program, xdp.info().unwrap()));
     for (name, info) in infos {
         let verified = info.verified_instruction_count().unwrap();
         assert!(verified < BOUND, "{name}: the verifier looked at {verified} instructions");

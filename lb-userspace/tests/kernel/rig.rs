@@ -47,6 +47,7 @@ pub(crate) enum Mode {
 pub(crate) struct Rig {
     pub(crate) object: Ebpf,
     pub(crate) namespace: Namespace,
+    pub(crate) xdp_program: &'static str,
 }
 
 /// What XDP made of a packet.
@@ -59,7 +60,8 @@ pub(crate) enum FromXdp {
 }
 
 pub(crate) fn read_object() -> Vec<u8> {
-    let path = option_env!("SLUICE_BPF_OBJECT")
+    let path = std::env::var_os("SLUICE_BPF_OBJECT")
+        .or_else(|| option_env!("SLUICE_BPF_OBJECT").map(Into::into))
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/sluice-bpf.o"), PathBuf::from);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask build` first", path.display()))
 }
@@ -67,6 +69,7 @@ pub(crate) fn read_object() -> Vec<u8> {
 impl Rig {
     /// Loads everything into a namespace of its own, in which the calling thread is afterwards.
     pub(crate) fn new() -> Self {
+        let bytes = read_object();
         let namespace = Namespace::new();
         let mut loader = EbpfLoader::new();
         for table in [map_name::FLOWS, map_name::EMBRYOS, map_name::AFFINITY, map_name::FRAGMENTS].as_flattened() {
@@ -75,20 +78,20 @@ impl Rig {
         for table in [map_name::FRONTENDS, map_name::SLOTS, map_name::BACKENDS].as_flattened() {
             loader.map_max_entries(table, 1_024);
         }
-        let mut object = loader.load(&read_object()).unwrap();
+        let mut object = loader.load(&bytes).unwrap();
         for name in CLASSIFIERS {
             let program: &mut SchedClassifier = object.program_mut(name).unwrap().try_into().unwrap();
-            load(|| program.load());
+            patiently(|| program.load()).unwrap();
         }
-        let xdp: &mut Xdp = object.program_mut("uplink_xdp").unwrap().try_into().unwrap();
-        load(|| xdp.load());
+        let xdp_program = loaded_xdp(&mut object);
+        let xdp: &mut Xdp = object.program_mut(xdp_program).unwrap().try_into().unwrap();
         for (ifindex, name) in DEVICES {
             // A veth has receive queues for XDP only while a program is attached.
             if ifindex != POD {
                 xdp.attach(name, XdpMode::Driver).unwrap();
             }
         }
-        Self { object, namespace }
+        Self { object, namespace, xdp_program }
     }
 
     /// What is known of the devices. `local`: those behind which Pods of this node are, where that counts.
@@ -143,7 +146,7 @@ impl Rig {
 
     /// Runs the XDP program on a packet.
     pub(crate) fn xdp(&self, ifindex: u32, packet: &[u8]) -> FromXdp {
-        let program: &Xdp = self.object.program("uplink_xdp").unwrap().try_into().unwrap();
+        let program: &Xdp = self.object.program(self.xdp_program).unwrap().try_into().unwrap();
         let end = u32::try_from(packet.len()).unwrap();
         let context: Vec<u8> = [0, end, 0, ifindex, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
         let (mut out, mut after) = (vec![0; ROOM], [0; XDP_SIZE]);
@@ -173,15 +176,30 @@ impl Rig {
     }
 }
 
+/// Loads the XDP program, or the one for kernels before 5.18, which know no frames in fragments.
+fn loaded_xdp(object: &mut Ebpf) -> &'static str {
+    let xdp: &mut Xdp = object.program_mut("uplink_xdp").unwrap().try_into().unwrap();
+    match patiently(|| xdp.load()) {
+        Err(ProgramError::LoadError { io_error, verifier_log })
+            if io_error.kind() == ErrorKind::InvalidInput && verifier_log.to_string().trim().is_empty() =>
+        {
+            let linear: &mut Xdp = object.program_mut("uplink_xdp_linear").unwrap().try_into().unwrap();
+            patiently(|| linear.load()).unwrap();
+            "uplink_xdp_linear"
+        }
+        done => done.map(|()| "uplink_xdp").unwrap(),
+    }
+}
+
 /// The verifier gives up with EAGAIN when a signal or other work waits for the thread: that is no refusal.
-fn load(mut attempt: impl FnMut() -> Result<(), ProgramError>) {
+fn patiently(mut attempt: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
     for _ in 0..4 {
         match attempt() {
             Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
-            done => return done.unwrap(),
+            done => return done,
         }
     }
-    attempt().unwrap();
+    attempt()
 }
 
 fn dropped() -> Outcome {

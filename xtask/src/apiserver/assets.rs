@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cache;
 use crate::command::{clean, find, run, workspace_root};
 
 /// Binaries of the control plane.
@@ -64,7 +65,7 @@ impl Assets {
             return format!("{} (KUBEBUILDER_ASSETS)", Path::new(&dir).display());
         }
         let known = Module::read().and_then(|module| {
-            let dir = cache_dir()?.join(format!("kubernetes-{}", module.kubernetes));
+            let dir = cache::dir("apiserver")?.join(format!("kubernetes-{}", module.kubernetes));
             Ok((PROGRAMS.iter().all(|(name, _)| module.is_built_in(&dir, name)), dir))
         });
         match (known, go()) {
@@ -113,7 +114,7 @@ impl Module {
 
     /// The folder with these programs, built if they are not there yet.
     fn cached(&self, programs: &[(&str, &str)]) -> Result<PathBuf> {
-        let dir = cache_dir()?.join(format!("kubernetes-{}", self.kubernetes));
+        let dir = cache::dir("apiserver")?.join(format!("kubernetes-{}", self.kubernetes));
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         // Only one of several test runs builds; the others wait for it.
         let lock = File::create(dir.join("lock")).context("opening the build's lock")?;
@@ -188,16 +189,6 @@ fn go() -> Result<PathBuf> {
 fn go_minor(version: &str) -> Option<u32> {
     let minor = version.trim().strip_prefix("go1.")?;
     minor.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-/// Outside the checkout, so that a fresh clone finds what another one built.
-fn cache_dir() -> Result<PathBuf> {
-    let base = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
-        .context("neither XDG_CACHE_HOME nor HOME is set: no place to keep the API server")?;
-    Ok(base.join("sluice/apiserver"))
 }
 
 #[cfg(test)]

@@ -16,8 +16,12 @@ use super::netns::Netns;
 use super::plan::{CLUSTER_CIDRS, NODE1, SERVICE_CIDRS};
 use super::topology::Lab;
 
-/// How long an agent may take to its first full state, or to its end.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an agent may take to its first full state, or to its end. `SLUICE_LAB_SLOWER=8`: eight times as long, on a
+/// machine that is so much slower than others (software emulation).
+fn patience() -> Duration {
+    let slower = env::var("SLUICE_LAB_SLOWER").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
+    Duration::from_secs(20) * slower
+}
 
 /// How the agent is started.
 #[derive(Clone, Debug)]
@@ -86,7 +90,7 @@ impl Agent {
     pub fn start(lab: &Lab, options: AgentOptions) -> Result<Self> {
         let mut agent = Self::prepare(lab, options);
         agent.spawn()?;
-        agent.wait_synced(PATIENCE)?;
+        agent.wait_synced(patience())?;
         Ok(agent)
     }
 
@@ -160,12 +164,12 @@ impl Agent {
     pub fn stop(&mut self) -> Result<()> {
         let mut child = self.child.take().context("the agent is not running")?;
         kill(pid_of(&child)?, Signal::SIGTERM).context("cannot stop the agent")?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while child.try_wait().context("cannot watch the agent")?.is_none() {
             if Instant::now() > deadline {
                 child.kill().context("cannot kill the agent")?;
                 child.wait().context("cannot wait for the agent")?;
-                bail!("the agent did not end within {PATIENCE:?}");
+                bail!("the agent did not end within {:?}", patience());
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -176,7 +180,7 @@ impl Agent {
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the agent is still running");
         self.spawn()?;
-        self.wait_synced(PATIENCE)
+        self.wait_synced(patience())
     }
 
     /// Process id, while it runs.

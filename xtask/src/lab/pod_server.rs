@@ -111,7 +111,7 @@ fn accept_connections(pod: &str, tcp: &TcpListener) {
 fn serve_connection(stream: std::net::TcpStream, identity: &Identity) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(600)))?;
     http::serve(stream, identity)
 }
 

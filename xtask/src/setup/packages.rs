@@ -20,7 +20,8 @@ pub(super) fn install(names: &[&str]) -> Result<()> {
     if !names.iter().all(|name| is_known(name)) {
         run(apt_get("update").arg("--quiet=2"))?;
     }
-    run(apt_get("install").args(["--quiet=2", "--yes", "--no-install-recommends"]).args(names))
+    // A package that could only come in another's place is left for a person to decide.
+    run(apt_get("install").args(["--quiet=2", "--yes", "--no-install-recommends", "--no-remove"]).args(names))
         .with_context(|| format!("installing the packages {wanted}"))
 }
 

@@ -58,6 +58,14 @@ impl fmt::Display for Counts {
 
 /// Runs the command with its output shown, adding to `counts`; an error if it ends badly or takes too long.
 pub(super) fn stream(command: &mut Command, counts: &mut Counts, limit: Duration) -> Result<()> {
+    watch(command, limit, |text| {
+        print!("{text}");
+        counts.add_line(text);
+    })
+}
+
+/// Runs the command and hands over its output line by line; an error if it ends badly or takes too long.
+pub(crate) fn watch(command: &mut Command, limit: Duration, each: impl FnMut(&str)) -> Result<()> {
     let name = shown(command);
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting `{name}`"))?;
     let stdout = child.stdout.take().context("a piped child has an output")?;
@@ -71,7 +79,7 @@ pub(super) fn stream(command: &mut Command, counts: &mut Counts, limit: Duration
         }
         late
     });
-    let read = read_lines(stdout, counts);
+    let read = read_lines(stdout, each);
     let ended = reap(&mut child);
     drop(finished);
     let late = watch.join().unwrap_or(false);
@@ -82,13 +90,11 @@ pub(super) fn stream(command: &mut Command, counts: &mut Counts, limit: Duration
     ended
 }
 
-fn read_lines(stdout: impl std::io::Read, counts: &mut Counts) -> Result<()> {
+fn read_lines(stdout: impl std::io::Read, mut each: impl FnMut(&str)) -> Result<()> {
     let mut reader = BufReader::new(stdout);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).context("reading the tests' output")? > 0 {
-        let text = String::from_utf8_lossy(&line);
-        print!("{text}");
-        counts.add_line(&text);
+        each(&String::from_utf8_lossy(&line));
         line.clear();
     }
     Ok(())

@@ -18,6 +18,8 @@ pub enum Layer {
     Node,
     /// Against a real API server.
     Cluster,
+    /// The layers that meet the kernel, on other kernels, in virtual machines. Runs by request only.
+    Vm,
 }
 
 impl fmt::Display for Layer {
@@ -27,6 +29,7 @@ impl fmt::Display for Layer {
             Self::Kernel => "kernel",
             Self::Node => "node",
             Self::Cluster => "cluster",
+            Self::Vm => "vm",
         })
     }
 }
@@ -37,7 +40,7 @@ const OWN_LAYER: &[(&str, &str, Layer)] =
 
 impl Layer {
     /// In the order they run: what fails fast comes first.
-    pub const ALL: [Self; 4] = [Self::Unit, Self::Kernel, Self::Node, Self::Cluster];
+    pub const ALL: [Self; 5] = [Self::Unit, Self::Kernel, Self::Node, Self::Cluster, Self::Vm];
 
     /// What the layer shows, for its heading.
     pub(super) fn shows(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Layer {
             Self::Kernel => "the programs in the kernel, by test run",
             Self::Node => "whole nodes in namespaces, with real sockets",
             Self::Cluster => "against a real API server",
+            Self::Vm => "on other kernels, in virtual machines",
         }
     }
 
@@ -56,11 +60,18 @@ impl Layer {
             Self::Kernel => "lb-userspace/tests/kernel",
             Self::Node => "xtask/tests/node",
             Self::Cluster => "xtask/tests/cluster",
+            Self::Vm => "xtask/src/vm",
         }
     }
 
     pub(super) fn needs_root(self) -> bool {
-        !matches!(self, Self::Unit)
+        // Guests have a root of their own.
+        !matches!(self, Self::Unit | Self::Vm)
+    }
+
+    /// Whether it runs only where it is asked for.
+    pub(super) fn by_request(self) -> bool {
+        self == Self::Vm
     }
 
     /// After this long a layer hangs rather than works (a first build included, for the API server a cold one).
@@ -69,6 +80,7 @@ impl Layer {
             Self::Unit | Self::Kernel => 15,
             Self::Node => 30,
             Self::Cluster => 25,
+            Self::Vm => 90,
         };
         Duration::from_secs(minutes * 60)
     }
@@ -76,7 +88,8 @@ impl Layer {
     /// How many tests of the layer may share a small machine: those that time packets run alone.
     fn threads(self) -> Option<&'static str> {
         match self {
-            Self::Unit => None,
+            // Guests' threads are said in their script.
+            Self::Unit | Self::Vm => None,
             Self::Kernel | Self::Cluster => Some("2"),
             Self::Node => Some("1"),
         }
@@ -84,8 +97,11 @@ impl Layer {
 
     /// The cargo calls that run the layer; none if its tests do not exist.
     pub(super) fn commands(self) -> Vec<Command> {
-        if self == Self::Unit {
-            return unit_commands();
+        match self {
+            Self::Unit => return unit_commands(),
+            // A program of its own, which says what its guests' tests say.
+            Self::Vm => return vec![vm_command()],
+            Self::Kernel | Self::Node | Self::Cluster => {}
         }
         OWN_LAYER
             .iter()
@@ -99,6 +115,12 @@ impl Layer {
             })
             .collect()
     }
+}
+
+fn vm_command() -> Command {
+    let mut command = cargo("run");
+    command.args(["--quiet", "--package", "xtask", "--", "vm"]);
+    command
 }
 
 fn unit_commands() -> Vec<Command> {

@@ -14,6 +14,7 @@ mod direct;
 mod endpoints;
 mod fixture;
 mod health;
+mod kernel;
 mod load;
 mod local;
 mod matrix;

@@ -311,8 +311,7 @@ fn endpoint(dice: &mut Dice, candidate: &Candidate, family: &str, mood: usize) -
     let other = if candidate.node == NODE1 { NODE2 } else { NODE1 };
     match dice.below(20) {
         0 => {}
-        // A Pod that is said to be here is here: answers of one that is not do not come by this node.
-        1 if candidate.node == NODE1 => endpoint["nodeName"] = json!(other),
+        1 => endpoint["nodeName"] = json!(other),
         2 => endpoint["nodeName"] = json!("node9"),
         _ => endpoint["nodeName"] = json!(candidate.node),
     }
