@@ -1,16 +1,20 @@
 //! Connections that are open while the state changes: TCP lives on, UDP goes where kube-proxy's goes, or where it would
 //! go afresh.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use serde_json::Value;
 use xtask::lab::Netns;
 use xtask::lab::probe::{Cause, Connection, Failure, Transport, UdpClient};
 
 use super::ask::{Asker, Event, Events};
 use super::dice::Dice;
-use super::known::Judged;
+use super::known::{Judged, flow_lost_by_them};
 use super::setups::Setup;
 use super::sides::{Sides, Who};
+use super::state::State;
 use super::targets::{Kind, Target};
 
 /// A lab answers in a fraction of this.
@@ -81,13 +85,18 @@ impl Flows {
         Self(flows)
     }
 
+    /// Names of the Services that they are of.
+    pub(crate) fn services(&self) -> BTreeSet<String> {
+        self.0.iter().map(|flow| flow.service.clone()).collect()
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 
     /// Goes on with each, and tells of those that went otherwise than kube-proxy's did or would.
-    pub(crate) fn go_on(self, sides: &Sides) -> Vec<String> {
+    pub(crate) fn go_on(self, sides: &Sides, state: &State) -> Vec<String> {
         let mut told = Vec::new();
         for mut flow in self.0 {
             let ([at_theirs, at_ours], addr) = sides.client(flow.who);
@@ -98,7 +107,13 @@ impl Flows {
             }
             let asker = Asker { who: flow.who, namespaces: [at_theirs, at_ours], addr };
             let afresh = asker.theirs(&flow.target, 40);
-            if flow.target.transport == Transport::Udp && may_be(&ours, &afresh) {
+            let lost = matches!(&ours, Fate::Answered(pod) if flow_lost_by_them(flow.who, pod));
+            // On the way to this state kube-proxy may have seen one in which the Pod did not serve, and moved the flow.
+            let stays = matches!(&ours, Fate::Answered(pod) if *pod == flow.pod);
+            let may_stay = stays && serves(sides, state, &flow.service, &flow.pod);
+            if flow.target.transport == Transport::Udp && (may_stay || may_be(&ours, &afresh))
+                || lost && afresh.contains(&Event::Silence)
+            {
                 continue;
             }
             let what = Judged { who: flow.who, service: &flow.service, target: &flow.target };
@@ -109,6 +124,16 @@ impl Flows {
         }
         told
     }
+}
+
+/// Whether a Pod is an endpoint of a Service that serves.
+fn serves(sides: &Sides, state: &State, service: &str, pod: &str) -> bool {
+    let Ok(pod) = sides.ours.pod(pod) else { return false };
+    let is = |endpoint: &Value| {
+        let addr: Option<IpAddr> = endpoint["addresses"][0].as_str().and_then(|text| text.parse().ok());
+        addr.is_some_and(|addr| pod.addr.contains(addr)) && endpoint["conditions"]["serving"] != Value::Bool(false)
+    };
+    state.slices(service).iter().any(|slice| slice["endpoints"].as_array().into_iter().flatten().any(is))
 }
 
 fn may_be(fate: &Fate, afresh: &Events) -> bool {

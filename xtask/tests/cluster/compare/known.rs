@@ -43,11 +43,8 @@ pub(crate) fn agree(setup: &Setup, who: Who, target: &Target, brought: &Brought)
             // kube-proxy keeps to an endpoint whose answers are lost; see `lost_by_them`.
             return ours.len() == 1;
         }
-        let better: Vec<Event> = ours.iter().filter(|event| lost_by_them(who, event)).cloned().collect();
-        if !better.is_empty() {
+        if ours.iter().any(|event| lost_by_them(who, event)) {
             theirs.remove(&Event::Silence);
-            ours.remove(&Event::Silence);
-            ours.retain(|event| !better.contains(event));
             // Silence takes its time, so that they were not asked often enough to have met everybody; and whose address
             // is lent to a Pod that its endpoint says is elsewhere is no matter.
             return pods(&theirs).is_subset(&pods(&ours));
@@ -102,6 +99,11 @@ fn is_eperm(event: &Event) -> bool {
 /// Whether a Pod is on the node under test.
 fn is_here(pod: &str) -> bool {
     pod != "remote1" && pod != "node2"
+}
+
+/// Whether silence is what kube-proxy makes of a flow that Sluice keeps with this Pod.
+pub(crate) fn flow_lost_by_them(who: Who, pod: &str) -> bool {
+    lost_by_them(who, &Event::Answer(pod.to_owned(), Source::Node))
 }
 
 /// An answer of Sluice's that kube-proxy loses:

@@ -95,11 +95,17 @@ fn random_states_are_served_as_kube_proxy_serves_them() {
         let before = sides.api.list("Service");
         // What flows need of chance depends on the answers: the states do not.
         let flows = Flows::open(&sides, setup, &by_service(&before), &mut Dice::new(number), FLOWS);
+        let of_flows = flows.services();
+        let of_flows = of_flows.iter().map(String::as_str).collect();
+        let were = objects(&before, &state, &of_flows);
         state.step(&sides, &mut dice);
         sides.settle();
         flows_seen += flows.count();
-        let mut others = flows.go_on(&sides);
+        let mut others = flows.go_on(&sides, &state);
         let services = sides.api.list("Service");
+        if !others.is_empty() {
+            eprintln!("before the change:\n{were}after it:\n{}", objects(&services, &state, &of_flows));
+        }
         let Compared { asked, found, gone } = compare(&sides, setup, by_service(&services));
         others.extend(health.compare(&sides, &services));
         eprintln!(
@@ -222,6 +228,12 @@ fn tell(services: &[Value], state: &State, found: &[Difference]) -> String {
     let mut text = String::new();
     text.extend(found.iter().map(Difference::tell));
     let names: BTreeSet<&str> = found.iter().map(|difference| difference.service.as_str()).collect();
+    text + &objects(services, state, &names)
+}
+
+/// The Services of these names, with their slices.
+fn objects(services: &[Value], state: &State, names: &BTreeSet<&str>) -> String {
+    let mut text = String::new();
     for service in
         services.iter().filter(|service| service["metadata"]["name"].as_str().is_some_and(|name| names.contains(name)))
     {
