@@ -76,17 +76,21 @@ fn source<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, scratch: &mut Scratc
         forward.src = config.node;
         return if config.node.is_zero() { Err(Counter::DropSnatNoAddress) } else { Ok(()) };
     }
-    let off_cluster = scratch.choice.frontend.kind == frontend_kind::CLUSTER_IP
+    let frontend = &scratch.choice.frontend;
+    let cluster_ip = frontend.kind == frontend_kind::CLUSTER_IP;
+    // To keep the client's address is what policy Local is for.
+    let keeps = !cluster_ip && frontend.flags & frontend_flag::EXTERNAL_LOCAL != 0;
+    let off_cluster = cluster_ip
         && config.flags & (config_flag::DETECT_LOCAL | config_flag::LOCAL_DEVICES) != 0
         && !inside(config, key.src, scratch.uplink, scratch.local);
-    let masquerade = config.flags & config_flag::MASQUERADE_ALL != 0;
+    let masquerade = config.flags & config_flag::MASQUERADE_ALL != 0 && !keeps;
     // The stack would take a packet from the node's own address to itself for a martian.
     let own = backend.flags & backend_flag::HOST_NETWORK != 0;
     let remote = uplink && backend.flags & backend_flag::LOCAL == 0;
     let lent = off_cluster || masquerade || remote;
     // An endpoint that is said to be on this node may be elsewhere, or behind a device that is no business of the host
     // (macvlan, SR-IOV): then its answer would not come by here. Policy Local keeps the client's address at that price.
-    let doubtful = uplink && scratch.choice.frontend.flags & frontend_flag::EXTERNAL_LOCAL == 0;
+    let doubtful = uplink && !keeps;
     if (lent || doubtful) && !own {
         match env.route(backend.addr) {
             Some(route) if lent || route.uplink => {

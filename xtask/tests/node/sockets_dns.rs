@@ -34,7 +34,6 @@ impl Late {
 impl Drop for Late {
     fn drop(&mut self) {
         let few = rounds() / 10;
-        eprintln!("{} of {} late", self.0.len(), rounds());
         assert!(std::thread::panicking() || self.0.len() <= few, "more than {few} late: {:?}", self.0);
     }
 }

@@ -85,7 +85,7 @@ pub fn pod_reaches_itself_through_its_service<A: Family>(scene: &mut Scene<'_, A
     scene.flows(4, 0);
 }
 
-/// `masqueradeAll`.
+/// `masqueradeAll`, but for what policy Local promises: a client from outside keeps its address.
 pub fn masquerade_all_translates_every_source<A: Family>(scene: &mut Scene<'_, A>) {
     let mut config = Scene::config();
     config.flags |= config_flag::MASQUERADE_ALL;
@@ -93,6 +93,13 @@ pub fn masquerade_all_translates_every_source<A: Family>(scene: &mut Scene<'_, A
     scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]));
     let syn = Pkt::syn((A::POD, 40_000), (A::VIP, 80));
     scene.lent(Hook::PodIngress, &syn, Action::Route, &Pkt::syn((A::NODE, 0), (A::LOCAL, 8080)));
+    // XDP does not send by the Pods' device.
+    scene.node.expect_hand_over();
+    let syn = Pkt::syn((A::CLIENT, 40_000), (A::LB, 443));
+    scene.lent(UP, &syn, Action::Route, &Pkt::syn((A::NODE, 0), (A::LOCAL, 8080)));
+    scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]).flags(frontend_flag::EXTERNAL_LOCAL));
+    let client = (A::CLIENT, 40_001);
+    scene.passes(UP, &Pkt::syn(client, (A::LB, 443)), &Pkt::syn(client, (A::LOCAL, 8080)));
 }
 
 /// One port to lend: the second flow is dropped by name, the first goes on.
