@@ -11,4 +11,5 @@ pub mod lab;
 pub mod lint;
 pub mod setup;
 pub mod test;
+pub mod tidy;
 pub mod vm;

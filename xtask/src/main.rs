@@ -22,6 +22,8 @@ enum Verb {
     Build(xtask::build::Args),
     /// Formatting, clippy for the host and for the BPF target, and the documentation.
     Lint,
+    /// Structure of the sources: circles of imports.
+    Tidy(xtask::tidy::Args),
     /// Serve the examples on a node in namespaces, send real traffic and show what answered.
     Demo(xtask::demo::Args),
     /// Measure what a packet costs in the kernel programs.
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Setup => xtask::setup::run(),
         Verb::Build(args) => xtask::build::run(&args),
         Verb::Lint => xtask::lint::run(),
+        Verb::Tidy(args) => xtask::tidy::run(&args),
         Verb::Demo(args) => xtask::demo::run(&args),
         Verb::Bench(args) => xtask::bench::run(&args),
         Verb::Test(args) => xtask::test::run(&args),
