@@ -1,12 +1,16 @@
 //! Sluice's agent as a library: sources of what is wanted, the model of it, and the way into the kernel's maps.
 
+pub mod allocator;
 pub mod attach;
+pub mod causes;
 pub mod cli;
 pub mod config;
 pub mod events;
 pub mod health;
+pub mod http;
+pub mod kube;
+pub mod linux;
 pub mod maps;
-pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod plan;

@@ -3,13 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{FsType, statfs};
-
 use super::AttachError;
+use crate::linux::mounts;
 
-/// `BPF_FS_MAGIC`, linux/magic.h.
-const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
 /// Where the kernel offers a mount point.
 const USUAL: &str = "/sys/fs/bpf";
 
@@ -29,7 +25,10 @@ pub struct PinDirectories {
 /// Creates the directories, and mounts a BPF file system where there is none: at `/sys/fs/bpf` for paths below it, at
 /// the pin path itself otherwise.
 pub fn ensure(pin_path: &Path) -> Result<PinDirectories, AttachError> {
-    let mounted = if is_bpffs(nearest_existing(pin_path))? { None } else { Some(mount_for(pin_path)?) };
+    let existing = nearest_existing(pin_path);
+    let on_bpffs =
+        mounts::is_bpffs(existing).map_err(|source| AttachError::Read { path: existing.to_owned(), source })?;
+    let mounted = if on_bpffs { None } else { Some(mount_for(pin_path)?) };
     let directories = PinDirectories {
         root: pin_path.to_owned(),
         maps: pin_path.join("maps"),
@@ -55,8 +54,10 @@ fn mount_for(pin_path: &Path) -> Result<PathBuf, AttachError> {
         }
         pin_path.to_owned()
     };
-    mount(Some("bpf"), &mount_point, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(|source| {
-        AttachError::MountBpffs { path: pin_path.to_owned(), mount_point: mount_point.clone(), source }
+    mounts::mount_bpffs(&mount_point).map_err(|source| AttachError::MountBpffs {
+        path: pin_path.to_owned(),
+        mount_point: mount_point.clone(),
+        source,
     })?;
     tracing::warn!(
         mount_point = %mount_point.display(),
@@ -71,10 +72,4 @@ fn create(path: &Path) -> Result<(), AttachError> {
 
 fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"))
-}
-
-fn is_bpffs(path: &Path) -> Result<bool, AttachError> {
-    let info = statfs(path).map_err(|errno| AttachError::Read { path: path.to_owned(), source: errno.into() })?;
-    let FsType(magic) = info.filesystem_type();
-    Ok(i128::from(magic) & 0xffff_ffff == i128::from(BPF_FS_MAGIC))
 }

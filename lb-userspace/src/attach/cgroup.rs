@@ -9,15 +9,13 @@ use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, Program, ProgramError};
 use clap::ValueEnum;
-use nix::sys::statfs::{FsType, statfs};
 use serde::Serialize;
 
 use super::link_info;
-use super::probe::cgroup2_mount;
-use crate::sockets::own_netns_cookie;
+use crate::causes::with_causes;
+use crate::linux::mounts;
+use crate::linux::netns::own_netns_cookie;
 
-/// `CGROUP2_SUPER_MAGIC`, linux/magic.h.
-const CGROUP2_MAGIC: u32 = 0x6367_7270;
 /// The initial network namespace's cookie: it is the first that the kernel gives out.
 const INITIAL_NETNS: u64 = 1;
 
@@ -172,21 +170,13 @@ impl SocketReport {
 
 fn find_cgroup(wanted: Option<&Path>) -> Result<PathBuf, String> {
     let Some(path) = wanted else {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        return cgroup2_mount(&mounts).ok_or_else(|| {
+        return mounts::cgroup2_mount(&mounts::table()).ok_or_else(|| {
             "cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup, or name one with --cgroup".into()
         });
     };
-    match statfs(path) {
-        Ok(info) => {
-            let FsType(magic) = info.filesystem_type();
-            let right = i128::from(magic) & 0xffff_ffff == i128::from(CGROUP2_MAGIC) && path.is_dir();
-            if right {
-                Ok(path.to_owned())
-            } else {
-                Err(format!("--cgroup {}: is no cgroup v2 directory", path.display()))
-            }
-        }
+    match mounts::is_cgroup2(path) {
+        Ok(true) if path.is_dir() => Ok(path.to_owned()),
+        Ok(_) => Err(format!("--cgroup {}: is no cgroup v2 directory", path.display())),
         Err(error) => Err(format!("--cgroup {}: {error}", path.display())),
     }
 }
@@ -220,8 +210,8 @@ fn remove_others(pins: &Path, kept: &[PathBuf]) {
 /// Makes sure that a hook runs this agent's program: a pinned link gets it without a gap.
 fn ensure(object: &mut Ebpf, cgroup: &File, hook: &'static str, pin: &Path) -> Result<(), String> {
     let program = object.program_mut(hook).ok_or("the BPF object has no such program")?;
-    load(program).map_err(|error| words(&error))?;
-    let fd = program.fd().map_err(|error| words(&error))?.try_clone().map_err(|error| error.to_string())?;
+    load(program).map_err(|error| with_causes(&error))?;
+    let fd = program.fd().map_err(|error| with_causes(&error))?.try_clone().map_err(|error| error.to_string())?;
     if let Ok(link) = link_info::open(pin) {
         match link_info::update(&link, &fd) {
             Ok(()) => return Ok(()),
@@ -238,16 +228,9 @@ fn ensure(object: &mut Ebpf, cgroup: &File, hook: &'static str, pin: &Path) -> R
             }
             _ => "",
         };
-        format!("{}{in_the_way}", words(&error))
+        format!("{}{in_the_way}", with_causes(&error))
     })?;
     link.pin(pin).map(drop).map_err(|error| error.to_string())
-}
-
-fn words(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) if !error.to_string().contains(&source.to_string()) => format!("{error}: {source}"),
-        _ => error.to_string(),
-    }
 }
 
 fn load(program: &mut Program) -> Result<(), ProgramError> {

@@ -40,7 +40,7 @@ pub enum AttachError {
         /// Where the mount was tried.
         mount_point: PathBuf,
         /// Cause.
-        source: nix::errno::Errno,
+        source: io::Error,
     },
     /// The pin directory has other files in it, and mounting over it would hide them.
     #[error("{path} is not on a BPF file system and is not empty; choose another --pin-path")]

@@ -14,6 +14,7 @@ use super::loader::{POD_PROGRAMS, TUNNEL_PROGRAMS, UPLINK_PROGRAMS};
 use super::netlink::{Change, Netlink};
 use super::report::{AttachReport, DeviceReport, HookReport, NodeNetwork};
 use super::{AttachError, Datapath, XdpMode, probe};
+use crate::causes::with_causes;
 
 /// Other routes than default ones change often and matter little: they are listed again at most this often.
 const ROUTES_DELAY: Duration = Duration::from_millis(500);
@@ -133,7 +134,7 @@ impl Follow {
     }
 
     fn relist_later(&mut self, error: &AttachError) {
-        tracing::warn!(%error, source = error_source(error), "devices are listed again later");
+        tracing::warn!(error = with_causes(error), "devices are listed again later");
         self.relist_due = Some(Instant::now() + RETRY_DELAY);
     }
 
@@ -357,8 +358,4 @@ fn missing_uplinks(datapath: &Datapath, inventory: &Inventory, roles: &BTreeMap<
         warnings.push("no uplink found: clients outside of the node are not served; name one with --uplink".into());
     }
     warnings
-}
-
-fn error_source(error: &AttachError) -> String {
-    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
 }

@@ -151,18 +151,10 @@ impl Inventory {
     pub fn node_network(&self, role_of: impl Fn(u32) -> Role) -> NodeNetwork {
         let uplinks: Vec<u32> = self.devices.keys().copied().filter(|i| role_of(*i) == Role::Uplink).collect();
         let mut network = NodeNetwork::default();
-        for (device, list) in &self.addresses {
-            for address in list.iter().filter(|a| is_node_address(&a.ip)) {
-                network.addresses.push(address.ip);
-                if uplinks.contains(device) {
-                    network.uplink_addresses.push(address.ip);
-                }
-            }
-        }
+        let addresses = self.addresses.values().flatten().map(|address| address.ip);
+        network.addresses = addresses.filter(is_node_address).collect();
         network.addresses.sort();
         network.addresses.dedup();
-        network.uplink_addresses.sort();
-        network.uplink_addresses.dedup();
         network.primary_v4 = self.primary(&uplinks, false).and_then(v4);
         network.primary_v6 = self.primary(&uplinks, true).and_then(v6);
         network

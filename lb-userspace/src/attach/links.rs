@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::inventory::Device;
 use super::link_info;
 use super::pin_names::{device_of_pin, pin_name, remove_pin};
+use crate::causes::with_causes;
 
 /// A place on a device where a program sees packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -62,7 +63,7 @@ pub enum HookFailure {
     #[error("the BPF object has no program {0}")]
     NoProgram(&'static str),
     /// The kernel refused.
-    #[error("{program} at {hook}: {}", causes(&**source))]
+    #[error("{program} at {hook}: {}", with_causes(&**source))]
     Attach {
         /// The program.
         program: &'static str,
@@ -72,27 +73,13 @@ pub enum HookFailure {
         source: Box<ProgramError>,
     },
     /// The link is attached but cannot be kept.
-    #[error("link {} cannot be pinned: {}", path.display(), causes(&**source))]
+    #[error("link {} cannot be pinned: {}", path.display(), with_causes(&**source))]
     Pin {
         /// The pin.
         path: PathBuf,
         /// Cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-}
-
-/// An error's message with those of its causes, without repeating one that already quotes the next.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let message = cause.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[derive(Debug)]

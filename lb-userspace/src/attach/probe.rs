@@ -1,6 +1,6 @@
 //! What the kernel offers, what is used because of it, and what it cannot work without.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aya::maps::MapType;
 use aya::programs::{ProgramType, SchedClassifier, TcAttachType};
@@ -9,15 +9,14 @@ use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supp
 use super::AttachError;
 use super::links::TcMethod;
 use super::report::Feature;
-use crate::sockets::own_netns_cookie;
+use crate::linux::mounts;
+use crate::linux::netns::own_netns_cookie;
 
 /// Result of the probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// How TC programs are attached.
     pub tc: TcMethod,
-    /// Mount point of cgroup v2, for socket hooks.
-    pub cgroup2: Option<PathBuf>,
     /// For the report.
     pub features: Vec<Feature>,
 }
@@ -56,16 +55,14 @@ pub fn probe() -> Result<Probe, AttachError> {
     }
     let tcx = SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok();
     let xdp = is_program_supported(ProgramType::Xdp).unwrap_or(false);
-    let ring_buffer = is_map_supported(MapType::RingBuf).unwrap_or(false);
     let redirect_neigh =
         is_helper_supported(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_redirect_neigh).unwrap_or(false);
-    let cgroup2 = std::fs::read_to_string("/proc/self/mounts").ok().and_then(|mounts| cgroup2_mount(&mounts));
+    let cgroup2 = mounts::cgroup2_mount(&mounts::table());
     let (refusal, cookie) = (can_refuse_sockets(), own_netns_cookie().is_ok());
     let features = vec![
         feature("kernel", true, release),
         feature("tcx", tcx, if tcx { "pinned tcx links, updated in place" } else { "clsact filters (kernel < 6.6)" }),
         feature("xdp", xdp, if xdp { "native XDP where a device offers it" } else { "TC on uplinks" }),
-        feature("ring_buffer", ring_buffer, "not used yet"),
         feature(
             "socket_refusal",
             refusal,
@@ -95,7 +92,7 @@ pub fn probe() -> Result<Probe, AttachError> {
             cgroup2.as_ref().map_or_else(|| "not mounted".to_owned(), |path| path.display().to_string()),
         ),
     ];
-    Ok(Probe { tc: if tcx { TcMethod::Tcx } else { TcMethod::Clsact }, cgroup2, features })
+    Ok(Probe { tc: if tcx { TcMethod::Tcx } else { TcMethod::Clsact }, features })
 }
 
 /// Settings of the network stack that keep Services from working, as warnings.
@@ -130,15 +127,6 @@ fn version(release: &str) -> (u32, u32) {
     }
 }
 
-/// Where cgroup v2 is mounted.
-pub(super) fn cgroup2_mount(mounts: &str) -> Option<PathBuf> {
-    mounts.lines().find_map(|line| {
-        let mut words = line.split(' ');
-        let (_, path, kind) = (words.next()?, words.next()?, words.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(path))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,12 +137,5 @@ mod tests {
         assert!(version("5.10.0") >= OLDEST);
         assert!(version("6.18.3+") >= OLDEST);
         assert!(version("next") >= OLDEST);
-    }
-
-    #[test]
-    fn cgroup2_is_found_wherever_it_is_mounted() {
-        let hybrid = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(cgroup2_mount(hybrid), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(cgroup2_mount("proc /proc proc rw 0 0\n"), None);
     }
 }

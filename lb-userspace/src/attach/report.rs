@@ -11,8 +11,6 @@ use super::cgroup::SocketReport;
 pub struct NodeNetwork {
     /// Every address of the node, without loopback and link-local ones; sorted.
     pub addresses: Vec<IpAddr>,
-    /// Those on uplinks; sorted.
-    pub uplink_addresses: Vec<IpAddr>,
     /// IPv4 address that the node uses towards its default route; else its first on an uplink, else its first.
     pub primary_v4: Option<Ipv4Addr>,
     /// The same for IPv6.

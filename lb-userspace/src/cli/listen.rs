@@ -11,9 +11,9 @@ use tokio::net::TcpListener;
 
 use crate::config::values::{BindAddress, duration};
 use crate::events::{Event, EventSink, Regarding};
-use crate::health::listen::listen;
-use crate::health::server::{self, Answers};
 use crate::health::{ProxyHealth, Wanted, node, services};
+use crate::http::listen::listen;
+use crate::http::server::{self, Answers};
 use crate::metrics::{self, AgentInfo, Metrics, RestClientMetrics};
 use crate::reconcile::Observers;
 

@@ -8,6 +8,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -30,6 +31,7 @@ use crate::config::effective::Effective;
 use crate::config::findings::Finding;
 use crate::config::values::NodePortAddress;
 use crate::events::EventSink;
+use crate::kube::ClientSettings;
 use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
 use crate::metrics::{Metrics, RestClientMetrics};
@@ -223,7 +225,7 @@ impl RunArgs {
 
 pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
     start_log(args)?;
-    crate::memory::settle_allocator();
+    crate::allocator::settle_allocator();
     settings::log(findings);
     for (flag, prefixes, room) in [("--cluster-cidr", &args.cluster_cidr, 4), ("--service-cidr", &args.service_cidr, 2)]
     {
@@ -340,16 +342,18 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
         source::manifests::spawn(folder, events)?;
         return Ok(Running { origin: Origin::Manifests(folder.clone()), kube: None, requests: None });
     }
+    let requests = RestClientMetrics::new()?;
     let settings = KubeSettings {
-        kubeconfig: args.kubeconfig.clone(),
-        api_servers: args.api_server.clone(),
+        api: ClientSettings {
+            kubeconfig: args.kubeconfig.clone(),
+            api_servers: args.api_server.clone(),
+            requests: Some(Arc::new(requests.clone())),
+        },
         node_name: args.node_name.clone(),
         service_cidrs: args.service_cidr.is_empty(),
-        requests: Some(RestClientMetrics::new()?),
     };
-    let requests = settings.requests.clone();
     let kube = source::kube::spawn(settings, events).await?;
-    Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube), requests })
+    Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube), requests: Some(requests) })
 }
 
 /// Sees to sockets of dead backends, on a thread of its own.

@@ -3,9 +3,7 @@
 //! [`state`] knows, [`node`] answers `/healthz` and `/livez`, [`services`] runs a small server for each
 //! `healthCheckNodePort`. The answers are kube-proxy's, to the byte: cloud load balancers are built on them.
 
-pub mod listen;
 pub mod node;
-pub mod server;
 pub mod services;
 pub mod state;
 

@@ -6,8 +6,8 @@ use futures::FutureExt;
 use futures::future::ready;
 use http::StatusCode;
 
-use super::server::{Answer, Answers, answer, not_found};
 use super::state::{HealthReport, ProxyHealth};
+use crate::http::server::{Answer, Answers, answer, not_found};
 use crate::metrics::Metrics;
 
 /// Answers `/healthz` and `/livez`, whatever the method, and counts the answers.

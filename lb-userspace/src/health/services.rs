@@ -14,10 +14,10 @@ use nix::errno::Errno;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::listen::listen_on_node_address;
-use super::server::{Answer, Answers, answer, not_found, serve};
 use super::state::ProxyHealth;
 use crate::events::{Event, EventSink, Regarding};
+use crate::http::listen::listen_on_node_address;
+use crate::http::server::{Answer, Answers, answer, not_found, serve};
 use crate::model::desired::{Change, Family, HealthCheck, ServiceName};
 
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{AgentInfo, Metrics, RestClientMetrics};
+use crate::kube::RequestLog;
 
 /// Everything wrong with a text, in words.
 pub(super) fn lint(text: &str) -> Vec<String> {
@@ -85,8 +86,8 @@ fn the_text_format_has_no_fault() {
 fn requests_to_the_api_are_counted_as_gos_client_counts_them() {
     let (metrics, requests) = (metrics(), RestClientMetrics::new().unwrap());
     metrics.show_requests(&requests).unwrap();
-    requests.asked("GET", "192.0.2.1:6443", Some(200), Some(Duration::from_millis(30)));
-    requests.asked("GET", "192.0.2.1:6443", None, None);
+    requests.ended("GET", "192.0.2.1:6443", Some(200), Some(Duration::from_millis(30)));
+    requests.ended("GET", "192.0.2.1:6443", None, None);
     let text = metrics.text().unwrap();
     assert_eq!(lint(&text), Vec::<String>::new());
     for line in [

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
+use crate::kube::RequestLog;
+
 const BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
 /// The code of a request without an answer.
 const NO_ANSWER: &str = "<error>";
@@ -37,9 +39,10 @@ impl RestClientMetrics {
         registry.register(Box::new(self.requests.clone()))?;
         registry.register(Box::new(self.durations.clone()))
     }
+}
 
-    /// A request has ended. `code`: none without an answer. `took`: none for a watch, whose length says nothing.
-    pub fn asked(&self, method: &str, host: &str, code: Option<u16>, took: Option<Duration>) {
+impl RequestLog for RestClientMetrics {
+    fn ended(&self, method: &str, host: &str, code: Option<u16>, took: Option<Duration>) {
         let code = code.map_or_else(|| NO_ANSWER.to_owned(), |code| code.to_string());
         self.requests.with_label_values(&[code.as_str(), method, host]).inc();
         if let Some(took) = took {

@@ -8,7 +8,7 @@ use http::StatusCode;
 use prometheus::TEXT_FORMAT;
 
 use super::Metrics;
-use crate::health::server::{Answer, Answers, answer, not_found};
+use crate::http::server::{Answer, Answers, answer, not_found};
 
 /// What `/proxyMode` says: the kube-proxy mode whose behaviour Sluice has. Who asks wants to know what to expect of
 /// `NodePort`s and refusals, and knows no other words; `sluice_agent_info` tells that it is Sluice.

@@ -165,7 +165,6 @@ mod tests {
     fn network() -> NodeNetwork {
         NodeNetwork {
             addresses: ["192.0.2.1", "198.51.100.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).to_vec(),
-            uplink_addresses: Vec::new(),
             primary_v4: Some("198.51.100.1".parse().unwrap()),
             primary_v6: None,
         }

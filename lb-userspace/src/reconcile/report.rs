@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::attach::{AttachReport, SocketReport};
+use crate::kube::Connection;
 use crate::model::desired::Refusal;
-use crate::source::kube::Connection;
 
 /// The report as written.
 #[derive(Debug, Serialize)]

@@ -11,10 +11,10 @@ use super::facts::{ReconcileSettings, Surroundings};
 use super::observers::{Observers, State};
 use super::report::{Origin, Report, SourceRow};
 use super::writer::{Outcome, Writer};
+use crate::allocator;
 use crate::attach::{AttachReport, NodeNetwork};
 use crate::maps::kernel::KernelTables;
 use crate::maps::{FamilySettings, TableFailure, Tables};
-use crate::memory;
 use crate::metrics::kube_proxy::SyncKind;
 use crate::model::desired::{Family, NodeFacts, Refusal};
 use crate::model::world::World;
@@ -298,7 +298,7 @@ impl Reconciler {
     fn give_memory_back(&mut self) {
         if self.writes >= LARGE_CHANGE {
             self.writes = 0;
-            memory::give_back();
+            allocator::give_back();
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::causes::with_causes;
 use crate::maps::{TableFailure, Tables};
 use crate::model::desired::{Change, DesiredService, Refusal, ServiceName};
 use crate::plan::{Op, Planner, Transaction};
@@ -192,14 +193,7 @@ fn change_name(change: &Change) -> &ServiceName {
 fn refusal(name: &ServiceName, failure: &TableFailure) -> Refusal {
     let (reason, message) = match failure.setting() {
         Some(setting) => ("MapFull", format!("{failure}; raise {setting}, which takes effect after `sluice cleanup`")),
-        None => (WRITE_FAILED, with_cause(failure)),
+        None => (WRITE_FAILED, format!("{}; it is tried again", with_causes(failure))),
     };
     Refusal { kind: "Service", object: name.to_string(), reason, message }
-}
-
-fn with_cause(failure: &TableFailure) -> String {
-    match std::error::Error::source(failure) {
-        Some(cause) => format!("{failure}: {cause}; it is tried again"),
-        None => format!("{failure}; it is tried again"),
-    }
 }

@@ -9,7 +9,7 @@
 
 mod diag;
 mod error;
-mod netns;
+mod namespaces;
 pub mod opt_out;
 mod probe;
 mod reaper;
@@ -17,14 +17,15 @@ mod within;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::thread;
 
 pub use error::{DestroyError, WhyNot};
-pub use netns::{Survey, own_netns_cookie};
+use namespaces::Namespaces;
+pub use namespaces::Survey;
 pub use probe::supported;
 pub use reaper::{Destroy, Reaper};
 
+use crate::linux::netns::own_netns_cookie;
 pub use crate::model::desired::Family;
 
 /// A socket to destroy.
@@ -70,18 +71,14 @@ pub struct Outcome {
     pub listings: usize,
 }
 
-/// Destroys sockets. It remembers where namespaces were found, and keeps none of them alive.
-#[derive(Debug)]
+/// Destroys sockets. Finds namespaces by the node's processes and by the files to which they are bound, remembers where
+/// it found them, and keeps none of them alive.
+#[derive(Debug, Default)]
 pub struct Destroyer {
-    namespaces: netns::Namespaces,
+    namespaces: Namespaces,
 }
 
 impl Destroyer {
-    /// Finds namespaces by the node's processes, where they are usually bound to files, and in these directories.
-    pub fn new(extra_directories: Vec<PathBuf>) -> Self {
-        Self { namespaces: netns::Namespaces::new(extra_directories) }
-    }
-
     /// Looks for the node's network namespaces now, to say which can be reached.
     pub fn survey(&mut self) -> Result<Survey, DestroyError> {
         let namespaces = &mut self.namespaces;
@@ -111,7 +108,7 @@ fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, DestroyE
     })
 }
 
-fn destroy(namespaces: &mut netns::Namespaces, victims: &[Victim]) -> Outcome {
+fn destroy(namespaces: &mut Namespaces, victims: &[Victim]) -> Outcome {
     let own = match own_netns_cookie() {
         Ok(cookie) => cookie,
         Err(e) => return all_failed(victims, DestroyError::Cookie(e)),
@@ -136,12 +133,7 @@ fn destroy(namespaces: &mut netns::Namespaces, victims: &[Victim]) -> Outcome {
 }
 
 /// Destroys victims in one namespace, if it is known.
-fn in_namespace(
-    namespaces: &mut netns::Namespaces,
-    netns_cookie: u64,
-    victims: &[Victim],
-    outcome: &mut Outcome,
-) -> bool {
+fn in_namespace(namespaces: &mut Namespaces, netns_cookie: u64, victims: &[Victim], outcome: &mut Outcome) -> bool {
     match namespaces.enter(netns_cookie) {
         Ok(true) => {
             outcome.entered += 1;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aya::maps::{HashMap as BpfHashMap, Map, MapData};
 use lb_common::abi::map_name;
 
-use super::netns::{cookie_of_file, own_netns_cookie};
+use crate::linux::netns::{cookie_of_file, own_netns_cookie};
 use crate::maps::sockets::halves;
 
 /// A new Pod's namespace is there some time before its first process.

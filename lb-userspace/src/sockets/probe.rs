@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use lb_common::abi::proto;
 use socket2::SockRef;
 
-use super::{Outcome, Victim, WhyNot, own_netns_cookie, within};
+use super::{Outcome, Victim, WhyNot, within};
+use crate::linux::netns::own_netns_cookie;
 use crate::model::desired::Family;
 
 /// Whether UDP sockets can be destroyed in the calling thread's network namespace, found out by doing it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lb_common::abi::proto;
 
 use super::{Destroyer, Outcome, Victim, supported};
+use crate::causes::with_causes;
 use crate::maps::sockets::{forget, orphans};
 use crate::metrics::Metrics;
 
@@ -76,7 +77,8 @@ impl Reaper {
 }
 
 fn reap(woken: &Receiver<()>, done: &SyncSender<()>, pin_path: &Path, protocols: &[u8], metrics: &Metrics) {
-    let mut destroyer = Destroyer::new(Vec::new());
+    let mut destroyer = Destroyer::default();
+    warn_of_namespaces_out_of_reach(&mut destroyer);
     let mut again = false;
     loop {
         // A second look, unless there is news before it is due: then that look is the second one as well.
@@ -96,6 +98,18 @@ fn reap(woken: &Receiver<()>, done: &SyncSender<()>, pin_path: &Path, protocols:
             let _nobody_waits = done.try_send(());
         }
         again = news;
+    }
+}
+
+/// Sockets of dead backends stay in namespaces that this process may not enter or see: better told at the start than when
+/// it matters.
+fn warn_of_namespaces_out_of_reach(destroyer: &mut Destroyer) {
+    match destroyer.survey() {
+        Ok(survey) if survey.refused > 0 || survey.unreadable > 0 => {
+            tracing::warn!(%survey, "sockets of dead backends cannot be destroyed in every network namespace");
+        }
+        Ok(survey) => tracing::debug!(%survey, "network namespaces whose sockets can be destroyed"),
+        Err(error) => tracing::warn!(error = with_causes(&error), "network namespaces cannot be looked for"),
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
-use sluice::sockets::{DestroyError, Destroyer, Outcome, Victim, own_netns_cookie, supported};
+use sluice::linux::netns::own_netns_cookie;
+use sluice::sockets::{DestroyError, Destroyer, Outcome, Victim, supported};
 
 use namespace::{
     Bound, Netns, PATIENCE, TCP, UDP, V4, V6, any, bind, on_a_thread, path_of, socket_in, udp, victim, without_rights,
@@ -42,7 +43,7 @@ fn connected_socket_is_destroyed(bind: IpAddr, other_end: IpAddr, through: impl 
     let (server, peer) = netns.listener(other_end);
     let socket = netns.udp(any(bind), through(peer));
     let bystander = netns.udp(any(bind), through(peer));
-    let mut destroyer = Destroyer::new(Vec::new());
+    let mut destroyer = Destroyer::default();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             let began = Instant::now();
@@ -84,7 +85,7 @@ fn socket_with_the_same_addresses_in_another_namespace_lives_on() {
         (netns.udp(fixed(4000), fixed(5353)), server)
     };
     let ((victim, _server), (twin, server)) = (pair(&here), pair(&there));
-    let outcome = Destroyer::new(Vec::new()).destroy(&[here.victim(UDP, &victim, fixed(5353))]);
+    let outcome = Destroyer::default().destroy(&[here.victim(UDP, &victim, fixed(5353))]);
     assert_eq!(ends(&outcome), (1, 0, 0, 0), "{outcome:?}");
     assert_destroyed(&victim);
     assert_alive(&twin, &server);
@@ -100,9 +101,9 @@ fn tcp_connection_is_destroyed_when_asked() {
     });
     let peer = listener.local_addr().unwrap();
     // As UDP it is no socket that there is.
-    let outcome = Destroyer::new(Vec::new()).destroy(&[netns.victim(UDP, &client, peer)]);
+    let outcome = Destroyer::default().destroy(&[netns.victim(UDP, &client, peer)]);
     assert_eq!(ends(&outcome), (0, 1, 0, 0), "{outcome:?}");
-    let outcome = Destroyer::new(Vec::new()).destroy(&[netns.victim(TCP, &client, peer)]);
+    let outcome = Destroyer::default().destroy(&[netns.victim(TCP, &client, peer)]);
     assert_eq!(ends(&outcome), (1, 0, 0, 0), "{outcome:?}");
     assert_eq!((&client).read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
     bystander.set_nonblocking(true).unwrap();
@@ -114,7 +115,7 @@ fn closed_socket_is_gone_and_no_failure() {
     let netns = Netns::new();
     let (_server, peer) = netns.listener(V4);
     let closed = netns.victim(UDP, &netns.udp(any(V4), peer), peer);
-    let outcome = Destroyer::new(Vec::new()).destroy(&[closed]);
+    let outcome = Destroyer::default().destroy(&[closed]);
     assert_eq!(ends(&outcome), (0, 1, 0, 0), "{outcome:?}");
 }
 
@@ -128,7 +129,7 @@ fn socket_that_has_connected_elsewhere_is_left_alone() {
     let socket = netns.udp(any(V4), dead);
     let stale = netns.victim(UDP, &socket, dead);
     socket.connect(elsewhere).unwrap();
-    let outcome = Destroyer::new(Vec::new()).destroy(&[stale]);
+    let outcome = Destroyer::default().destroy(&[stale]);
     assert_eq!(ends(&outcome), (0, 1, 0, 0), "{outcome:?}");
     assert_alive(&socket, &server);
 }
@@ -146,7 +147,7 @@ fn sockets_that_share_addresses_and_ports_are_all_destroyed() {
         let netns = Netns::new();
         let (sockets, _server, peer) = alike::<5>(&netns, ip);
         let victims = sockets.each_ref().map(|socket| netns.victim(UDP, socket, peer));
-        let outcome = Destroyer::new(Vec::new()).destroy(&victims);
+        let outcome = Destroyer::default().destroy(&victims);
         assert_eq!(ends(&outcome), (5, 0, 0, 0), "{outcome:?}");
         sockets.iter().for_each(assert_destroyed);
     }
@@ -160,7 +161,7 @@ fn victim_behind_a_socket_that_is_to_live_is_a_failure() {
         let netns = Netns::new();
         let (sockets, _server, peer) = alike::<2>(&netns, V4);
         for number in order {
-            let outcome = Destroyer::new(Vec::new()).destroy(&[netns.victim(UDP, &sockets[number], peer)]);
+            let outcome = Destroyer::default().destroy(&[netns.victim(UDP, &sockets[number], peer)]);
             let lives = outcome.destroyed == 0;
             assert_eq!(sockets[number].peer_addr().is_ok(), lives);
             if lives {
@@ -179,7 +180,7 @@ fn thousand_victims_of_one_namespace_take_one_listing() {
     let (_server, peer) = netns.listener(V4);
     let sockets: Vec<_> = netns.inside(|| (0..1000).map(|_| udp(any(V4), peer)).collect());
     let victims: Vec<_> = sockets.iter().map(|socket| netns.victim(UDP, socket, peer)).collect();
-    let outcome = Destroyer::new(Vec::new()).destroy(&victims);
+    let outcome = Destroyer::default().destroy(&victims);
     assert_eq!(ends(&outcome), (1000, 0, 0, 0), "{outcome:?}");
     assert_eq!(outcome.listings, 1);
     sockets.iter().for_each(assert_destroyed);
@@ -192,7 +193,7 @@ fn unknown_namespace_is_reported_with_what_was_seen() {
     let socket = netns.udp(any(V4), peer);
     let known = netns.victim(UDP, &socket, peer);
     let unknown = Victim { netns_cookie: u64::MAX, ..known };
-    let outcome = Destroyer::new(Vec::new()).destroy(&[unknown, known]);
+    let outcome = Destroyer::default().destroy(&[unknown, known]);
     assert_eq!(ends(&outcome), (1, 0, 0, 1), "{outcome:?}");
     assert_eq!(outcome.not_found, [unknown]);
     let survey = outcome.survey.unwrap();
@@ -204,7 +205,7 @@ fn protocol_without_destruction_fails_by_name() {
     let netns = Netns::new();
     let (_server, peer) = netns.listener(V4);
     let socket = netns.udp(any(V4), peer);
-    let outcome = Destroyer::new(Vec::new()).destroy(&[netns.victim(132, &socket, peer)]);
+    let outcome = Destroyer::default().destroy(&[netns.victim(132, &socket, peer)]);
     assert_eq!(ends(&outcome), (0, 0, 1, 0), "{outcome:?}");
     assert!(matches!(outcome.failed[0].why, DestroyError::Protocol(132)));
 }
@@ -216,7 +217,7 @@ fn own_namespace_is_not_entered() {
         let server = UdpSocket::bind((V4, 0)).unwrap();
         let peer = server.local_addr().unwrap();
         let socket = udp(any(V4), peer);
-        let outcome = Destroyer::new(Vec::new()).destroy(&[netns.victim(UDP, &socket, peer)]);
+        let outcome = Destroyer::default().destroy(&[netns.victim(UDP, &socket, peer)]);
         assert_eq!((ends(&outcome), outcome.entered, outcome.survey), ((1, 0, 0, 0), 0, None));
         assert_destroyed(&socket);
         assert_eq!(own_netns_cookie().unwrap(), netns.cookie, "the calling thread stays where it is");
@@ -233,7 +234,7 @@ fn destroys_from_a_runtime() {
     runtime.block_on(async {
         let before = own_netns_cookie().unwrap();
         let (outcome, after) = tokio::task::spawn_blocking(move || {
-            let outcome = Destroyer::new(Vec::new()).destroy(&victims);
+            let outcome = Destroyer::default().destroy(&victims);
             (outcome, own_netns_cookie().unwrap())
         })
         .await
@@ -251,7 +252,7 @@ fn namespace_that_was_reached_before_may_end_and_is_forgotten() {
     let link = fs::read_link(path_of(&netns.process)).unwrap();
     let (server, peer) = netns.listener(V4);
     let socket = netns.udp(any(V4), peer);
-    let mut destroyer = Destroyer::new(Vec::new());
+    let mut destroyer = Destroyer::default();
     let last = netns.victim(UDP, &socket, peer);
     assert_eq!(ends(&destroyer.destroy(&[last])), (1, 0, 0, 0));
     // No handle of it stays open.
@@ -267,7 +268,7 @@ fn namespace_that_was_reached_before_may_end_and_is_forgotten() {
 #[test]
 fn one_socket_among_many_namespaces_costs_one_entry() {
     let bound = Bound::new(40);
-    let mut destroyer = Destroyer::new(vec![bound.0.path().to_owned()]);
+    let mut destroyer = Destroyer::default();
     let (first, socket, _server) = socket_in(&bound, 7);
     let outcome = destroyer.destroy(&[first]);
     assert_eq!(ends(&outcome), (1, 0, 0, 0), "{outcome:?}");
@@ -285,7 +286,7 @@ fn one_socket_among_many_namespaces_costs_one_entry() {
 fn namespace_bound_where_nobody_named_it_is_found() {
     let bound = Bound::new(1);
     let (victim, socket, _server) = socket_in(&bound, 0);
-    let outcome = Destroyer::new(Vec::new()).destroy(&[victim]);
+    let outcome = Destroyer::default().destroy(&[victim]);
     assert_eq!((ends(&outcome), outcome.entered), ((1, 0, 0, 0), 1), "{outcome:?}");
     assert_destroyed(&socket);
 }
@@ -293,7 +294,7 @@ fn namespace_bound_where_nobody_named_it_is_found() {
 #[test]
 fn path_that_leads_to_another_namespace_by_now_is_not_trusted() {
     let bound = Bound::new(2);
-    let mut destroyer = Destroyer::new(vec![bound.0.path().to_owned()]);
+    let mut destroyer = Destroyer::default();
     destroyer.survey().unwrap();
     let (moved, socket, _server) = socket_in(&bound, 0);
     bind(&bound.path(0), &bound.path(2));
@@ -308,9 +309,8 @@ fn path_that_leads_to_another_namespace_by_now_is_not_trusted() {
 fn missing_rights_are_named() {
     let bound = Bound::new(1);
     let (elsewhere, _socket, _server) = socket_in(&bound, 0);
-    let directories = vec![bound.0.path().to_owned()];
     fs::set_permissions(bound.0.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut knows = Destroyer::new(directories.clone());
+    let mut knows = Destroyer::default();
     knows.survey().unwrap();
     on_a_thread(|| {
         without_rights();
@@ -318,7 +318,7 @@ fn missing_rights_are_named() {
         let peer = server.local_addr().unwrap();
         let socket = udp(any(V4), peer);
         let here = victim(own_netns_cookie().unwrap(), UDP, &socket, peer);
-        let outcome = Destroyer::new(directories).destroy(&[here, elsewhere]);
+        let outcome = Destroyer::default().destroy(&[here, elsewhere]);
         assert_eq!(ends(&outcome), (0, 0, 1, 1), "{outcome:?}");
         assert!(matches!(outcome.failed[0].why, DestroyError::NotAllowed), "{outcome:?}");
         let survey = outcome.survey.unwrap();

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use sluice::sockets::{Family, Victim, own_netns_cookie};
+use sluice::linux::netns::own_netns_cookie;
+use sluice::sockets::{Family, Victim};
 use socket2::{Domain, SockRef, Socket, Type};
 
 pub(crate) const UDP: u8 = 17;

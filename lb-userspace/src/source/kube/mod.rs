@@ -3,14 +3,10 @@
 //! Nothing is taken back while the API cannot be reached: what was known stays in force, and a new list replaces it at
 //! once when it is complete.
 
-mod backoff;
-mod client;
-mod connection;
-mod follow;
 #[cfg(test)]
 mod tests;
+mod watches;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Service};
@@ -22,51 +18,19 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use self::connection::Connection;
-use self::connection::Observer;
-use self::follow::{Progress, follow, node_grace};
+use self::watches::{Progress, follow, node_grace};
 use super::{Kind, SourceEvent};
-use crate::metrics::RestClientMetrics;
+use crate::kube::{ClientError, ClientSettings, Connection, Observer, connect};
 
-/// How to reach the API.
+/// What to read, and from where.
 #[derive(Clone, Debug, Default)]
 pub struct KubeSettings {
-    /// Kubeconfig file; none: `$KUBECONFIG`, `~/.kube/config`, or the Pod's service account.
-    pub kubeconfig: Option<PathBuf>,
-    /// URLs of the API servers, tried in turn, instead of the configured one: so that none of Sluice's own
-    /// `ClusterIP`s is needed to reach it.
-    pub api_servers: Vec<String>,
+    /// How to reach the API.
+    pub api: ClientSettings,
     /// Name of the own Node.
     pub node_name: String,
     /// Ask where `ClusterIP`s come from.
     pub service_cidrs: bool,
-    /// Where requests are counted.
-    pub requests: Option<RestClientMetrics>,
-}
-
-/// Why the API cannot be a source. All of these are mistakes in the configuration; an API that does not answer is none.
-#[derive(Debug, thiserror::Error)]
-pub enum KubeError {
-    /// The kubeconfig cannot be read or says nothing usable.
-    #[error("kubeconfig {path}: {source}")]
-    Kubeconfig {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: Box<kube::config::KubeconfigError>,
-    },
-    /// There is neither a kubeconfig nor a service account.
-    #[error("no kubeconfig and no service account, give --kubeconfig: {0}")]
-    NoConfig(#[source] Box<kube::config::InferConfigError>),
-    /// A URL of an API server is none.
-    #[error("api server url {url:?}, such as https://192.0.2.1:6443 is expected")]
-    Url {
-        /// As given.
-        url: String,
-    },
-    /// The client cannot be made: certificates or keys.
-    #[error("client for the api server: {0}")]
-    Client(#[source] Box<kube::Error>),
 }
 
 /// The running source. Dropping it stops it.
@@ -85,9 +49,9 @@ impl std::fmt::Debug for KubeSource {
 }
 
 /// Starts to list and watch. Fails on a wrong configuration only: an API that is away is waited for.
-pub async fn spawn(settings: KubeSettings, events: Sender<SourceEvent>) -> Result<KubeSource, KubeError> {
-    let (observer, connection) = Observer::new(settings.requests.clone());
-    let client = client::connect(&settings, &observer).await?;
+pub async fn spawn(settings: KubeSettings, events: Sender<SourceEvent>) -> Result<KubeSource, ClientError> {
+    let (observer, connection) = Observer::new(settings.api.requests.clone());
+    let client = connect(&settings.api, &observer).await?;
     Ok(start(client, &settings, events, observer, connection))
 }
 

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::watch;
 
-use super::connection::{Connection, Observer};
-use super::{KubeError, KubeSettings, KubeSource, client, start};
+use super::{KubeSettings, KubeSource, start};
+use crate::kube::{ClientError, ClientSettings, Connection, Observer, failover_client};
 use crate::metrics::{AgentInfo, Metrics, RestClientMetrics};
 use crate::model::record::ServiceCidrRecord;
 use crate::source::{Kind, Object, SourceEvent};
@@ -60,7 +60,7 @@ impl Script {
     fn start(&self) -> Run {
         let (tx, events) = channel(100);
         let (observer, connection) = Observer::new(None);
-        let client = client::in_turn(vec![("https://one".into(), self.client())], observer.clone());
+        let client = failover_client(vec![("https://one".into(), self.client())], observer.clone());
         let source = start(client, &settings(), tx, observer, connection);
         Run { connection: source.connection.clone(), _source: source, events }
     }
@@ -279,9 +279,9 @@ async fn the_next_server_is_asked_when_one_fails() {
     alive.list("services", &[service("a")]);
     let (tx, events) = channel(100);
     let requests = RestClientMetrics::new().unwrap();
-    let (observer, connection) = Observer::new(Some(requests.clone()));
+    let (observer, connection) = Observer::new(Some(Arc::new(requests.clone())));
     let servers = vec![("https://dead".into(), dead.client()), ("https://alive".into(), alive.client())];
-    let source = start(client::in_turn(servers, observer.clone()), &settings(), tx, observer, connection.clone());
+    let source = start(failover_client(servers, observer.clone()), &settings(), tx, observer, connection.clone());
     let mut run = Run { _source: source, connection, events };
     assert_eq!(run.synced().await, ["a"]);
     assert_eq!(run.connection.borrow().server, "https://alive");
@@ -297,9 +297,12 @@ async fn the_next_server_is_asked_when_one_fails() {
 #[tokio::test]
 async fn a_wrong_configuration_is_an_error_at_once() {
     let (tx, _events) = channel(1);
-    let settings = KubeSettings { kubeconfig: Some("/nonexistent/config".into()), ..KubeSettings::default() };
+    let settings = KubeSettings {
+        api: ClientSettings { kubeconfig: Some("/nonexistent/config".into()), ..ClientSettings::default() },
+        ..KubeSettings::default()
+    };
     let error = super::spawn(settings, tx.clone()).await.unwrap_err();
-    assert!(matches!(&error, KubeError::Kubeconfig { .. }), "{error}");
+    assert!(matches!(&error, ClientError::Kubeconfig { .. }), "{error}");
     assert!(error.to_string().contains("/nonexistent/config"));
 
     let folder = tempfile::TempDir::new().unwrap();
@@ -307,12 +310,14 @@ async fn a_wrong_configuration_is_an_error_at_once() {
     std::fs::write(&path, "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts:\n- name: c\n  context: {cluster: k, \
         user: u}\nclusters:\n- name: k\n  cluster: {server: 'https://127.0.0.1:1'}\nusers:\n- name: u\n  user: {token: t}\n")
     .unwrap();
-    let settings =
-        KubeSettings { kubeconfig: Some(path), api_servers: vec!["nowhere".into()], ..KubeSettings::default() };
+    let api =
+        ClientSettings { kubeconfig: Some(path), api_servers: vec!["nowhere".into()], ..ClientSettings::default() };
+    let settings = KubeSettings { api, ..KubeSettings::default() };
     let error = super::spawn(settings.clone(), tx.clone()).await.unwrap_err();
     assert!(error.to_string().contains("\"nowhere\""), "{error}");
 
-    let settings = KubeSettings { api_servers: vec!["https://127.0.0.1:1".into()], ..settings };
+    let api = ClientSettings { api_servers: vec!["https://127.0.0.1:1".into()], ..settings.api.clone() };
+    let settings = KubeSettings { api, ..settings };
     let mut source = super::spawn(settings, tx).await.unwrap();
     source.connection.wait_for(|now| now.last_error.is_some()).await.unwrap();
     assert!(!source.connection.borrow().connected);

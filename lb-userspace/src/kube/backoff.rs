@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
-use kube::runtime::utils::Backoff;
+use kube::runtime::utils;
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
@@ -13,18 +13,25 @@ const CALM: Duration = Duration::from_secs(30);
 
 /// Doubles from failure to failure, half of it by chance, so that a thousand nodes do not come back at once.
 #[derive(Debug)]
-pub(super) struct Doubling {
+pub struct Backoff {
     next: Duration,
     last: Option<Instant>,
 }
 
-impl Doubling {
-    pub(super) const fn new() -> Self {
+impl Backoff {
+    /// Before the first failure.
+    pub const fn new() -> Self {
         Self { next: FIRST, last: None }
     }
 }
 
-impl Iterator for Doubling {
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Iterator for Backoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -39,18 +46,20 @@ impl Iterator for Doubling {
     }
 }
 
-impl Backoff for Doubling {
+impl utils::Backoff for Backoff {
     /// Does nothing: a watch that begins and fails at once says "all is well" in between.
     fn reset(&mut self) {}
 }
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::utils::Backoff as _;
+
     use super::*;
 
     #[test]
     fn delays_double_with_chance_and_are_bounded() {
-        let mut backoff = Doubling::new();
+        let mut backoff = Backoff::new();
         let delays: Vec<Duration> = backoff.by_ref().take(10).collect();
         assert!(delays[0] >= FIRST / 2 && delays[0] <= FIRST);
         assert!(delays.iter().all(|delay| *delay <= LONGEST));

@@ -1,6 +1,7 @@
 //! The client: from the configuration, with several API servers tried in turn.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +13,8 @@ use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use super::connection::Observer;
-use super::{KubeError, KubeSettings};
-use crate::source::Kind;
+use super::connection::{Observer, RequestLog};
+use crate::causes::with_causes;
 
 /// A server that is gone without a word must not hold up the next one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,15 +25,53 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// A name that every API server's certificate has.
 const SERVER_NAME: &str = "kubernetes.default.svc";
 
+/// How to reach the API.
+#[derive(Clone, Debug, Default)]
+pub struct ClientSettings {
+    /// Kubeconfig file; none: `$KUBECONFIG`, `~/.kube/config`, or the Pod's service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// URLs of the API servers, tried in turn, instead of the configured one: so that none of Sluice's own
+    /// `ClusterIP`s is needed to reach it.
+    pub api_servers: Vec<String>,
+    /// Where requests are counted.
+    pub requests: Option<Arc<dyn RequestLog>>,
+}
+
+/// Why no client can be made. All of these are mistakes in the configuration: an API that does not answer is waited
+/// for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The kubeconfig cannot be read or says nothing usable.
+    #[error("kubeconfig {path}: {source}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// There is neither a kubeconfig nor a service account.
+    #[error("no kubeconfig and no service account, give --kubeconfig: {0}")]
+    NoConfig(#[source] Box<kube::config::InferConfigError>),
+    /// This is not the URL of an API server.
+    #[error("api server url {url:?}, such as https://192.0.2.1:6443 is expected")]
+    Url {
+        /// As given.
+        url: String,
+    },
+    /// The client cannot be made: certificates or keys.
+    #[error("client for the api server: {0}")]
+    Client(#[source] Box<kube::Error>),
+}
+
 /// Makes the client. Reads files, sends nothing.
-pub(super) async fn connect(settings: &KubeSettings, observer: &Observer) -> Result<Client, KubeError> {
+pub async fn connect(settings: &ClientSettings, observer: &Observer) -> Result<Client, ClientError> {
     let mut config = match &settings.kubeconfig {
         Some(path) => {
-            let failed = |source| KubeError::Kubeconfig { path: path.clone(), source: Box::new(source) };
+            let failed = |source| ClientError::Kubeconfig { path: path.clone(), source: Box::new(source) };
             let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?
         }
-        None => Config::infer().await.map_err(|error| KubeError::NoConfig(Box::new(error)))?,
+        None => Config::infer().await.map_err(|error| ClientError::NoConfig(Box::new(error)))?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
@@ -41,7 +79,7 @@ pub(super) async fn connect(settings: &KubeSettings, observer: &Observer) -> Res
     let mut urls = Vec::new();
     for url in &settings.api_servers {
         let uri = url.parse::<Uri>().ok().filter(|uri| uri.scheme().is_some() && uri.authority().is_some());
-        urls.push(uri.ok_or_else(|| KubeError::Url { url: url.clone() })?);
+        urls.push(uri.ok_or_else(|| ClientError::Url { url: url.clone() })?);
     }
     if urls.is_empty() {
         urls.push(config.cluster_url.clone());
@@ -53,25 +91,25 @@ pub(super) async fn connect(settings: &KubeSettings, observer: &Observer) -> Res
     for url in urls {
         let mut config = config.clone();
         config.cluster_url = url.clone();
-        let client = Client::try_from(config).map_err(|error| KubeError::Client(Box::new(error)))?;
+        let client = Client::try_from(config).map_err(|error| ClientError::Client(Box::new(error)))?;
         servers.push((url.to_string(), client));
     }
-    Ok(in_turn(servers, observer.clone()))
+    Ok(failover_client(servers, observer.clone()))
 }
 
-/// One client of several: stays with a server until that one fails.
-pub(super) fn in_turn(servers: Vec<(String, Client)>, observer: Observer) -> Client {
-    Client::new(InTurn { servers: servers.into(), current: Arc::default(), observer }, "default")
+/// One client of several, each with its URL: stays with a server until that one fails.
+pub fn failover_client(servers: Vec<(String, Client)>, observer: Observer) -> Client {
+    Client::new(FailoverClient { servers: servers.into(), current: Arc::default(), observer }, "default")
 }
 
 #[derive(Clone)]
-struct InTurn {
+struct FailoverClient {
     servers: Arc<[(String, Client)]>,
     current: Arc<AtomicUsize>,
     observer: Observer,
 }
 
-impl tower::Service<Request<Body>> for InTurn {
+impl tower::Service<Request<Body>> for FailoverClient {
     type Response = Response<Body>;
     type Error = kube::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
@@ -87,7 +125,7 @@ impl tower::Service<Request<Body>> for InTurn {
             let Some((url, client)) = this.servers.get(current % this.servers.len().max(1)) else {
                 return Err(kube::Error::Service("no api server is configured".into()));
             };
-            let watched = watched_kind(request.uri());
+            let watched = watched_resource(request.uri()).map(str::to_owned);
             let method = request.method().clone();
             let begin = Instant::now();
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.send(request)).await;
@@ -106,10 +144,10 @@ impl tower::Service<Request<Body>> for InTurn {
                 this.current.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed).ok();
             } else {
                 this.observer.answered(url);
-                if let (Some(kind), Ok(response)) = (watched, &result)
+                if let (Some(resource), Ok(response)) = (watched, &result)
                     && response.status().is_success()
                 {
-                    this.observer.watches(kind, url);
+                    this.observer.watch_established(&resource, url);
                 }
             }
             result
@@ -117,30 +155,21 @@ impl tower::Service<Request<Body>> for InTurn {
     }
 }
 
-/// The kind that a request is to watch, if it is one of ours.
-fn watched_kind(uri: &Uri) -> Option<Kind> {
-    if !uri.query()?.split('&').any(|part| part == "watch=true") {
-        return None;
-    }
-    match uri.path().rsplit('/').next()? {
-        "services" => Some(Kind::Service),
-        "endpointslices" => Some(Kind::EndpointSlice),
-        "nodes" => Some(Kind::Node),
-        "servicecidrs" => Some(Kind::ServiceCidr),
-        _ => None,
-    }
+/// The resource that a request is to watch, by its plural name in the API.
+fn watched_resource(uri: &Uri) -> Option<&str> {
+    let watches = uri.query()?.split('&').any(|part| part == "watch=true");
+    if watches { uri.path().rsplit('/').next() } else { None }
 }
 
-/// An error and what is behind it, in one line: the outermost one alone says "client error".
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_is_told_from_a_list_by_its_query() {
+        let resource = |uri: &'static str| watched_resource(&Uri::from_static(uri)).map(str::to_owned);
+        assert_eq!(resource("/api/v1/services?&watch=true&resourceVersion=7"), Some("services".into()));
+        assert_eq!(resource("/api/v1/services?&limit=500"), None);
+        assert_eq!(resource("/api/v1/services"), None);
     }
-    text
 }

@@ -7,8 +7,11 @@ use std::time::Duration;
 use http::Uri;
 use tokio::sync::watch;
 
-use crate::metrics::RestClientMetrics;
-use crate::source::Kind;
+/// Where requests to the API are counted.
+pub trait RequestLog: std::fmt::Debug + Send + Sync {
+    /// A request has ended. `code`: none without an answer. `took`: none for a watch, whose length says nothing.
+    fn ended(&self, method: &str, host: &str, code: Option<u16>, took: Option<Duration>);
+}
 
 /// State of the connection to the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,33 +26,33 @@ pub struct Connection {
 
 /// Notes what happens on the connection.
 #[derive(Clone, Debug)]
-pub(super) struct Observer(Arc<State>);
+pub struct Observer(Arc<State>);
 
 #[derive(Debug)]
 struct State {
     now: watch::Sender<Connection>,
-    /// What cannot be read at the moment, and why.
-    failing: Mutex<BTreeMap<Kind, String>>,
-    requests: Option<RestClientMetrics>,
+    /// Resources that cannot be watched at the moment, and why.
+    failing: Mutex<BTreeMap<String, String>>,
+    requests: Option<Arc<dyn RequestLog>>,
 }
 
 impl Observer {
     /// `requests`: where they are counted.
-    pub(super) fn new(requests: Option<RestClientMetrics>) -> (Self, watch::Receiver<Connection>) {
+    pub fn new(requests: Option<Arc<dyn RequestLog>>) -> (Self, watch::Receiver<Connection>) {
         let (now, seen) = watch::channel(Connection::default());
         (Self(Arc::new(State { now, failing: Mutex::default(), requests })), seen)
     }
 
     /// A request to a server has ended. `took`: none for a watch.
-    pub(super) fn asked(&self, method: &str, server: &str, code: Option<u16>, took: Option<Duration>) {
+    pub fn asked(&self, method: &str, server: &str, code: Option<u16>, took: Option<Duration>) {
         let Some(requests) = &self.0.requests else { return };
         let uri: Option<Uri> = server.parse().ok();
         let host = uri.as_ref().and_then(Uri::authority).map_or(server, |authority| authority.as_str());
-        requests.asked(method, host, code, took);
+        requests.ended(method, host, code, took);
     }
 
     /// A server has answered.
-    pub(super) fn answered(&self, server: &str) {
+    pub fn answered(&self, server: &str) {
         let connected = self.failing(|failing| failing.is_empty());
         self.0.now.send_if_modified(|now| {
             let news = now.connected != connected || now.server != server;
@@ -62,22 +65,22 @@ impl Observer {
         });
     }
 
-    /// A watch of this kind is established.
-    pub(super) fn watches(&self, kind: Kind, server: &str) {
-        if self.failing(|failing| failing.remove(&kind)).is_some() {
+    /// A watch of this resource is established.
+    pub fn watch_established(&self, resource: &str, server: &str) {
+        if self.failing(|failing| failing.remove(resource)).is_some() {
             self.answered(server);
         }
     }
 
     /// A server cannot be reached, or is not well.
-    pub(super) fn failed(&self, error: String) {
+    pub fn failed(&self, error: String) {
         self.fails(error, true);
     }
 
-    /// A kind cannot be read.
-    pub(super) fn kind_failed(&self, kind: Kind, error: &str) {
-        let error = format!("{}: {error}", kind.name());
-        let news = self.failing(|failing| failing.insert(kind, error.clone())).as_ref() != Some(&error);
+    /// A resource cannot be listed or watched.
+    pub fn watch_failed(&self, resource: &str, error: String) {
+        let before = self.failing(|failing| failing.insert(resource.to_owned(), error.clone()));
+        let news = before.as_ref() != Some(&error);
         self.fails(error, news);
     }
 
@@ -93,7 +96,7 @@ impl Observer {
         });
     }
 
-    fn failing<T>(&self, f: impl FnOnce(&mut BTreeMap<Kind, String>) -> T) -> T {
+    fn failing<T>(&self, f: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> T {
         f(&mut self.0.failing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -103,16 +106,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_that_cannot_be_watched_counts_as_disconnected_whatever_else_is_answered() {
+    fn a_resource_that_cannot_be_watched_counts_as_disconnected_whatever_else_is_answered() {
         let (observer, seen) = Observer::new(None);
         observer.answered("https://one");
         assert!(seen.borrow().connected);
-        observer.kind_failed(Kind::EndpointSlice, "forbidden");
+        observer.watch_failed("endpointslices", "EndpointSlice: forbidden".into());
         observer.answered("https://one");
-        observer.watches(Kind::Service, "https://one");
+        observer.watch_established("services", "https://one");
         assert!(!seen.borrow().connected);
         assert_eq!(seen.borrow().last_error.as_deref(), Some("EndpointSlice: forbidden"));
-        observer.watches(Kind::EndpointSlice, "https://one");
+        observer.watch_established("endpointslices", "https://one");
         assert!(seen.borrow().connected);
     }
 }

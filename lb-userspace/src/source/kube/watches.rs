@@ -1,4 +1,4 @@
-//! One kind of object: listed, then watched for ever, as source events.
+//! One kind of object: listed, then watched, as source events.
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
-use super::backoff::Doubling;
-use super::client::with_causes;
-use super::connection::Observer;
+use crate::causes::with_causes;
+use crate::kube::Observer;
+use crate::kube::backoff::Backoff;
 use crate::source::{Kind, Object, SourceEvent};
 
 /// A watch is asked for anew this often: what a connection that died in silence costs at most.
@@ -87,14 +87,14 @@ pub(super) async fn node_grace(progress: Arc<Progress>) {
 /// Follows one kind until nobody listens any more.
 pub(super) async fn follow<K>(api: Api<K>, config: watcher::Config, kind: Kind, progress: Arc<Progress>)
 where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     Object: From<K>,
 {
     let config = config.timeout(WATCH_SECS);
-    let mut delays = Doubling::new();
+    let mut delays = Backoff::new();
     let mut said = String::new();
     loop {
-        let mut stream = pin!(watcher(api.clone(), config.clone()).backoff(Doubling::new()));
+        let mut stream = pin!(watcher(api.clone(), config.clone()).backoff(Backoff::new()));
         let mut list: Vec<Object> = Vec::new();
         while let Some(event) = stream.next().await {
             let event = match event {
@@ -123,7 +123,8 @@ where
                 Err(error) => {
                     let text = with_causes(&error);
                     if kind != Kind::ServiceCidr {
-                        progress.observer.kind_failed(kind, &text);
+                        let resource = K::plural(&());
+                        progress.observer.watch_failed(&resource, format!("{}: {text}", kind.name()));
                     } else if said != text {
                         // Services are served without it: no reason to count as disconnected.
                         tracing::warn!(error = %text, "the range of ClusterIPs cannot be read");

@@ -4,56 +4,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::mem::size_of;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, setns};
-
 use super::DestroyError;
+use crate::linux::{mounts, netns};
 
 /// Where container runtimes, CNI plugins and `ip netns` bind namespaces to files.
 const DIRECTORIES: [&str; 4] = ["/run/netns", "/var/run/netns", "/run/docker/netns", "/var/run/docker/netns"];
 
 /// Namespaces remembered at most. What does not fit is looked for again.
 const KNOWN: usize = 1 << 14;
-
-/// The cookie of the calling thread's network namespace, as BPF programs see it (`SO_NETNS_COOKIE`, Linux 5.14).
-pub fn own_netns_cookie() -> io::Result<u64> {
-    // A socket of any kind tells it; this one binds nothing and needs no device.
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
-    cookie_of(&socket)
-}
-
-fn cookie_of(socket: &socket2::Socket) -> io::Result<u64> {
-    let mut cookie = 0u64;
-    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
-    // SAFETY: the pointers are to a u64 and to its size, both of which outlive the call.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            std::ptr::from_mut(&mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
-}
-
-/// The cookie of the network namespace that a file stands for.
-pub(super) fn cookie_of_file(path: &Path) -> io::Result<u64> {
-    let file = File::open(path)?;
-    // The thread ends with the call, so that no other is ever in a foreign namespace.
-    let worker = std::thread::spawn(move || {
-        setns(&file, CloneFlags::CLONE_NEWNET)?;
-        own_netns_cookie()
-    });
-    worker.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
-}
 
 /// What a search for namespaces came across.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,20 +47,14 @@ impl fmt::Display for Survey {
 /// The namespaces that were found last, by cookie.
 #[derive(Debug, Default)]
 pub(super) struct Namespaces {
-    extra: Vec<PathBuf>,
     paths: HashMap<u64, PathBuf>,
 }
 
 impl Namespaces {
-    /// Looks into these directories too.
-    pub(super) fn new(extra: Vec<PathBuf>) -> Self {
-        Self { extra, paths: HashMap::new() }
-    }
-
     /// Brings the calling thread into a namespace; false if it is not known, or not there any more.
     pub(super) fn enter(&mut self, netns_cookie: u64) -> Result<bool, DestroyError> {
         let Some(path) = self.paths.get(&netns_cookie) else { return Ok(false) };
-        match enter(path) {
+        match netns::enter(path) {
             // Process ids and inode numbers are used again, cookies are not.
             Ok(cookie) if cookie == netns_cookie => Ok(true),
             Err(source) if source.raw_os_error() == Some(libc::EPERM) => {
@@ -116,14 +73,14 @@ impl Namespaces {
         self.paths.clear();
         let nsfs = fs::metadata("/proc/thread-self/ns/net").map_or(0, |metadata| metadata.dev());
         let mut search = Search { nsfs, ..Search::default() };
-        for directory in DIRECTORIES.iter().map(Path::new).chain(self.extra.iter().map(PathBuf::as_path)) {
+        for directory in DIRECTORIES.iter().map(Path::new) {
             search.directory(directory);
         }
         search.mounts();
         search.processes();
         let mut survey = search.survey;
         for path in search.paths {
-            match enter(&path) {
+            match netns::enter(&path) {
                 Ok(cookie) => {
                     survey.namespaces += 1;
                     if self.paths.len() < KNOWN || wanted.contains(&cookie) {
@@ -137,23 +94,6 @@ impl Namespaces {
         }
         survey
     }
-}
-
-/// Brings the calling thread into the namespace at a path and returns its cookie.
-fn enter(path: &Path) -> io::Result<u64> {
-    let handle = File::open(path)?;
-    setns(&handle, CloneFlags::CLONE_NEWNET)?;
-    own_netns_cookie()
-}
-
-/// Files to which namespaces are bound, out of a table of mounts. Names with blanks, which are escaped there, are left
-/// out.
-fn bound_namespaces(mounts: &str) -> impl Iterator<Item = PathBuf> {
-    mounts.lines().filter_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let (path, kind) = (words.next()?, words.next()?);
-        (kind == "nsfs").then(|| PathBuf::from(path))
-    })
 }
 
 /// One path to each namespace.
@@ -178,8 +118,7 @@ impl Search {
 
     /// Wherever else a namespace is bound to a file that this process sees.
     fn mounts(&mut self) {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        for path in bound_namespaces(&mounts) {
+        for path in mounts::bound_namespaces(&mounts::table()) {
             if let Ok(metadata) = fs::metadata(&path) {
                 self.add(path, &metadata);
             }
@@ -209,17 +148,5 @@ impl Search {
         if metadata.dev() == self.nsfs && self.inodes.insert(metadata.ino()) {
             self.paths.push(path);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn namespaces_bound_anywhere_are_found_in_the_table_of_mounts() {
-        let mounts = "proc /proc proc rw 0 0\nnsfs /run/lab/ns/br1 nsfs rw 0 0\nnsfs /run/netns/x nsfs rw 0 0\n";
-        let found: Vec<_> = bound_namespaces(mounts).collect();
-        assert_eq!(found, [PathBuf::from("/run/lab/ns/br1"), PathBuf::from("/run/netns/x")]);
     }
 }

@@ -1,0 +1,4 @@
+//! HTTP for the agent's own answers: listening sockets, and a small server that answers by path.
+
+pub mod listen;
+pub mod server;
