@@ -6,6 +6,8 @@ pub mod causes;
 pub mod cli;
 pub mod config;
 pub mod events;
+#[cfg(test)]
+mod golden;
 pub mod health;
 pub mod http;
 pub mod kube;

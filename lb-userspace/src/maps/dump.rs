@@ -1,11 +1,14 @@
 //! The one text form of what the Service maps hold: stable, sorted, for golden files and for people.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
-use lb_common::abi::{SetRef, backend_flag, frontend_flag, frontend_kind};
+use ipnet::IpNet;
+use lb_common::abi::{FrontendValue, SetRef, backend_flag, config_flag, frontend_flag, frontend_kind};
 
+use super::FamilySettings;
 use crate::model::desired::Family;
-use crate::plan::Existing;
+use crate::plan::{BackendEntry, Existing, Vip};
 
 /// Names of backend flags.
 pub fn backend_flags(flags: u16) -> Vec<&'static str> {
@@ -53,48 +56,135 @@ pub fn frontend_flags(flags: u16) -> Vec<&'static str> {
     names.into_iter().filter_map(|(bit, name)| (flags & bit != 0).then_some(name)).collect()
 }
 
-/// Everything as text, a line a thing. Ids appear as they are; slots do not, they mean nothing.
+/// Everything as text, a line a thing, in the order in which a packet would ask for it. Backends are named by their
+/// address where a frontend leads to them; slots and service ids do not appear, they mean nothing.
 pub fn text(existing: &Existing) -> String {
     let names: BTreeMap<u32, &str> = existing.names.iter().map(|(id, _, name)| (*id, name.as_str())).collect();
-    let name = |service: u32| names.get(&service).copied().unwrap_or("-");
-    let sets: BTreeMap<(Family, u32, u32), &[u32]> =
-        existing.sets.iter().map(|(family, set, ids)| ((*family, set.base, set.count), &**ids)).collect();
-    let set = |family: Family, set: SetRef| -> String {
-        let ids = sets.get(&(family, set.base, set.count)).copied().unwrap_or_default();
-        let mut ids: Vec<u32> = ids.to_vec();
-        ids.sort_unstable();
-        format!("{ids:?}")
-    };
-    let mut lines = Vec::new();
-    for (vip, value) in &existing.frontends {
-        let flags = frontend_flags(value.flags).join(",");
-        lines.push(format!(
-            "frontend {}:{}/{} {} {} internal={} external={} affinity={} flags={flags}",
-            bracketed(vip),
-            vip.port,
-            protocol(vip.proto),
-            kind(value.kind),
-            name(value.service),
-            set(vip.family(), value.internal),
-            set(vip.family(), value.external),
-            value.affinity_secs,
-        ));
+    let reader = Reader { existing, names };
+    let mut out = String::new();
+    for lines in [reader.services(), reader.frontends(), reader.backends(), reader.ranges(), reader.known()] {
+        out.extend(lines.iter().flat_map(|line| [line.trim_end(), "\n"]));
     }
-    for (_, id, entry) in &existing.backends {
-        let flags = backend_flags(entry.flags).join(",");
-        let (addr, generation) = (entry.addr, entry.generation);
-        lines.push(format!("backend {addr} id={id} generation={generation} {} flags={flags}", name(entry.service)));
-    }
-    for (service, net) in &existing.ranges {
-        lines.push(format!("range {net} {}", name(*service)));
-    }
-    for (service, family, name) in &existing.names {
-        lines.push(format!("service {name} {family:?} id={service}"));
-    }
-    lines.sort_unstable();
-    lines.iter().flat_map(|line| [line.trim_end(), "\n"]).collect()
+    out
 }
 
-fn bracketed(vip: &crate::plan::Vip) -> String {
-    if vip.addr.is_ipv6() { format!("[{}]", vip.addr) } else { vip.addr.to_string() }
+/// The settings of the data path for one family as text.
+pub fn settings(family: Family, settings: &FamilySettings) -> String {
+    let list = |words: Vec<String>| if words.is_empty() { "-".to_owned() } else { words.join(",") };
+    let nets = |nets: &[IpNet]| list(nets.iter().map(ToString::to_string).collect());
+    let node = settings.node.map_or_else(|| "-".to_owned(), |node| node.to_string());
+    let line = format!(
+        "settings {family:?} node={node} cluster={} services={} flags={}",
+        nets(&settings.cluster),
+        nets(&settings.services),
+        list(config_flags(settings.flags).into_iter().map(str::to_owned).collect()),
+    );
+    line + "\n"
+}
+
+/// Names of flags of the data path's settings.
+fn config_flags(flags: u32) -> Vec<&'static str> {
+    let names = [
+        (config_flag::DETECT_LOCAL, "detect-local"),
+        (config_flag::LOCAL_DEVICES, "local-devices"),
+        (config_flag::TAKEOVER, "takeover"),
+        (config_flag::MASQUERADE_ALL, "masquerade-all"),
+        (config_flag::SOCKETS_HOST_ONLY, "sockets-host-only"),
+        (config_flag::SOCKETS_OPT_OUT, "sockets-opt-out"),
+    ];
+    names.into_iter().filter_map(|(bit, name)| (flags & bit != 0).then_some(name)).collect()
+}
+
+/// What tables hold, with names at hand.
+struct Reader<'a> {
+    existing: &'a Existing,
+    names: BTreeMap<u32, &'a str>,
+}
+
+impl Reader<'_> {
+    fn name(&self, service: u32) -> &str {
+        self.names.get(&service).copied().unwrap_or("-")
+    }
+
+    fn services(&self) -> Vec<String> {
+        let mut lines: Vec<String> =
+            self.existing.names.iter().map(|(_, family, name)| format!("service {name} {family:?}")).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    fn frontends(&self) -> Vec<String> {
+        let mut frontends: Vec<_> =
+            self.existing.frontends.iter().filter(|(vip, _)| *vip != Vip::known(vip.addr)).collect();
+        frontends.sort_unstable_by_key(|(vip, _)| *vip);
+        let line = |(vip, value): &&(Vip, FrontendValue)| {
+            let mut line = format!(
+                "frontend {}/{} {} {} inside={} outside={}",
+                SocketAddr::new(vip.addr, vip.port),
+                protocol(vip.proto),
+                kind(value.kind),
+                self.name(value.service),
+                self.set(
+                    vip.family(),
+                    value.internal,
+                    value.flags & frontend_flag::INTERNAL_LOCAL != 0,
+                    value.flags & frontend_flag::INTERNAL_EMPTY_DROPS != 0
+                ),
+                self.set(
+                    vip.family(),
+                    value.external,
+                    value.flags & frontend_flag::EXTERNAL_LOCAL != 0,
+                    value.flags & frontend_flag::EXTERNAL_EMPTY_DROPS != 0
+                ),
+            );
+            if value.affinity_secs != 0 {
+                line.extend([" affinity=", &value.affinity_secs.to_string(), "s"]);
+            }
+            if value.flags & frontend_flag::SOURCE_RANGES != 0 {
+                line += " source-ranges";
+            }
+            line
+        };
+        frontends.iter().map(line).collect()
+    }
+
+    /// Policy and members of a set, or what becomes of a client when it has none.
+    fn set(&self, family: Family, set: SetRef, local: bool, drops: bool) -> String {
+        let policy = if local { "local" } else { "cluster" };
+        let found = self.existing.sets.iter().find(|(f, s, _)| (*f, *s) == (family, set));
+        let Some((_, _, ids)) = found else {
+            return format!("{policy}:{}", if drops { "drop" } else { "refuse" });
+        };
+        let address = |id: &u32| {
+            let backend = self.existing.backends.iter().find(|(f, known, _)| (f, known) == (&family, id));
+            backend.map_or_else(|| format!("free id {id}"), |(_, _, entry)| entry.addr.to_string())
+        };
+        format!("{policy}[{}]", ids.iter().map(address).collect::<Vec<_>>().join(" "))
+    }
+
+    fn backends(&self) -> Vec<String> {
+        let mut backends: Vec<_> = self.existing.backends.iter().collect();
+        backends.sort_unstable_by_key(|(_, id, entry)| (self.name(entry.service), entry.addr, *id));
+        let line = |(_, id, entry): &&(Family, u32, BackendEntry)| {
+            let (name, flags) = (self.name(entry.service), backend_flags(entry.flags).join(","));
+            format!("backend {} {name} id={id} generation={} {flags}", entry.addr, entry.generation)
+        };
+        backends.iter().map(line).collect()
+    }
+
+    fn ranges(&self) -> Vec<String> {
+        let line = |(service, net): &(u32, IpNet)| format!("range {} {net}", self.name(*service));
+        let mut lines: Vec<String> = self.existing.ranges.iter().map(line).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    /// Addresses of which unknown ports are refused, and the range in which they are looked for.
+    fn known(&self) -> Vec<String> {
+        let known = self.existing.frontends.iter().map(|(vip, _)| vip).filter(|vip| **vip == Vip::known(vip.addr));
+        let mut known: Vec<IpAddr> = known.map(|vip| vip.addr).collect();
+        known.sort_unstable();
+        let ranges = self.existing.vip_range.iter().flatten().map(|(lo, hi)| format!("known-range {lo} to {hi}"));
+        known.iter().map(|addr| format!("known {addr}")).chain(ranges).collect()
+    }
 }

@@ -11,8 +11,10 @@ type Fault = Box<dyn FnMut(usize, &Op) -> bool + Send>;
 pub struct FaultyTables<T> {
     /// The tables behind.
     pub inner: T,
-    /// Asked before each operation; true: it fails as if the map were full.
+    /// Asked before each operation; true: it fails.
     pub fault: Fault,
+    /// How it fails; at first as if a map were full.
+    pub failure: fn() -> TableFailure,
     /// Operations so far.
     pub count: usize,
 }
@@ -20,7 +22,7 @@ pub struct FaultyTables<T> {
 impl<T: Tables> FaultyTables<T> {
     /// Tables that do not fail yet.
     pub fn new(inner: T) -> Self {
-        Self { inner, fault: Box::new(|_, _| false), count: 0 }
+        Self { inner, fault: Box::new(|_, _| false), failure: || TableFailure::Full { map: "BACKENDS4" }, count: 0 }
     }
 }
 
@@ -28,7 +30,7 @@ impl<T: Tables> Tables for FaultyTables<T> {
     fn apply(&mut self, op: &Op) -> Result<(), TableFailure> {
         self.count += 1;
         if (self.fault)(self.count, op) {
-            return Err(TableFailure::Full { map: "BACKENDS4" });
+            return Err((self.failure)());
         }
         self.inner.apply(op)
     }

@@ -30,6 +30,8 @@ pub struct MemoryTables {
     pub frontend_limit: usize,
     /// Operations carried out.
     pub writes: usize,
+    /// Settings of the data path, IPv4 first.
+    pub settings: [FamilySettings; 2],
 }
 
 impl MemoryTables {
@@ -45,6 +47,7 @@ impl MemoryTables {
             limits,
             frontend_limit: usize::MAX,
             writes: 0,
+            settings: Default::default(),
         }
     }
 }
@@ -117,7 +120,8 @@ impl Tables for MemoryTables {
         self.limits
     }
 
-    fn configure(&mut self, _family: Family, _settings: &FamilySettings) -> Result<(), TableFailure> {
+    fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure> {
+        self.settings[usize::from(family == Family::V6)] = settings.clone();
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ pub mod report;
 mod task;
 mod writer;
 
-pub use facts::{ReconcileSettings, SocketFacts};
+pub use facts::{ReconcileSettings, SocketFacts, Surroundings};
 pub use observers::Observers;
 pub use report::Origin;
 pub use task::{Ended, Inputs, Reconciler};

@@ -38,13 +38,15 @@ pub struct Writer<T> {
     parked: BTreeMap<ServiceName, Parked>,
     /// What could not be taken back; done first in the next batch.
     undo_left: Vec<Op>,
+    /// A removal failed: it and those after it are still to be carried out.
+    removals_left: bool,
 }
 
 impl<T: Tables> Writer<T> {
     /// Takes over what the tables hold.
     pub fn restore(tables: T) -> Result<Self, TableFailure> {
         let planner = Planner::restore(&tables.limits(), tables.read()?);
-        Ok(Self { tables, planner, parked: BTreeMap::new(), undo_left: Vec::new() })
+        Ok(Self { tables, planner, parked: BTreeMap::new(), undo_left: Vec::new(), removals_left: false })
     }
 
     /// The tables.
@@ -74,12 +76,14 @@ impl<T: Tables> Writer<T> {
 
     /// Whether maps could not be written, other than for want of room.
     pub fn in_trouble(&self) -> bool {
-        !self.undo_left.is_empty() || self.refusals().any(|refusal| refusal.reason == WRITE_FAILED)
+        !self.undo_left.is_empty()
+            || self.removals_left
+            || self.refusals().any(|refusal| refusal.reason == WRITE_FAILED)
     }
 
     /// Whether something is left to try again.
     pub fn pending(&self) -> bool {
-        !self.parked.is_empty() || !self.undo_left.is_empty()
+        !self.parked.is_empty() || !self.undo_left.is_empty() || self.removals_left
     }
 
     /// Whether room has appeared since the last call.
@@ -172,9 +176,11 @@ impl<T: Tables> Writer<T> {
     }
 
     fn remove(&mut self, outcome: &mut Outcome) {
+        self.removals_left = false;
         while let Some(op) = self.planner.next_removal() {
             if let Err(failure) = self.tables.apply(&op) {
-                tracing::error!(%failure, "removal failed, trying again with the next change");
+                tracing::error!(%failure, "removal failed, it is tried again");
+                self.removals_left = true;
                 return;
             }
             outcome.writes += 1;

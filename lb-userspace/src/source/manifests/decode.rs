@@ -12,7 +12,7 @@ use crate::source::{Kind, Object};
 /// Why a piece could not be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("line {line}: {message}")]
-pub(super) struct Unreadable {
+pub struct Unreadable {
     /// Line of the file.
     pub(super) line: usize,
     /// What is wrong.

@@ -18,6 +18,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::mpsc::Sender;
 
+pub use self::decode::Unreadable;
 use self::folder::Folder;
 use super::{Kind, Object, SourceEvent};
 
@@ -35,6 +36,12 @@ pub enum ManifestsError {
     /// The thread could not be started.
     #[error("thread for the folder of manifests: {0}")]
     Thread(#[source] std::io::Error),
+}
+
+/// The objects of a text, read as a file of the folder is; documents of other kinds yield none. Each document, and each
+/// item of a list, may fail alone.
+pub fn objects(text: &str) -> Vec<Result<Object, Unreadable>> {
+    split::pieces(text).iter().filter_map(|piece| decode::decode(piece).transpose()).collect()
 }
 
 /// Starts to read and watch a folder, until the receiver is dropped.
