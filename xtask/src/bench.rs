@@ -1,49 +1,36 @@
-//! `cargo xtask bench`: what a packet costs, next to a floor. `docs/bench.md` tells how to read it.
+//! `cargo xtask bench`: what Sluice costs, packet by packet and with real sockets. `docs/bench.md` tells how to read it.
 
-use std::path::PathBuf;
+mod cpu;
+mod live;
+mod services;
+mod spread;
+mod test_run;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use crate::build;
-use crate::command::{cargo, is_root, run as run_command};
-
-/// What to measure.
-#[derive(clap::Args, Clone, Debug, Default)]
+/// Without a sub-command: `run`.
+#[derive(clap::Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// A few rounds only: enough to see that all is well, too few to judge by.
-    #[arg(long)]
-    pub quick: bool,
-    /// Number of rounds.
-    #[arg(long)]
-    pub rounds: Option<usize>,
-    /// Write the figures as JSON to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Measure the kernel programs of this object, such as one built from an earlier commit, instead of those here.
-    #[arg(long, value_name = "FILE")]
-    pub object: Option<PathBuf>,
+    #[command(subcommand)]
+    bench: Option<Bench>,
+    #[command(flatten)]
+    run: test_run::Args,
 }
 
-/// Builds what is measured and measures it.
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Bench {
+    /// What a packet costs in the kernel programs, by test run.
+    Run(test_run::Args),
+    /// Real sockets in network namespaces: with Sluice, without it, and through kube-proxy's nftables rules.
+    Live(live::Args),
+}
+
+/// Measures.
 pub fn run(args: &Args) -> Result<()> {
-    if !is_root() {
-        bail!("the bench loads programs into the kernel: run it as root");
+    match &args.bench {
+        None => test_run::run(&args.run),
+        Some(Bench::Run(args)) => test_run::run(args),
+        Some(Bench::Live(args)) => live::run(args),
     }
-    build::bpf_object()?;
-    let mut bench = cargo("bench");
-    // The host's side only starts the kernel's runs, so it need not be built with optimisations.
-    bench.args(["--package", "lb-userspace", "--bench", "datapath", "--profile", "dev", "--"]);
-    if args.quick {
-        bench.arg("--quick");
-    }
-    if let Some(rounds) = args.rounds {
-        bench.arg(format!("--rounds={rounds}"));
-    }
-    // The command starts in another folder than the caller's.
-    for (flag, file) in [("--json", &args.json), ("--object", &args.object)] {
-        if let Some(file) = file {
-            bench.arg(flag).arg(std::path::absolute(file)?);
-        }
-    }
-    run_command(&mut bench)
 }

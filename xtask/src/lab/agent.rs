@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::netns::Netns;
 use super::plan::{CLUSTER_CIDRS, NODE1, SERVICE_CIDRS};
+use super::rundir::RunDir;
 use super::topology::Lab;
 
 /// How long an agent may take to its first full state, or to its end. `SLUICE_LAB_SLOWER=8`: eight times as long, on a
@@ -96,13 +97,13 @@ impl Agent {
 
     /// The same without starting it.
     pub fn prepare(lab: &Lab, options: AgentOptions) -> Self {
-        Self {
-            options,
-            node: lab.node1.clone(),
-            pin_path: lab.dir.bpf().join("sluice"),
-            log: lab.dir.path().join("agent.log"),
-            child: None,
-        }
+        Self::on(&lab.node1, &lab.dir, "sluice", "agent.log", options)
+    }
+
+    /// An agent on any node, not started yet: the names of its folder of pins and of its log in a lab's folder.
+    pub fn on(node: &Netns, dir: &RunDir, pins: &str, log: &str, options: AgentOptions) -> Self {
+        let (pin_path, log) = (dir.bpf().join(pins), dir.path().join(log));
+        Self { options, node: node.clone(), pin_path, log, child: None }
     }
 
     /// Starts the process; the log is appended to.

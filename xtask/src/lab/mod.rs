@@ -21,5 +21,5 @@ pub use cgroup::Cgroup;
 pub use manifest::{EndpointState, Manifests, SERVICE_DNS, SERVICE_HTTP, ServiceSpec, slice_object};
 pub use netns::Netns;
 pub use plan::{Dual, Family};
-pub use rundir::clean_up_on_signals;
+pub use rundir::{RunDir, clean_up_on_signals};
 pub use topology::{Cni, Lab, LabOptions, Pod, RpFilter};

@@ -23,14 +23,14 @@ static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A lab's folder. Its lock file tells other runs that the lab is alive.
 #[derive(Debug)]
-pub(super) struct RunDir {
+pub struct RunDir {
     path: PathBuf,
     _lock: File,
 }
 
 impl RunDir {
     /// Makes the folder and sweeps what dead runs have left.
-    pub(super) fn create() -> Result<Self> {
+    pub fn create() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         fs::create_dir_all(ROOT).with_context(|| format!("cannot create {ROOT}"))?;
         let root_lock = File::create(Path::new(ROOT).join(".lock")).context("cannot create the labs' lock")?;
@@ -53,16 +53,29 @@ impl RunDir {
         Ok(dir)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn namespaces(&self) -> PathBuf {
+    /// Where its namespaces are bound.
+    pub fn namespaces(&self) -> PathBuf {
         self.path.join("ns")
     }
 
-    pub(super) fn bpf(&self) -> PathBuf {
+    /// Its bpffs.
+    pub fn bpf(&self) -> PathBuf {
         self.path.join("bpf")
+    }
+
+    /// Its folder of manifests, empty at first.
+    pub fn manifests(&self) -> PathBuf {
+        self.path.join("manifests")
+    }
+
+    /// A cgroup for threads whose sockets an agent is to serve, see [`super::Netns::in_cgroup`].
+    pub fn cgroup(&self) -> Result<cgroup::Cgroup> {
+        cgroup::Cgroup::create(&self.path)
     }
 }
 

@@ -1,0 +1,132 @@
+//! What the programs take in place, by the kernel's own statistics. A pass of its own: counting costs time itself.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use aya::programs::loaded_programs;
+use aya::sys::{Stats, enable_stats};
+use serde::{Deserialize, Serialize};
+
+use super::client::Workload;
+use super::measure::once;
+use super::row::Row;
+use super::setup::Nodes;
+use crate::bench::cpu::Cpu;
+
+/// One program's figures while a workload ran.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct InPlace {
+    /// The row.
+    pub(super) row: String,
+    /// The workload.
+    pub(super) workload: String,
+    /// The program.
+    pub(super) program: String,
+    /// Nanoseconds a run, with what the kernel takes to measure them.
+    pub(super) ns: f64,
+    /// Runs a transaction.
+    pub(super) runs: f64,
+}
+
+/// Rounds of this pass; the least of each figure counts, as whatever comes in between only adds.
+const ROUNDS: usize = 5;
+
+/// Runs every workload but bulk on each row that has an agent.
+pub(super) fn measure(
+    nodes: &Nodes,
+    rows: &[Row],
+    workloads: &[Workload],
+    cpu: Cpu,
+    slice: Duration,
+) -> Result<Vec<InPlace>> {
+    let _counting = enable_stats(Stats::RunTime).context("the kernel does not count the programs' time")?;
+    let mut all = Vec::new();
+    for row in rows {
+        let agent = nodes.get(&row.kind).and_then(|node| node.arm.agent.as_ref());
+        let Some(pid) = agent.and_then(crate::lab::Agent::pid) else { continue };
+        let ids = programs_of(pid)?;
+        for workload in workloads.iter().filter(|workload| **workload != Workload::Bulk) {
+            all.extend(programs(nodes, row, *workload, cpu, slice, &ids)?);
+        }
+    }
+    Ok(all)
+}
+
+fn programs(
+    nodes: &Nodes,
+    row: &Row,
+    workload: Workload,
+    cpu: Cpu,
+    slice: Duration,
+    ids: &BTreeSet<u32>,
+) -> Result<Vec<InPlace>> {
+    let mut least: HashMap<String, InPlace> = HashMap::new();
+    for _ in 0..ROUNDS {
+        let before = counters(ids)?;
+        let sample = once(nodes, row, workload, cpu, slice)?;
+        // The warm-up is in the counters, too.
+        let transactions = sample.rate * slice.as_secs_f64() * (1.0 + super::client::WARM);
+        for (id, after) in counters(ids)? {
+            let Some(before) = before.get(&id) else { continue };
+            #[allow(clippy::cast_precision_loss, reason = "far fewer runs than a float counts")]
+            let runs = after.runs.saturating_sub(before.runs) as f64;
+            // What runs now and then, such as for a neighbour's answer, has no part in the transaction.
+            if runs < transactions / 100.0 {
+                continue;
+            }
+            let ns = after.time.saturating_sub(before.time).as_secs_f64() * 1e9 / runs;
+            let seen = least.entry(after.name.clone()).or_insert_with(|| InPlace {
+                row: row.id.to_owned(),
+                workload: workload.name().to_owned(),
+                program: after.name,
+                ns,
+                runs: runs / transactions,
+            });
+            seen.ns = seen.ns.min(ns);
+        }
+    }
+    let mut all: Vec<InPlace> = least.into_values().collect();
+    all.sort_by(|a, b| a.program.cmp(&b.program));
+    Ok(all)
+}
+
+struct Counter {
+    name: String,
+    time: Duration,
+    runs: u64,
+}
+
+fn counters(ids: &BTreeSet<u32>) -> Result<HashMap<u32, Counter>> {
+    let mut all = HashMap::new();
+    // A program of somebody else may go between its listing and the look at it.
+    for info in loaded_programs().flatten().filter(|info| ids.contains(&info.id())) {
+        let name = info.name_as_str().context("a program without a name")?.to_owned();
+        all.insert(info.id(), Counter { name, time: info.run_time(), runs: info.run_count() });
+    }
+    Ok(all)
+}
+
+/// Ids of the programs that a process holds, as its descriptors tell.
+fn programs_of(pid: u32) -> Result<BTreeSet<u32>> {
+    let folder = format!("/proc/{pid}/fdinfo");
+    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
+    let texts = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    Ok(texts.filter_map(|text| program_id(&text)).collect())
+}
+
+fn program_id(text: &str) -> Option<u32> {
+    text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_of_a_program_tells_its_id_and_others_do_not() {
+        assert_eq!(program_id("pos:\t0\nflags:\t02000002\nprog_type:\t3\nprog_id:\t4711\nrun_cnt:\t9\n"), Some(4711));
+        assert_eq!(program_id("pos:\t0\nflags:\t02000002\nmap_type:\t1\nmap_id:\t12\n"), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! `cargo xtask bench live`: real sockets on nodes in network namespaces, all rows interleaved round by round.
+
+mod arm;
+mod client;
+mod in_place;
+mod island;
+mod measure;
+mod results;
+mod row;
+mod server;
+mod setup;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use self::arm::Built;
+use self::client::Workload;
+use self::row::Row;
+use super::cpu::{self, Cpu};
+use crate::build;
+use crate::command::is_root;
+use crate::lab::{self, RunDir};
+
+/// How long an agent may take to its first full state, with many Services on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What to measure live.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Args {
+    /// Only these rows, separated by commas, and those that they are compared with: `--rows tax,clusterip`.
+    #[arg(long, value_delimiter = ',', value_name = "ROW", value_parser = row_id)]
+    rows: Vec<&'static str>,
+    /// Only these workloads, separated by commas.
+    #[arg(long, value_delimiter = ',', value_enum, value_name = "WORKLOAD")]
+    workloads: Vec<Workload>,
+    /// Number of rounds: every row is measured once in each.
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// Seconds that a row is measured for in a round.
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
+    /// A few short rounds and few Services: enough to see that all is well, too few to judge by.
+    #[arg(long)]
+    quick: bool,
+    /// Services of ten endpoints each in the maps.
+    #[arg(long, value_name = "N")]
+    services: Option<u32>,
+    /// Measure this agent instead of the one that is built here.
+    #[arg(long, value_name = "FILE")]
+    sluice: Option<PathBuf>,
+    /// Measure this agent, too, in the same rounds: rows that end with `-against`. It is how a change is judged.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Leave out the kernel's own statistics of the programs.
+    #[arg(long)]
+    no_in_place: bool,
+    /// The processor that clients and servers share; without it the last one.
+    #[arg(long, value_name = "N")]
+    cpu: Option<usize>,
+    /// Write the figures as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Args {
+    fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.quick { 3 } else { 21 })
+    }
+
+    fn slice(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds.unwrap_or(if self.quick { 0.1 } else { 0.3 }).clamp(0.01, 3600.0))
+    }
+
+    fn services(&self) -> u32 {
+        self.services.unwrap_or(if self.quick { 100 } else { 10_000 })
+    }
+
+    fn workloads(&self) -> Vec<Workload> {
+        if self.workloads.is_empty() { Workload::ALL.to_vec() } else { self.workloads.clone() }
+    }
+
+    /// The rows that were asked for and that can be had, with those that they are compared with.
+    fn rows(&self, built: &Built) -> Result<Vec<Row>> {
+        let wanted = |row: &Row| self.rows.is_empty() || self.rows.contains(&row.id);
+        let chosen: Vec<Row> = row::ALL.into_iter().filter(|row| wanted(row) && built.can(row.kind)).collect();
+        for id in &self.rows {
+            ensure!(chosen.iter().any(|row| row.id == *id), "this agent has no row {id}");
+        }
+        let is_base = |row: &Row| chosen.iter().any(|other| other.base == row.id);
+        let listed = |row: &Row| chosen.iter().any(|other| other.id == row.id);
+        Ok(row::ALL.into_iter().filter(|row| listed(row) || is_base(row)).collect())
+    }
+}
+
+fn row_id(text: &str) -> Result<&'static str, String> {
+    let ids = row::ALL.map(|row| row.id);
+    ids.into_iter().find(|id| *id == text).ok_or_else(|| format!("the rows are {}", ids.join(", ")))
+}
+
+/// Builds nodes and agents, measures, prints and writes what came of it.
+pub(super) fn run(args: &Args) -> Result<()> {
+    if !is_root() {
+        bail!("the bench makes network namespaces and attaches programs: run it as root");
+    }
+    let built = build_or_find(args)?;
+    let rows = args.rows(&built)?;
+    let cpu = Cpu::choose(args.cpu)?;
+    // Before any thread or agent starts: they inherit it.
+    cpu.avoid()?;
+    cpu::raise_open_files()?;
+    lab::clean_up_on_signals()?;
+    let dir = RunDir::create()?;
+    setup::manifests(&dir, args.services())?;
+    let nodes = setup::nodes(&dir, &rows, &built, cpu)?;
+    cpu::settle();
+    let mut results = results::Results::new(args.rounds(), args.slice(), args.services(), cpu);
+    for workload in args.workloads() {
+        eprintln!("{}: {} rows, {} rounds", workload.name(), rows.len(), args.rounds());
+        let samples = measure::rounds(&nodes, &rows, workload, cpu, args.rounds(), args.slice())?;
+        results.add(workload, &rows, &samples);
+    }
+    if !args.no_in_place {
+        results.in_place = in_place::measure(&nodes, &rows, &args.workloads(), cpu, args.slice())?;
+    }
+    println!("{}", results.table());
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&results)? + "\n";
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The kernel programs of the bench are always those of this checkout; the agent is built only where none is given.
+fn build_or_find(args: &Args) -> Result<Built> {
+    build::bpf_object()?;
+    let sluice = match &args.sluice {
+        Some(path) => path.clone(),
+        None => build::agent(true)?,
+    };
+    let absolute = |path: PathBuf| std::path::absolute(&path).with_context(|| format!("no path {}", path.display()));
+    let against = args.against.clone().map(absolute).transpose()?;
+    for agent in [Some(&sluice), against.as_ref()].into_iter().flatten() {
+        ensure!(agent.is_file(), "no agent at {}", agent.display());
+    }
+    Ok(Built { sluice: absolute(sluice)?, against, programs: build::bench_object_path() })
+}

@@ -1,0 +1,140 @@
+//! The rows: who asks whom, on which kind of node, and which row each one is compared with.
+
+use std::net::Ipv4Addr;
+
+use super::arm::Kind;
+use super::client::Target;
+use super::island::{LOCAL, NODE, REMOTE};
+use super::server::{SINK, TCP_ECHO, UDP_ECHO};
+
+/// The `ClusterIP` of the Service in front of the node's own Pod.
+pub(super) const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// The same in front of the other node's Pod.
+pub(super) const REMOTE_CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 11);
+/// Service ports: echo over TCP, echo over UDP, and the one that takes all.
+pub(super) const SERVICE_PORTS: [u16; 3] = [80, 81, 82];
+/// The local Service's `NodePort`s.
+pub(super) const NODE_PORTS: [u16; 3] = [30_080, 30_081, 30_082];
+/// The remote Service's `NodePort`s.
+pub(super) const REMOTE_NODE_PORTS: [u16; 3] = [30_090, 30_091, 30_092];
+
+/// Where the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A Pod of the node.
+    Pod,
+    /// The same, in the cgroup whose sockets the agent serves.
+    ServedPod,
+    /// Outside of the cluster.
+    Outside,
+}
+
+/// Which Pod answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backend {
+    /// The node's.
+    Local,
+    /// The other node's.
+    Remote,
+}
+
+/// How the client names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Direct,
+    ClusterIp,
+    NodePort,
+}
+
+/// One line of the report.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    /// As on the command line.
+    pub(super) id: &'static str,
+    /// For people.
+    pub(super) title: &'static str,
+    /// Kind of node.
+    pub(super) kind: Kind,
+    /// Where the client is.
+    pub(super) from: Source,
+    /// Which Pod answers.
+    pub(super) to: Backend,
+    way: Way,
+    /// The row that its figures are divided by.
+    pub(super) base: &'static str,
+}
+
+impl Row {
+    const fn new(id: &'static str, title: &'static str, kind: Kind, from: Source, to: Backend, way: Way) -> Self {
+        let base = match (from, to) {
+            (Source::Pod | Source::ServedPod, _) => "direct",
+            (Source::Outside, Backend::Local) => "outside-direct",
+            (Source::Outside, Backend::Remote) => "remote-direct",
+        };
+        Self { id, title, kind, from, to, way, base }
+    }
+
+    /// Whether others are divided by it.
+    pub(super) fn is_base(&self) -> bool {
+        self.id == self.base
+    }
+
+    /// Where the client sends.
+    pub(super) fn target(&self) -> Target {
+        let at = |addresses, [tcp, udp, sink]: [u16; 3]| Target { addresses, tcp, udp, sink };
+        match (self.way, self.to) {
+            (Way::Direct, Backend::Local) => at(&LOCAL, [TCP_ECHO, UDP_ECHO, SINK]),
+            (Way::Direct, Backend::Remote) => at(&REMOTE, [TCP_ECHO, UDP_ECHO, SINK]),
+            (Way::ClusterIp, Backend::Local) => at(&[CLUSTER_IP], SERVICE_PORTS),
+            (Way::ClusterIp, Backend::Remote) => at(&[REMOTE_CLUSTER_IP], SERVICE_PORTS),
+            (Way::NodePort, Backend::Local) => at(&[NODE], NODE_PORTS),
+            (Way::NodePort, Backend::Remote) => at(&[NODE], REMOTE_NODE_PORTS),
+        }
+    }
+}
+
+/// All rows, in the order of the report.
+pub(super) const ALL: [Row; 15] = {
+    use Backend::{Local, Remote};
+    use Kind::{Against, Empty, Plain, Redirect, Sluice};
+    use Source::{Outside, Pod, ServedPod};
+    use Way::{ClusterIp, Direct, NodePort};
+    [
+        Row::new("direct", "Pod to Pod, no proxy", Plain, Pod, Local, Direct),
+        Row::new("empty", "Pod to Pod, an empty program on each TC hook", Empty, Pod, Local, Direct),
+        Row::new("tax", "Pod to Pod on a node with Sluice", Sluice, Pod, Local, Direct),
+        Row::new("tax-redirect", "the same, --forward redirect", Redirect, Pod, Local, Direct),
+        Row::new("tax-against", "the same, the agent to judge by", Against, Pod, Local, Direct),
+        Row::new("clusterip", "ClusterIP, packets", Sluice, Pod, Local, ClusterIp),
+        Row::new("clusterip-redirect", "ClusterIP, packets, --forward redirect", Redirect, Pod, Local, ClusterIp),
+        Row::new("clusterip-against", "ClusterIP, packets, the agent to judge by", Against, Pod, Local, ClusterIp),
+        Row::new("sockets", "ClusterIP, sockets", Sluice, ServedPod, Local, ClusterIp),
+        Row::new("sockets-against", "ClusterIP, sockets, the agent to judge by", Against, ServedPod, Local, ClusterIp),
+        Row::new("outside-direct", "outside to Pod, no proxy", Plain, Outside, Local, Direct),
+        Row::new("outside-nodeport", "NodePort to a Pod of the node", Sluice, Outside, Local, NodePort),
+        Row::new("remote-direct", "outside to a Pod of another node, no proxy", Plain, Outside, Remote, Direct),
+        Row::new("remote-nodeport", "NodePort to a Pod of another node", Sluice, Outside, Remote, NodePort),
+        Row::new("remote-redirect", "the same, --forward redirect", Redirect, Outside, Remote, NodePort),
+    ]
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_compared_with_a_row_of_a_plain_node_on_the_same_way() {
+        for row in ALL {
+            let base = ALL.iter().find(|other| other.id == row.base).unwrap();
+            assert!(base.is_base() && base.kind == Kind::Plain && base.way == Way::Direct, "{}", row.id);
+            assert_eq!((base.to, base.from == Source::Outside), (row.to, row.from == Source::Outside), "{}", row.id);
+        }
+    }
+
+    #[test]
+    fn ids_are_unique() {
+        for row in ALL {
+            assert_eq!(ALL.iter().filter(|other| other.id == row.id).count(), 1, "{}", row.id);
+        }
+    }
+}
