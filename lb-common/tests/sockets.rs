@@ -19,7 +19,15 @@ fn node<A: Family>(protocol: u8, backends: &[A]) -> Memory<A> {
     let count = u32::try_from(backends.len()).unwrap();
     for (id, addr) in (1..).zip(backends) {
         let flags = backend_flag::IN_CLUSTER;
-        let value = BackendValue { addr: *addr, port: Be16::new(8080), flags, generation: id, service: SERVICE };
+        let value = BackendValue {
+            addr: *addr,
+            port: Be16::new(8080),
+            flags,
+            generation: id,
+            service: SERVICE,
+            weight: 1,
+            ..BackendValue::default()
+        };
         memory.backends.insert(id, value);
         memory.slots.insert(id, id);
     }

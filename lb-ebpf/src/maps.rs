@@ -1,151 +1,91 @@
-//! All maps of the data path. Sizes here are the defaults; the agent overrides them at load. Maps that no program reads
-//! (names, status, report) are made by the agent alone.
+//! All maps of the data path, declared from the catalogue (`lb_common::abi::tables`). Capacities here are those of the
+//! object; the agent overrides them at load. Maps that no program reads are made by the agent alone.
+#![allow(
+    clippy::wildcard_imports,
+    reason = "the catalogue names every type of the module, and so does what follows it"
+)]
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use lb_common::abi::{
-    Address, AffinityKey, AffinityValue, BackendValue, Cidr, Counter, DeviceValue, FamilyConfig, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, V4, V6,
-    device_flag,
-};
+use lb_common::abi::*;
 use lb_common::datapath::Scratch;
+use lb_common::tables;
 
-macro_rules! maps {
-    ($($name:ident: $ty:ty = $kind:ident($size:expr, $flags:expr);)*) => {
-        $(#[map] static $name: $ty = $kind::with_max_entries($size, $flags);)*
+/// The type of a map.
+macro_rules! map_type {
+    (Hash $key:ty, $value:ty) => { HashMap<$key, $value> };
+    (LruHash $key:ty, $value:ty) => { LruHashMap<$key, $value> };
+    (LpmTrie $key:ty, $value:ty) => { LpmTrie<$key, $value> };
+    (Array $key:ty, $value:ty) => { Array<$value> };
+    (PerCpuArray $key:ty, $value:ty) => { PerCpuArray<$value> };
+    (ProgramArray $key:ty, $value:ty) => { aya_ebpf::maps::ProgramArray };
+}
+
+macro_rules! declare {
+    ($($(#[$doc:meta])* $table:ident $name:ident $kind:ident($key:ty => $value:ty);)*) => {
+        $(
+            $(#[$doc])*
+            #[map]
+            static $name: map_type!($kind $key, $value) = <map_type!($kind $key, $value)>::with_max_entries(
+                tables::$table.entries_in_object(),
+                tables::$table.flags,
+            );
+        )*
     };
-}
-
-maps! {
-    FLOWS4: LruHashMap<FlowKey<V4>, FlowValue<V4>> = LruHashMap(131_072, 0);
-    FLOWS6: LruHashMap<FlowKey<V6>, FlowValue<V6>> = LruHashMap(131_072, 0);
-    EMBRYO4: LruHashMap<FlowKey<V4>, FlowValue<V4>> = LruHashMap(65_536, 0);
-    EMBRYO6: LruHashMap<FlowKey<V6>, FlowValue<V6>> = LruHashMap(65_536, 0);
-    AFFINITY4: LruHashMap<AffinityKey<V4>, AffinityValue> = LruHashMap(65_536, 0);
-    AFFINITY6: LruHashMap<AffinityKey<V6>, AffinityValue> = LruHashMap(65_536, 0);
-    FRAGS4: LruHashMap<FragmentKey<V4>, FragmentValue> = LruHashMap(8_192, 0);
-    FRAGS6: LruHashMap<FragmentKey<V6>, FragmentValue> = LruHashMap(8_192, 0);
-    SOCKETS4: LruHashMap<SocketKey<V4>, SocketValue<V4>> = LruHashMap(65_536, 0);
-    SOCKETS6: LruHashMap<SocketKey<V6>, SocketValue<V6>> = LruHashMap(65_536, 0);
-    OPT_OUT: HashMap<[u32; 2], u32> = HashMap(1_024, 0);
-    FRONTENDS4: HashMap<FrontendKey<V4>, FrontendValue> = HashMap(65_536, 0);
-    FRONTENDS6: HashMap<FrontendKey<V6>, FrontendValue> = HashMap(65_536, 0);
-    RANGES4: LpmTrie<SourceRangeKey<V4>, u32> = LpmTrie(16_384, BPF_F_NO_PREALLOC);
-    RANGES6: LpmTrie<SourceRangeKey<V6>, u32> = LpmTrie(16_384, BPF_F_NO_PREALLOC);
-    DEVICES: HashMap<u32, DeviceValue> = HashMap(4_096, 0);
-}
-
-macro_rules! arrays {
-    ($($name:ident: $ty:ident<$value:ty> = $size:expr;)*) => {
-        $(#[map] static $name: $ty<$value> = $ty::with_max_entries($size, 0);)*
-    };
-}
-
-arrays! {
-    SLOTS4: Array<u32> = 262_144;
-    SLOTS6: Array<u32> = 262_144;
-    BACKENDS4: Array<BackendValue<V4>> = 131_072;
-    BACKENDS6: Array<BackendValue<V6>> = 131_072;
-    CONFIG4: Array<FamilyConfig<V4>> = 1;
-    CONFIG6: Array<FamilyConfig<V6>> = 1;
-    SCRATCH4: PerCpuArray<Scratch<V4>> = 1;
-    SCRATCH6: PerCpuArray<Scratch<V6>> = 1;
-    STATS4: PerCpuArray<StatsValue> = 4_096;
-    STATS6: PerCpuArray<StatsValue> = 4_096;
-    COUNTERS: PerCpuArray<u64> = Counter::COUNT;
-}
-
-/// The maps of one address family.
-pub(crate) trait FamilyMaps: Address + 'static {
-    fn flows() -> &'static LruHashMap<FlowKey<Self>, FlowValue<Self>>;
-    fn embryos() -> &'static LruHashMap<FlowKey<Self>, FlowValue<Self>>;
-    fn affinity() -> &'static LruHashMap<AffinityKey<Self>, AffinityValue>;
-    fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentValue>;
-    fn sockets() -> &'static LruHashMap<SocketKey<Self>, SocketValue<Self>>;
-    fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue>;
-    fn ranges() -> &'static LpmTrie<SourceRangeKey<Self>, u32>;
-    fn slots() -> &'static Array<u32>;
-    fn backends() -> &'static Array<BackendValue<Self>>;
-    fn config() -> &'static Array<FamilyConfig<Self>>;
-    fn scratch() -> &'static PerCpuArray<Scratch<Self>>;
-    fn stats() -> &'static PerCpuArray<StatsValue>;
-    /// Settings while the agent has written none: nothing matches.
-    fn no_config() -> &'static FamilyConfig<Self>;
-    /// The device's address of this family.
-    fn of_device(device: &DeviceValue) -> Self;
 }
 
 macro_rules! family {
-    ($ty:ident, $flows:ident, $embryos:ident, $affinity:ident, $fragments:ident, $sockets:ident, $frontends:ident,
-     $ranges:ident, $slots:ident, $backends:ident, $config:ident, $scratch:ident, $stats:ident, $empty:ident,
-     $device:ident) => {
-        static $empty: FamilyConfig<$ty> = FamilyConfig {
+    (Self: $($(#[$doc:meta])* $table:ident $accessor:ident [$v4:ident $v6:ident]: $pin:ident
+        $kind:ident($key:ty => $value:ty) { $($facts:tt)* })*) => {
+        /// The maps of one address family.
+        pub(crate) trait FamilyMaps: Address + 'static {
+            $($(#[$doc])* fn $accessor() -> &'static map_type!($kind $key, $value);)*
+            /// Settings while the agent has written none: nothing matches.
+            fn no_config() -> &'static FamilyConfig<Self>;
+            /// The device's address of this family.
+            fn of_device(device: &DeviceValue) -> Self;
+        }
+    };
+    (V4: $($(#[$doc:meta])* $table:ident $accessor:ident [$v4:ident $v6:ident]: $pin:ident
+        $kind:ident($key:ty => $value:ty) { $($facts:tt)* })*) => {
+        declare! { $($(#[$doc])* $table $v4 $kind($key => $value);)* }
+        accessors! { V4 v4 NO_CONFIG4: $($accessor $v4 $kind($key => $value);)* }
+    };
+    (V6: $($(#[$doc:meta])* $table:ident $accessor:ident [$v4:ident $v6:ident]: $pin:ident
+        $kind:ident($key:ty => $value:ty) { $($facts:tt)* })*) => {
+        declare! { $($(#[$doc])* $table $v6 $kind($key => $value);)* }
+        accessors! { V6 v6 NO_CONFIG6: $($accessor $v6 $kind($key => $value);)* }
+    };
+}
+
+macro_rules! accessors {
+    ($addr:ident $device:ident $no_config:ident: $($accessor:ident $name:ident $kind:ident($key:ty => $value:ty);)*) => {
+        static $no_config: FamilyConfig<$addr> = FamilyConfig {
             abi: 0,
             flags: 0,
-            node: $ty::ZERO,
-            vip_lo: $ty::ZERO,
-            vip_hi: $ty::ZERO,
-            cluster: [Cidr { net: $ty::ZERO, mask: $ty::ZERO }; 4],
-            services: [Cidr { net: $ty::ZERO, mask: $ty::ZERO }; 2],
-            snat_lo: lb_common::abi::Be16(0),
-            snat_hi: lb_common::abi::Be16(0),
+            node: $addr::ZERO,
+            vip_lo: $addr::ZERO,
+            vip_hi: $addr::ZERO,
+            cluster: [Cidr { net: $addr::ZERO, mask: $addr::ZERO }; 4],
+            services: [Cidr { net: $addr::ZERO, mask: $addr::ZERO }; 2],
+            snat_lo: Be16(0),
+            snat_hi: Be16(0),
             host_netns: [0; 2],
+            forward: forward_mode::STACK,
+            reserved: [0; 7],
         };
 
-        impl FamilyMaps for $ty {
-            #[inline(always)]
-            fn flows() -> &'static LruHashMap<FlowKey<Self>, FlowValue<Self>> {
-                &$flows
-            }
-            #[inline(always)]
-            fn embryos() -> &'static LruHashMap<FlowKey<Self>, FlowValue<Self>> {
-                &$embryos
-            }
-            #[inline(always)]
-            fn affinity() -> &'static LruHashMap<AffinityKey<Self>, AffinityValue> {
-                &$affinity
-            }
-            #[inline(always)]
-            fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentValue> {
-                &$fragments
-            }
-            #[inline(always)]
-            fn sockets() -> &'static LruHashMap<SocketKey<Self>, SocketValue<Self>> {
-                &$sockets
-            }
-            #[inline(always)]
-            fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue> {
-                &$frontends
-            }
-            #[inline(always)]
-            fn ranges() -> &'static LpmTrie<SourceRangeKey<Self>, u32> {
-                &$ranges
-            }
-            #[inline(always)]
-            fn slots() -> &'static Array<u32> {
-                &$slots
-            }
-            #[inline(always)]
-            fn backends() -> &'static Array<BackendValue<Self>> {
-                &$backends
-            }
-            #[inline(always)]
-            fn config() -> &'static Array<FamilyConfig<Self>> {
-                &$config
-            }
-            #[inline(always)]
-            fn scratch() -> &'static PerCpuArray<Scratch<Self>> {
-                &$scratch
-            }
-            #[inline(always)]
-            fn stats() -> &'static PerCpuArray<StatsValue> {
-                &$stats
-            }
+        impl FamilyMaps for $addr {
+            $(
+                #[inline(always)]
+                fn $accessor() -> &'static map_type!($kind $key, $value) {
+                    &$name
+                }
+            )*
             #[inline(always)]
             fn no_config() -> &'static FamilyConfig<Self> {
-                &$empty
+                &$no_config
             }
             #[inline(always)]
             fn of_device(device: &DeviceValue) -> Self {
@@ -155,14 +95,17 @@ macro_rules! family {
     };
 }
 
-family!(
-    V4, FLOWS4, EMBRYO4, AFFINITY4, FRAGS4, SOCKETS4, FRONTENDS4, RANGES4, SLOTS4, BACKENDS4, CONFIG4, SCRATCH4,
-    STATS4, NO_CONFIG4, v4
-);
-family!(
-    V6, FLOWS6, EMBRYO6, AFFINITY6, FRAGS6, SOCKETS6, FRONTENDS6, RANGES6, SLOTS6, BACKENDS6, CONFIG6, SCRATCH6,
-    STATS6, NO_CONFIG6, v6
-);
+macro_rules! single {
+    ($($(#[$doc:meta])* $table:ident $accessor:ident [$name:ident]: $pin:ident
+        $kind:ident($key:ty => $value:ty) { $($facts:tt)* })*) => {
+        declare! { $($(#[$doc])* $table $name $kind($key => $value);)* }
+    };
+}
+
+tables!(family, Self, family);
+tables!(family, V4, family);
+tables!(family, V6, family);
+tables!(single, single);
 
 /// What is known of a device.
 #[inline(always)]

@@ -2,21 +2,31 @@
 //! flow's backend still an endpoint of its Service" is one array access and one comparison.
 
 use super::Be16;
+use super::plain::plain;
 
-/// One endpoint of one service port and family. Index 0 is never used.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BackendValue<A> {
-    /// The endpoint's address.
-    pub addr: A,
-    /// The endpoint's port.
-    pub port: Be16,
-    /// Bits of [`backend_flag`].
-    pub flags: u16,
-    /// Changes each time the index is given to another endpoint; 0: the index is free.
-    pub generation: u32,
-    /// The service id that owns this backend.
-    pub service: u32,
+plain! {
+    /// One endpoint of one service port and family. Index 0 is never used.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct BackendValue<A> {
+        /// The endpoint's address.
+        pub addr: A,
+        /// The endpoint's port.
+        pub port: Be16,
+        /// Bits of [`backend_flag`].
+        pub flags: u16,
+        /// Changes each time the index is given to another endpoint; 0: the index is free.
+        pub generation: u32,
+        /// The service id that owns this backend.
+        pub service: u32,
+        /// Share of new flows against the set's other backends; 1 where nothing else is said.
+        pub weight: u16,
+        /// Reserved bits, 0.
+        pub state: u16,
+        /// How packets are wrapped on their way to the endpoint; 0: not at all.
+        pub encapsulation: u32,
+        /// Always 0.
+        pub reserved: u32,
+    }
 }
 
 /// Bits of [`BackendValue::flags`].

@@ -2,41 +2,49 @@
 //! `STATUS`: array of one element, written by the agent and read by `sluice status`.
 
 use super::Be16;
+use super::plain::plain;
 
-/// A prefix: `addr & mask == net`. Unused entries have a zero `mask` and a non-zero `net`, so they match nothing.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cidr<A> {
-    /// Network address.
-    pub net: A,
-    /// Network mask.
-    pub mask: A,
+plain! {
+    /// A prefix: `addr & mask == net`. Unused entries have a zero `mask` and a non-zero `net`, so they match nothing.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Cidr<A> {
+        /// Network address.
+        pub net: A,
+        /// Network mask.
+        pub mask: A,
+    }
 }
 
-/// Settings of the data path for one address family.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FamilyConfig<A> {
-    /// [`super::ABI_VERSION`].
-    pub abi: u32,
-    /// Bits of [`config_flag`].
-    pub flags: u32,
-    /// The node's own address: source of hairpin flows, and of source NAT where the egress device has none.
-    pub node: A,
-    /// Lowest known `ClusterIP`: only inside `[vip_lo, vip_hi]` a frontend miss is followed by the known-VIP look-up.
-    pub vip_lo: A,
-    /// Highest known `ClusterIP`.
-    pub vip_hi: A,
-    /// Prefixes of in-cluster clients (detect-local).
-    pub cluster: [Cidr<A>; 4],
-    /// Prefixes from which `ClusterIP`s are allocated: an unallocated address in them is dropped.
-    pub services: [Cidr<A>; 2],
-    /// First port of the source NAT range.
-    pub snat_lo: Be16,
-    /// Last port of the source NAT range.
-    pub snat_hi: Be16,
-    /// Cookie of the node's own network namespace, low half first; 0: not known, it is the machine's initial one.
-    pub host_netns: [u32; 2],
+plain! {
+    /// Settings of the data path for one address family.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct FamilyConfig<A> {
+        /// [`super::ABI_VERSION`].
+        pub abi: u32,
+        /// Bits of [`config_flag`].
+        pub flags: u32,
+        /// The node's own address: source of hairpin flows, and of source NAT where the egress device has none.
+        pub node: A,
+        /// Lowest known `ClusterIP`: only inside `[vip_lo, vip_hi]` a frontend miss is followed by the look-up of a
+        /// known VIP.
+        pub vip_lo: A,
+        /// Highest known `ClusterIP`.
+        pub vip_hi: A,
+        /// Prefixes of in-cluster clients (detect-local).
+        pub cluster: [Cidr<A>; 4],
+        /// Prefixes from which `ClusterIP`s are allocated: an unallocated address in them is dropped.
+        pub services: [Cidr<A>; 2],
+        /// First port of the source NAT range.
+        pub snat_lo: Be16,
+        /// Last port of the source NAT range.
+        pub snat_hi: Be16,
+        /// Cookie of the node's own network namespace, low half first; 0: not known, it is the machine's initial one.
+        pub host_netns: [u32; 2],
+        /// One of [`forward_mode`].
+        pub forward: u32,
+        /// Always 0.
+        pub reserved: [u32; 7],
+    }
 }
 
 /// Bits of [`FamilyConfig::flags`].
@@ -56,16 +64,31 @@ pub mod config_flag {
     pub const SOCKETS_OPT_OUT: u32 = 32;
 }
 
-/// What the data path knows of a network device.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeviceValue {
-    /// Bits of [`device_flag`].
-    pub flags: u32,
-    /// The device's IPv4 address: source of flows that Sluice source-NATs out of it; 0: none.
-    pub v4: super::V4,
-    /// The device's IPv6 address; zero: none.
-    pub v6: super::V6,
+/// Values of [`FamilyConfig::forward`]: how translated packets go on.
+pub mod forward_mode {
+    /// Through the host's stack.
+    pub const STACK: u32 = 0;
+    /// Past it, by redirect to the device that they leave by.
+    pub const REDIRECT: u32 = 1;
+}
+
+plain! {
+    /// What the data path knows of a network device.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct DeviceValue {
+        /// Bits of [`device_flag`].
+        pub flags: u32,
+        /// The device's IPv4 address: source of flows that Sluice source-NATs out of it; 0: none.
+        pub v4: super::V4,
+        /// The device's IPv6 address; zero: none.
+        pub v6: super::V6,
+        /// The device's hardware address; zero: none, or not known.
+        pub mac: [u8; 6],
+        /// Always 0.
+        pub pad: u16,
+        /// Always 0.
+        pub reserved: [u32; 2],
+    }
 }
 
 /// Bits of [`DeviceValue::flags`].
@@ -76,28 +99,31 @@ pub mod device_flag {
     pub const UPLINK: u32 = 2;
     /// XDP may redirect into it.
     pub const XDP_TARGET: u32 = 4;
-    /// Its packets begin with the IP header (`WireGuard`, IPIP and the like).
-    pub const NO_LINK_HEADER: u32 = 8;
     /// The Pods of this node are behind it, as detect-local by device has it.
     pub const LOCAL: u32 = 16;
+    /// A packet may be redirected to the other end of this device (veth, netkit).
+    pub const PEER: u32 = 32;
 }
 
-/// The agent's state, for `sluice status` also while the agent is down.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StatusValue {
-    /// [`super::ABI_VERSION`].
-    pub abi: u32,
-    /// Process id of the agent that wrote this.
-    pub pid: u32,
-    /// Start of that agent, nanoseconds since the epoch.
-    pub started_ns: u64,
-    /// When the first full state was in the kernel, nanoseconds since the epoch; 0: not yet.
-    pub synced_ns: u64,
-    /// Newest completed write, nanoseconds since the epoch.
-    pub updated_ns: u64,
-    /// Next backend generation to hand out.
-    pub next_generation: u32,
-    /// Always 0.
-    pub pad: u32,
+plain! {
+    /// The agent's state, for `sluice status` also while the agent is down.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct StatusValue {
+        /// [`super::ABI_VERSION`].
+        pub abi: u32,
+        /// Process id of the agent that wrote this.
+        pub pid: u32,
+        /// Start of that agent, nanoseconds since the epoch.
+        pub started_ns: u64,
+        /// When the first full state was in the kernel, nanoseconds since the epoch; 0: not yet.
+        pub synced_ns: u64,
+        /// Newest completed write, nanoseconds since the epoch.
+        pub updated_ns: u64,
+        /// Next backend generation to hand out.
+        pub next_generation: u32,
+        /// Always 0.
+        pub pad: u32,
+        /// Always 0.
+        pub reserved: [u64; 4],
+    }
 }

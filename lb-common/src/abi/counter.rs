@@ -71,10 +71,6 @@ counters! {
     DropRewrite = "drop_rewrite",
     /// TCP without a flow and not to be answered (it is a RST itself).
     DropNoFlow = "drop_no_flow",
-    /// Header of a packet for a frontend is malformed.
-    DropMalformed = "drop_malformed",
-    /// Later fragment for a VIP whose first fragment was not seen.
-    DropFragment = "drop_fragment",
     /// A slot pointed at a free backend id.
     DropStaleSlot = "drop_stale_slot",
     /// Locally generated packet for a `ClusterIP` that no socket hook has translated, about to leave the node.

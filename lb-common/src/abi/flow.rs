@@ -6,71 +6,79 @@
 //! its twin follows from its own key and value.
 
 use super::Be16;
+use super::plain::plain;
 
-/// Addresses, ports and protocol of a packet.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FlowKey<A> {
-    /// Source address.
-    pub src: A,
-    /// Destination address.
-    pub dst: A,
-    /// Source port.
-    pub sport: Be16,
-    /// Destination port.
-    pub dport: Be16,
-    /// IP protocol number.
-    pub proto: u8,
-    /// Always 0.
-    pub pad: [u8; 3],
+plain! {
+    /// Addresses, ports and protocol of a packet.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct FlowKey<A> {
+        /// Source address.
+        pub src: A,
+        /// Destination address.
+        pub dst: A,
+        /// Source port.
+        pub sport: Be16,
+        /// Destination port.
+        pub dport: Be16,
+        /// IP protocol number.
+        pub proto: u8,
+        /// Always 0.
+        pub pad: [u8; 3],
+    }
 }
 
-/// What to make of a packet that matches.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowValue<A> {
-    /// Source address to write.
-    pub src: A,
-    /// Destination address to write.
-    pub dst: A,
-    /// Source port to write.
-    pub sport: Be16,
-    /// Destination port to write.
-    pub dport: Be16,
-    /// One of [`flow_kind`].
-    pub kind: u8,
-    /// One of [`flow_action`].
-    pub action: u8,
-    /// Bits of [`flow_state`]: set, never cleared, by the direction that this entry stands for.
-    pub state: u16,
-    /// Backend id.
-    pub backend: u32,
-    /// The backend's generation when it was chosen.
-    pub generation: u32,
-    /// Service id.
-    pub service: u32,
-    /// When a packet last matched, in jiffies (low 32 bits).
-    pub seen: u32,
-    /// Device on which the request came in; 0 in a `REVERSE_SNAT` entry: the reply goes by the routing table.
-    pub ifindex: u32,
-    /// One's-complement sum of what the rewrite adds to the addresses (RFC 1624's m' - m), folded.
-    pub addr_delta: u16,
-    /// The same for the ports.
-    pub port_delta: u16,
-    /// What this entry's packets add to the backend's count, as far as it has not been added yet.
-    pub tally: Tally,
+plain! {
+    /// What to make of a packet that matches.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct FlowValue<A> {
+        /// Source address to write.
+        pub src: A,
+        /// Destination address to write.
+        pub dst: A,
+        /// Source port to write.
+        pub sport: Be16,
+        /// Destination port to write.
+        pub dport: Be16,
+        /// One of [`flow_kind`].
+        pub kind: u8,
+        /// One of [`flow_action`].
+        pub action: u8,
+        /// Bits of [`flow_state`]: set, never cleared, by the direction that this entry stands for.
+        pub state: u16,
+        /// Backend id.
+        pub backend: u32,
+        /// The backend's generation when it was chosen.
+        pub generation: u32,
+        /// Service id.
+        pub service: u32,
+        /// When a packet last matched, in jiffies (low 32 bits).
+        pub seen: u32,
+        /// Device on which the request came in; 0 in a `REVERSE_SNAT` entry: the reply goes by the routing table.
+        pub ifindex: u32,
+        /// Device that the packet leaves by in forwarding mode redirect; 0: the stack's business.
+        pub out: u32,
+        /// One's-complement sum of what the rewrite adds to the addresses (RFC 1624's m' - m), folded.
+        pub addr_delta: u16,
+        /// The same for the ports.
+        pub port_delta: u16,
+        /// What this entry's packets add to the backend's count, as far as it has not been added yet.
+        pub tally: Tally,
+        /// Always 0.
+        pub reserved: u32,
+    }
 }
 
-/// Packets of a busy flow that are counted together, so that most of them need no look-up but the flow's.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Packets since [`FlowValue::seen`] last changed, as far as they make a difference.
-    pub burst: u16,
-    /// Packets that the backend's count lacks.
-    pub packets: u16,
-    /// Bytes that the backend's count lacks.
-    pub bytes: u32,
+plain! {
+    /// Packets of a busy flow that are counted together, so that most of them need no look-up but the flow's.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Tally {
+        /// Packets since [`FlowValue::seen`] last changed, as far as they make a difference.
+        pub burst: u16,
+        /// Packets that the backend's count lacks.
+        pub packets: u16,
+        /// Bytes that the backend's count lacks.
+        pub bytes: u32,
+    }
 }
 
 /// Values of [`FlowValue::kind`].
@@ -109,51 +117,55 @@ pub mod flow_state {
     pub const REPLIED: u16 = 4;
 }
 
-/// Key of the affinity table: one client of one service port. A packet's client is known by its address, a socket's by
-/// its network namespace: its address is chosen only after the backend.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct AffinityKey<A> {
-    /// The client's address.
-    pub client: A,
-    /// Service id.
-    pub service: u32,
-    /// Cookie of the client's network namespace (`SO_NETNS_COOKIE`), low half first; 0: known by address.
-    pub netns: [u32; 2],
+plain! {
+    /// Key of the affinity table: one client of one service port. A packet's client is known by its address, a socket's
+    /// by its network namespace: its address is chosen only after the backend.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct AffinityKey<A> {
+        /// The client's address.
+        pub client: A,
+        /// Service id.
+        pub service: u32,
+        /// Cookie of the client's network namespace (`SO_NETNS_COOKIE`), low half first; 0: known by address.
+        pub netns: [u32; 2],
+    }
 }
 
-/// The backend that a client had last.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AffinityValue {
-    /// Time of the client's newest connection, nanoseconds of `CLOCK_MONOTONIC`.
-    pub last_ns: u64,
-    /// Backend id.
-    pub backend: u32,
-    /// The backend's generation when it was chosen.
-    pub generation: u32,
+plain! {
+    /// The backend that a client had last.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct AffinityValue {
+        /// Time of the client's newest connection, nanoseconds of `CLOCK_MONOTONIC`.
+        pub last_ns: u64,
+        /// Backend id.
+        pub backend: u32,
+        /// The backend's generation when it was chosen.
+        pub generation: u32,
+    }
 }
 
-/// Key of the fragment table (RFC 791, RFC 8200 section 4.5).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FragmentKey<A> {
-    /// Source address.
-    pub src: A,
-    /// Destination address.
-    pub dst: A,
-    /// Identification, as it lies in the packet (IPv4: zero-extended).
-    pub id: u32,
-    /// IP protocol number.
-    pub proto: u32,
+plain! {
+    /// Key of the fragment table (RFC 791, RFC 8200 section 4.5).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct FragmentKey<A> {
+        /// Source address.
+        pub src: A,
+        /// Destination address.
+        pub dst: A,
+        /// Identification, as it lies in the packet (IPv4: zero-extended).
+        pub id: u32,
+        /// IP protocol number.
+        pub proto: u32,
+    }
 }
 
-/// Ports of a fragmented datagram, from its first fragment.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FragmentValue {
-    /// Source port.
-    pub sport: Be16,
-    /// Destination port.
-    pub dport: Be16,
+plain! {
+    /// Ports of a fragmented datagram, from its first fragment.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct FragmentValue {
+        /// Source port.
+        pub sport: Be16,
+        /// Destination port.
+        pub dport: Be16,
+    }
 }

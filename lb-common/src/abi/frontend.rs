@@ -2,20 +2,22 @@
 //! frontends point at. `RANGES4`/`RANGES6`: longest-prefix match of allowed client addresses.
 
 use super::Be16;
+use super::plain::plain;
 
-/// A VIP, port and protocol. Port 0 and protocol 0 together are the entry that says "this address is a `ClusterIP`": it
-/// is asked for after a miss inside the Service range, so that an undefined port is refused.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FrontendKey<A> {
-    /// The VIP.
-    pub addr: A,
-    /// The Service port, or the `NodePort`.
-    pub port: Be16,
-    /// IP protocol number.
-    pub proto: u8,
-    /// One of [`frontend_scope`].
-    pub scope: u8,
+plain! {
+    /// A VIP, port and protocol. Port 0 and protocol 0 together are the entry that says "this address is a
+    /// `ClusterIP`": it is asked for after a miss inside the Service range, so that an undefined port is refused.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct FrontendKey<A> {
+        /// The VIP.
+        pub addr: A,
+        /// The Service port, or the `NodePort`.
+        pub port: Be16,
+        /// IP protocol number.
+        pub proto: u8,
+        /// One of [`frontend_scope`].
+        pub scope: u8,
+    }
 }
 
 /// Values of [`FrontendKey::scope`].
@@ -26,37 +28,43 @@ pub mod frontend_scope {
     pub const HOST: u8 = 1;
 }
 
-/// A contiguous range of the slots array: one generation of one backend set. Sets are replaced by writing a new range
-/// and then the frontend, never in place.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SetRef {
-    /// First slot.
-    pub base: u32,
-    /// Number of slots; 0: no endpoints.
-    pub count: u32,
+plain! {
+    /// A contiguous range of the slots array: one generation of one backend set. Sets are replaced by writing a new
+    /// range and then the frontend, never in place.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct SetRef {
+        /// First slot.
+        pub base: u32,
+        /// Number of slots; 0: no endpoints.
+        pub count: u32,
+    }
 }
 
-/// What a frontend leads to.
-///
-/// Two sets in one value rather than a scope in the key: one look-up whatever the scope, and both flip at once.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FrontendValue {
-    /// For clients inside: the node's Pods and processes, and Pods of other nodes.
-    pub internal: SetRef,
-    /// For clients outside of the cluster.
-    pub external: SetRef,
-    /// Service id: one service port and family. Never 0.
-    pub service: u32,
-    /// `sessionAffinity` timeout in seconds; 0: no affinity.
-    pub affinity_secs: u32,
-    /// Bits of [`frontend_flag`].
-    pub flags: u16,
-    /// One of [`frontend_kind`].
-    pub kind: u8,
-    /// One of [`algorithm`].
-    pub algorithm: u8,
+plain! {
+    /// What a frontend leads to.
+    ///
+    /// Two sets in one value rather than a scope in the key: one look-up whatever the scope, and both flip at once.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct FrontendValue {
+        /// For clients inside: the node's Pods and processes, and Pods of other nodes.
+        pub internal: SetRef,
+        /// For clients outside of the cluster.
+        pub external: SetRef,
+        /// Service id: one service port and family. Never 0.
+        pub service: u32,
+        /// `sessionAffinity` timeout in seconds; 0: no affinity.
+        pub affinity_secs: u32,
+        /// Bits of [`frontend_flag`].
+        pub flags: u16,
+        /// One of [`frontend_kind`].
+        pub kind: u8,
+        /// One of [`algorithm`].
+        pub algorithm: u8,
+        /// Argument of the algorithm, such as where its table begins; 0: none.
+        pub schedule: u32,
+        /// Always 0.
+        pub reserved: [u32; 3],
+    }
 }
 
 /// Bits of [`FrontendValue::flags`].
@@ -94,13 +102,14 @@ pub mod algorithm {
     pub const RANDOM: u8 = 0;
 }
 
-/// Key of the ranges map. Longest-prefix keys begin with the number of significant bits (`bpf_lpm_trie_key`), counted
-/// over `service` and `addr`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SourceRangeKey<A> {
-    /// Service id.
-    pub service: u32,
-    /// Network address.
-    pub addr: A,
+plain! {
+    /// Key of the ranges map. Longest-prefix keys begin with the number of significant bits (`bpf_lpm_trie_key`),
+    /// counted over `service` and `addr`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct SourceRangeKey<A> {
+        /// Service id.
+        pub service: u32,
+        /// Network address.
+        pub addr: A,
+    }
 }

@@ -4,43 +4,48 @@
 //! A socket is known by its cookie (`SO_COOKIE`), which is never given to another one while the machine runs.
 
 use super::Be16;
+use super::plain::plain;
 
-/// A socket and an address that it deals with.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SocketKey<A> {
-    /// The socket's cookie, low half first.
-    pub cookie: [u32; 2],
-    /// With [`socket_kind::REPLY`] the backend's address, with [`socket_kind::REQUEST`] the VIP.
-    pub addr: A,
-    /// Its port.
-    pub port: Be16,
-    /// IP protocol number.
-    pub proto: u8,
-    /// One of [`socket_kind`].
-    pub kind: u8,
+plain! {
+    /// A socket and an address that it deals with.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct SocketKey<A> {
+        /// The socket's cookie, low half first.
+        pub cookie: [u32; 2],
+        /// With [`socket_kind::REPLY`] the backend's address, with [`socket_kind::REQUEST`] the VIP.
+        pub addr: A,
+        /// Its port.
+        pub port: Be16,
+        /// IP protocol number.
+        pub proto: u8,
+        /// One of [`socket_kind`].
+        pub kind: u8,
+    }
 }
 
-/// The other side of a socket's translation.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketValue<A> {
-    /// With [`socket_kind::REPLY`] the VIP, with [`socket_kind::REQUEST`] the backend's address.
-    pub addr: A,
-    /// Its port.
-    pub port: Be16,
-    /// Always 0.
-    pub pad: u16,
-    /// Backend id.
-    pub backend: u32,
-    /// The backend's generation when it was chosen.
-    pub generation: u32,
-    /// Service id.
-    pub service: u32,
-    /// When the entry was written or last used for sending, in units of 2^30 ns of `CLOCK_MONOTONIC`.
-    pub seen: u32,
-    /// Cookie of the socket's network namespace, low half first.
-    pub netns: [u32; 2],
+plain! {
+    /// The other side of a socket's translation.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct SocketValue<A> {
+        /// With [`socket_kind::REPLY`] the VIP, with [`socket_kind::REQUEST`] the backend's address.
+        pub addr: A,
+        /// Its port.
+        pub port: Be16,
+        /// Always 0.
+        pub pad: u16,
+        /// Backend id.
+        pub backend: u32,
+        /// The backend's generation when it was chosen.
+        pub generation: u32,
+        /// Service id.
+        pub service: u32,
+        /// When the entry was written or last used for sending, in units of 2^30 ns of `CLOCK_MONOTONIC`.
+        pub seen: u32,
+        /// Cookie of the socket's network namespace, low half first.
+        pub netns: [u32; 2],
+        /// Always 0.
+        pub reserved: u32,
+    }
 }
 
 /// Values of [`SocketKey::kind`].

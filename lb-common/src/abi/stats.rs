@@ -1,24 +1,30 @@
 //! `STATS4`/`STATS6`: per-CPU array, index = backend id. What went to a backend and came back.
 //! `TOTALS`: hash, key = service id. The same of a service port's backends that are gone.
 
-/// Traffic of one backend on one processor. Ids beyond the map are not counted, nor is traffic of another generation.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StatsValue {
-    /// Packets towards the backend.
-    pub packets: u64,
-    /// Bytes of them, from the network header on.
-    pub bytes: u64,
-    /// Packets from the backend.
-    pub reply_packets: u64,
-    /// Bytes of them, from the network header on.
-    pub reply_bytes: u64,
-    /// New flows.
-    pub connections: u64,
-    /// The backend's generation; 0: nothing is counted here.
-    pub generation: u32,
-    /// Zero.
-    pub pad: u32,
+use super::plain::plain;
+
+plain! {
+    /// Traffic of one backend on one processor. Ids beyond the map are not counted, nor is traffic of another
+    /// generation.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct StatsValue {
+        /// Packets towards the backend.
+        pub packets: u64,
+        /// Bytes of them, from the network header on.
+        pub bytes: u64,
+        /// Packets from the backend.
+        pub reply_packets: u64,
+        /// Bytes of them, from the network header on.
+        pub reply_bytes: u64,
+        /// New flows.
+        pub connections: u64,
+        /// The backend's generation; 0: nothing is counted here.
+        pub generation: u32,
+        /// Zero.
+        pub pad: u32,
+        /// Zero. With it a cell is as large as a cache line.
+        pub reserved: [u64; 2],
+    }
 }
 
 impl StatsValue {
@@ -33,6 +39,7 @@ impl StatsValue {
             connections: self.connections.wrapping_add(other.connections),
             generation: 0,
             pad: 0,
+            reserved: [0; 2],
         }
     }
 

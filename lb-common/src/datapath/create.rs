@@ -46,6 +46,8 @@ pub(super) fn create<A: Address, E: Env<A>>(
     forward.service = scratch.choice.frontend.service;
     forward.seen = env.ticks();
     forward.ifindex = scratch.ifindex;
+    forward.out = 0;
+    forward.reserved = 0;
     forward.tally = Tally::default();
     forward.addr_delta = checksum::delta(key.src.sum() + key.dst.sum(), forward.src.sum() + forward.dst.sum());
     let reverse = &mut scratch.reverse;

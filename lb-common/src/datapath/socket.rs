@@ -142,6 +142,7 @@ fn entry<A: Address, E: Env<A>>(
         service: choice.frontend.service,
         seen: coarse_time(env),
         netns: caller.netns,
+        reserved: 0,
     }
 }
 

@@ -46,6 +46,7 @@ impl<'n, A: Family> Scene<'n, A> {
             snat_lo: Be16::new(LENT_LO),
             snat_hi: Be16::new(LENT_HI),
             host_netns: [0; 2],
+            ..FamilyConfig::default()
         }
     }
 

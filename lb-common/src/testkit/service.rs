@@ -102,7 +102,10 @@ impl<A: Family> Service<A> {
     pub fn write(&self, node: &mut (impl Node<A> + ?Sized)) {
         for endpoint in &self.endpoints {
             let &Endpoint { id, addr, port, generation, flags } = endpoint;
-            node.set_backend(id, BackendValue { addr, port: Be16::new(port), flags, generation, service: self.id });
+            let port = Be16::new(port);
+            let (service, weight) = (self.id, 1);
+            let value = BackendValue { addr, port, flags, generation, service, weight, ..BackendValue::default() };
+            node.set_backend(id, value);
         }
         let internal = self.set(self.flags & frontend_flag::INTERNAL_LOCAL != 0, self.slots, node);
         let external = self.set(self.flags & frontend_flag::EXTERNAL_LOCAL != 0, self.slots + 64, node);
@@ -115,6 +118,7 @@ impl<A: Family> Service<A> {
                 flags: self.flags,
                 kind,
                 algorithm: crate::abi::algorithm::RANDOM,
+                ..FrontendValue::default()
             };
             node.set_frontend(FrontendKey { addr, port: Be16::new(port), proto: self.proto, scope: 0 }, Some(value));
         }

@@ -116,7 +116,8 @@ impl World {
             .map(|n| {
                 let (service, id) = (n / ENDPOINTS + 1, n + 1);
                 let port = Be16::new(TARGET_PORT);
-                (id, BackendValue { addr: A::address(POD, id), port, flags, generation: id, service })
+                let (addr, generation, weight) = (A::address(POD, id), id, 1);
+                (id, BackendValue { addr, port, flags, generation, service, weight, ..BackendValue::default() })
             })
             .collect()
     }
@@ -136,6 +137,7 @@ impl World {
             snat_lo: Be16::new(61_000),
             snat_hi: Be16::new(65_535),
             host_netns: [0; 2],
+            ..FamilyConfig::default()
         }
     }
 

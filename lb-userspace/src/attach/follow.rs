@@ -262,9 +262,6 @@ impl Follow {
         if !device.is(&["veth"]) && datapath.links.running(device.index, Hook::Xdp).is_some() {
             value.flags |= device_flag::XDP_TARGET;
         }
-        if !device.ethernet {
-            value.flags |= device_flag::NO_LINK_HEADER;
-        }
         if devices::is_local(inventory, device, &datapath.rules) {
             value.flags |= device_flag::LOCAL;
         }

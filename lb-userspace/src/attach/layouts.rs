@@ -1,12 +1,18 @@
-//! Sizes of keys and values of every pinned map, against which pins are checked before they are trusted.
+//! Maps as they must be: sizes of keys and values, against which pins are checked before they are trusted, and the
+//! making of those that no program declares.
+#![allow(
+    clippy::wildcard_imports,
+    reason = "the catalogue names every type of the module, and so does what follows it"
+)]
 
 use std::fmt;
+use std::path::Path;
 
-use lb_common::abi::{
-    AffinityKey, AffinityValue, BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, NameValue, ReportValue, SocketKey, SocketValue, SourceRangeKey,
-    StatsValue, StatusValue, V4, V6, map_name,
-};
+use aya::maps::{Array, HashMap, MapData};
+use lb_common::abi::table::{Map, Table};
+use lb_common::abi::*;
+
+use super::{AttachError, MapSizes};
 
 /// Sizes of one map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,62 +31,40 @@ impl fmt::Display for Layout {
     }
 }
 
-const fn layout<K, V>(name: &'static str) -> Layout {
-    #[allow(clippy::cast_possible_truncation, reason = "map types are far smaller than 4 GiB, and const")]
-    Layout { name, key: size_of::<K>() as u32, value: size_of::<V>() as u32 }
-}
-
-/// A longest-prefix key begins with its length (`struct bpf_lpm_trie_key`).
-type Prefixed<K> = (u32, K);
-
-const fn family<A>(at: usize) -> [Layout; 11] {
-    [
-        layout::<FlowKey<A>, FlowValue<A>>(map_name::FLOWS[at]),
-        layout::<FlowKey<A>, FlowValue<A>>(map_name::EMBRYOS[at]),
-        layout::<FrontendKey<A>, FrontendValue>(map_name::FRONTENDS[at]),
-        layout::<u32, u32>(map_name::SLOTS[at]),
-        layout::<u32, BackendValue<A>>(map_name::BACKENDS[at]),
-        layout::<AffinityKey<A>, AffinityValue>(map_name::AFFINITY[at]),
-        layout::<FragmentKey<A>, FragmentValue>(map_name::FRAGMENTS[at]),
-        layout::<SocketKey<A>, SocketValue<A>>(map_name::SOCKETS[at]),
-        layout::<Prefixed<SourceRangeKey<A>>, u32>(map_name::RANGES[at]),
-        layout::<u32, FamilyConfig<A>>(map_name::CONFIG[at]),
-        layout::<u32, StatsValue>(map_name::STATS[at]),
-    ]
-}
-
-const FAMILIES: [[Layout; 11]; 2] = [family::<V4>(0), family::<V6>(1)];
-const SINGLES: [Layout; 7] = [
-    layout::<u32, DeviceValue>(map_name::DEVICES),
-    layout::<[u32; 2], u32>(map_name::OPT_OUT),
-    layout::<u32, u64>(map_name::COUNTERS),
-    layout::<u32, StatsValue>(map_name::TOTALS),
-    layout::<u32, StatusValue>(map_name::STATUS),
-    layout::<u32, NameValue>(map_name::NAMES),
-    layout::<u32, ReportValue>(map_name::REPORT),
-];
-
 /// All pinned maps.
 pub(super) fn all() -> Vec<Layout> {
-    FAMILIES.iter().flatten().chain(&SINGLES).copied().collect()
+    let pinned = tables::all().filter(|table| table.pinned).flat_map(|table| table.maps);
+    pinned.map(|&Map { name, key, value }| Layout { name, key, value }).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+macro_rules! create {
+    (Hash $key:ty, $value:ty, $entries:expr, $flags:expr) => {
+        HashMap::<MapData, $key, $value>::create($entries, $flags)
+    };
+    (Array $key:ty, $value:ty, $entries:expr, $flags:expr) => {
+        Array::<MapData, $value>::create($entries, $flags)
+    };
+}
 
-    #[test]
-    fn every_map_is_listed_once_and_fits_the_kernels_name_length() {
-        let all = all();
-        assert_eq!(all.len(), 29);
-        for layout in &all {
-            assert!(layout.name.len() <= 15);
-            assert_eq!(all.iter().filter(|other| other.name == layout.name).count(), 1, "{}", layout.name);
+macro_rules! of_agent {
+    ($($(#[$doc:meta])* $table:ident $accessor:ident [$map:ident]: $pin:ident
+        $kind:ident($key:ty => $value:ty) { $($facts:tt)* })*) => {
+        /// Makes and pins the agent's own maps, as far as they are missing: the data path never reads them, so they are
+        /// not in the object.
+        pub(super) fn create_missing(dir: &Path, sizes: &MapSizes) -> Result<(), AttachError> {
+            $({
+                let Table { flags, .. } = tables::$table;
+                let (name, path) = (map_name::$table, dir.join(map_name::$table));
+                if !path.exists() {
+                    let entries = sizes.of(name).unwrap_or(tables::$table.entries_in_object());
+                    let map = create!($kind $key, $value, entries, flags);
+                    let map = map.map_err(|source| AttachError::Map { name: name.to_owned(), source })?;
+                    map.pin(&path).map_err(|source| AttachError::PinMap { name: name.to_owned(), source })?;
+                }
+            })*
+            Ok(())
         }
-    }
-
-    #[test]
-    fn a_prefix_key_has_no_padding() {
-        assert_eq!(all().iter().find(|l| l.name == "RANGES6").map(|l| l.key), Some(24));
-    }
+    };
 }
+
+lb_common::tables!(agent, of_agent);

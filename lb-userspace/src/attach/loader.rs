@@ -7,7 +7,7 @@ use std::thread;
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use lb_common::abi::{ABI_VERSION, DeviceValue, NameValue, ReportValue, StatsValue, StatusValue, map_name};
+use lb_common::abi::{ABI_VERSION, DeviceValue, StatusValue, map_name};
 
 use super::bpffs::{self, PinDirectories};
 use super::devices::RoleRules;
@@ -28,8 +28,6 @@ const TC_PROGRAMS: [[&str; 2]; 3] = [POD_PROGRAMS, UPLINK_PROGRAMS, TUNNEL_PROGR
 pub const XDP_PROGRAM: &str = "uplink_xdp";
 /// The same without `BPF_F_XDP_HAS_FRAGS`, which kernels before 5.18 do not know.
 pub const XDP_LINEAR_PROGRAM: &str = "uplink_xdp_linear";
-/// `BPF_F_NO_PREALLOC`.
-const NO_PREALLOC: u32 = 1;
 
 /// The loaded programs and maps; [`Datapath::run`] attaches them.
 #[derive(Debug)]
@@ -56,7 +54,7 @@ impl Datapath {
         check_abi(&directories)?;
         let map_sizes = check_pinned_maps(&directories, settings)?;
         // `STATUS` says whose the others are: an agent that is killed in between leaves nothing that its successor refuses.
-        create_agent_maps(&directories, settings)?;
+        layouts::create_missing(&directories.maps, &settings.sizes)?;
         let mut object = load_object(&directories, settings, &map_sizes, object)?;
         if let Some(layout) = layouts::all().iter().find(|layout| !directories.maps.join(layout.name).exists()) {
             return Err(AttachError::MissingMap { name: layout.name });
@@ -218,37 +216,6 @@ fn load_object(
     let refuses = u8::from(probe::can_refuse_sockets());
     loader.override_global("SET_RETVAL", &refuses, true);
     loader.load(object).map_err(|error| AttachError::Object { source: Box::new(error) })
-}
-
-/// Maps that the data path never reads need not be in the object.
-fn create_agent_maps(directories: &PinDirectories, settings: &AttachSettings) -> Result<(), AttachError> {
-    let pin_error = |name: &str| {
-        let name = name.to_owned();
-        move |source| AttachError::PinMap { name, source }
-    };
-    let path = directories.maps.join(map_name::STATUS);
-    if !path.exists() {
-        let map = Array::<MapData, StatusValue>::create(1, 0).map_err(map_error(map_name::STATUS))?;
-        map.pin(&path).map_err(pin_error(map_name::STATUS))?;
-    }
-    let path = directories.maps.join(map_name::NAMES);
-    if !path.exists() {
-        let map = HashMap::<MapData, u32, NameValue>::create(settings.sizes.names, NO_PREALLOC)
-            .map_err(map_error(map_name::NAMES))?;
-        map.pin(&path).map_err(pin_error(map_name::NAMES))?;
-    }
-    let path = directories.maps.join(map_name::TOTALS);
-    if !path.exists() {
-        let map = HashMap::<MapData, u32, StatsValue>::create(settings.sizes.names, NO_PREALLOC)
-            .map_err(map_error(map_name::TOTALS))?;
-        map.pin(&path).map_err(pin_error(map_name::TOTALS))?;
-    }
-    let path = directories.maps.join(map_name::REPORT);
-    if !path.exists() {
-        let map = Array::<MapData, ReportValue>::create(1, 0).map_err(map_error(map_name::REPORT))?;
-        map.pin(&path).map_err(pin_error(map_name::REPORT))?;
-    }
-    Ok(())
 }
 
 fn bpffs_feature(directories: &PinDirectories) -> Feature {

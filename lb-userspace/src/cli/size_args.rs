@@ -1,62 +1,106 @@
-//! Capacities of the maps, as flags of `sluice run`.
+//! Capacities of the maps, as flags of `sluice run`: one for each table of the catalogue that has one.
 
-use clap::Args;
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use lb_common::abi::table::{Flag, Size, Table};
+use lb_common::abi::tables;
 
 use crate::attach::MapSizes;
 
-/// Capacities; without them by the node's memory. They take effect for maps that are not pinned yet: after `cleanup`.
-#[derive(Clone, Debug, Args)]
-#[allow(clippy::struct_field_names, reason = "the fields are named as the flags")]
-pub(super) struct SizeArgs {
-    /// Room for service ports; this and what follows is chosen by the node's memory, and holds once maps are pinned.
-    #[arg(long, value_name = "N")]
-    max_services: Option<u32>,
-    /// Room for frontends, per family.
-    #[arg(long, value_name = "N")]
-    max_frontends: Option<u32>,
-    /// Room for backends (endpoints of service ports), per family.
-    #[arg(long, value_name = "N")]
-    max_backends: Option<u32>,
-    /// Room for the members of all backend sets, per family.
-    #[arg(long, value_name = "N")]
-    max_slots: Option<u32>,
-    /// Room for prefixes of `loadBalancerSourceRanges`, per family.
-    #[arg(long, value_name = "N")]
-    max_source_ranges: Option<u32>,
-    /// Room for established flows, two entries a flow, per family.
-    #[arg(long, value_name = "N")]
-    max_flows: Option<u32>,
-    /// Room for flows without a reply, two entries a flow, per family.
-    #[arg(long, value_name = "N")]
-    max_embryonic_flows: Option<u32>,
-    /// Room for clients with session affinity, per family.
-    #[arg(long, value_name = "N")]
-    max_affinity: Option<u32>,
-    /// Backends whose packets, bytes and connections are counted, per family, on each processor; 0: none.
-    #[arg(long, value_name = "N")]
-    max_counted_backends: Option<u32>,
-    /// Room for sockets led to a backend, per family.
-    #[arg(long, value_name = "N")]
-    max_sockets: Option<u32>,
+/// Capacities that were given, by the name of the table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SizeArgs(BTreeMap<&'static str, u32>);
+
+fn flags() -> impl Iterator<Item = (&'static Table, Flag)> {
+    tables::all().filter_map(|table| Some((table, table.flag?)))
+}
+
+/// As the derive would call it, so that other sources of settings find it.
+fn id(flag: Flag) -> String {
+    flag.long().replace('-', "_")
+}
+
+fn arg((table, flag): (&'static Table, Flag)) -> Arg {
+    // What is counted for each processor may not be wanted at all; any other table needs an entry.
+    let least = i64::from(!matches!(table.size, Size::PerProcessor { .. }));
+    Arg::new(id(flag))
+        .long(flag.long())
+        .value_name("N")
+        .value_parser(value_parser!(u32).range(least..))
+        .help(format!("{}. Default: derived from node memory; a pinned map keeps its size", flag.help))
+}
+
+impl Args for SizeArgs {
+    fn augment_args(command: Command) -> Command {
+        command.args(flags().map(arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SizeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |(table, flag): (&'static Table, Flag)| Some((table.name(), *matches.get_one::<u32>(&id(flag))?));
+        Ok(Self(flags().filter_map(given).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.extend(Self::from_arg_matches(matches)?.0);
+        Ok(())
+    }
 }
 
 impl SizeArgs {
     /// These sizes where they are given, else `sizes`.
-    pub(super) fn over(&self, sizes: MapSizes) -> MapSizes {
-        let backends = self.max_backends.unwrap_or(sizes.backends);
-        MapSizes {
-            names: self.max_services.unwrap_or(sizes.names),
-            frontends: self.max_frontends.unwrap_or(sizes.frontends),
-            backends,
-            slots: self.max_slots.unwrap_or(sizes.slots),
-            ranges: self.max_source_ranges.unwrap_or(sizes.ranges),
-            flows: self.max_flows.unwrap_or(sizes.flows),
-            embryos: self.max_embryonic_flows.unwrap_or(sizes.embryos),
-            affinity: self.max_affinity.unwrap_or(sizes.affinity),
-            // A map has at least one entry; id 0 is no backend's.
-            counted: self.max_counted_backends.map_or(sizes.counted.min(backends), |wanted| wanted.max(1)),
-            sockets: self.max_sockets.unwrap_or(sizes.sockets),
-            ..sizes
+    pub(super) fn over(&self, mut sizes: MapSizes) -> MapSizes {
+        for (table, _) in flags() {
+            let given = self.0.get(table.name()).copied();
+            let entries = match table.size {
+                Size::PerProcessor { of, .. } => {
+                    let most = self.0.get(of).copied().unwrap_or(u32::MAX);
+                    given.or(sizes.entries(table).map(|default| default.min(most)))
+                }
+                _ => given,
+            };
+            if let Some(entries) = entries {
+                // A map has at least one entry; that of a counted backend is id 0, which is no backend's.
+                sizes.set(table, entries.max(1));
+            }
         }
+        sizes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(arguments: &[&str]) -> Result<MapSizes, clap::Error> {
+        let command = SizeArgs::augment_args(Command::new("run").no_binary_name(true));
+        let args = SizeArgs::from_arg_matches(&command.try_get_matches_from(arguments)?)?;
+        Ok(args.over(MapSizes::for_memory(4 << 30, 2)))
+    }
+
+    #[test]
+    fn a_flag_sets_both_families_and_what_follows_the_table() {
+        let sizes = sizes(&["--max-flows", "100", "--max-services", "7"]).unwrap();
+        let of = |map| sizes.of(map).unwrap();
+        assert_eq!((of("FLOWS4"), of("FLOWS6"), of("NAMES"), of("TOTALS")), (100, 100, 7, 7));
+        assert_eq!(Some(of("SLOTS4")), MapSizes::for_memory(4 << 30, 2).of("SLOTS4"));
+    }
+
+    #[test]
+    fn no_more_backends_are_counted_than_there_is_room_for_unless_asked_for() {
+        assert_eq!(sizes(&["--max-backends", "100"]).unwrap().of("STATS4"), Some(100));
+        assert_eq!(sizes(&["--max-counted-backends", "0"]).unwrap().of("STATS6"), Some(1));
+    }
+
+    #[test]
+    fn a_map_without_entries_is_refused() {
+        let error = sizes(&["--max-flows", "0"]).unwrap_err().to_string();
+        assert!(error.contains("--max-flows"), "{error}");
     }
 }

@@ -151,6 +151,8 @@ where
             flags: entry.flags,
             generation: entry.generation,
             service: entry.service,
+            weight: 1,
+            ..BackendValue::default()
         };
         self.backends.set(id, value, 0).map_err(|source| write_failure(Self::BACKENDS, source))
     }
@@ -172,8 +174,7 @@ where
     }
 
     pub(super) fn delete_backend(&mut self, id: u32) -> Result<(), TableFailure> {
-        let free = BackendValue { addr: A::ZERO, port: Be16(0), flags: 0, generation: 0, service: 0 };
-        self.backends.set(id, free, 0).map_err(|source| write_failure(Self::BACKENDS, source))
+        self.backends.set(id, BackendValue::default(), 0).map_err(|source| write_failure(Self::BACKENDS, source))
     }
 
     pub(super) fn put_slots(&mut self, base: u32, ids: &[u32]) -> Result<(), TableFailure> {

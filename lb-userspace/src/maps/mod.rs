@@ -23,6 +23,7 @@ use std::path::PathBuf;
 
 use aya::maps::MapError;
 use ipnet::IpNet;
+use lb_common::abi::tables;
 
 use crate::model::desired::Family;
 use crate::plan::{Existing, Limits, Op};
@@ -90,14 +91,7 @@ impl TableFailure {
     /// The setting to raise when it is a matter of room.
     pub fn setting(&self) -> Option<&'static str> {
         let Self::Full { map } = self else { return None };
-        Some(match map.trim_end_matches(['4', '6']) {
-            "FRONTENDS" => "--max-frontends",
-            "RANGES" => "--max-source-ranges",
-            "NAMES" => "--max-services",
-            "BACKENDS" => "--max-backends",
-            "SLOTS" => "--max-slots",
-            _ => return None,
-        })
+        tables::of_map(map)?.setting()
     }
 }
 

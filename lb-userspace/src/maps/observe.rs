@@ -1,4 +1,8 @@
 //! Facts about the pinned maps that are not Services: capacity, fill, counters.
+#![allow(
+    clippy::wildcard_imports,
+    reason = "the catalogue names every type of the module, and so does what follows it"
+)]
 
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
@@ -6,10 +10,7 @@ use std::path::Path;
 
 use aya::Pod;
 use aya::maps::{MapData, MapInfo, PerCpuArray, lpm_trie::LpmTrie};
-use lb_common::abi::{
-    AffinityKey, AffinityValue, BackendValue, Counter, DeviceValue, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, NameValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, V4, V6, map_name,
-};
+use lb_common::abi::*;
 
 use super::TableFailure;
 use super::batch;
@@ -46,47 +47,51 @@ pub struct Fill {
     pub capacity: u32,
 }
 
-/// Fill of every hash map that can run full.
-pub fn fills(pin_path: &Path) -> Result<Vec<Fill>, TableFailure> {
-    let dir = pin_path.join("maps");
-    let names = map_name::FRONTENDS;
-    let mut fills = vec![
-        fill::<FrontendKey<V4>, FrontendValue>(&dir, names[0])?,
-        fill::<FrontendKey<V6>, FrontendValue>(&dir, names[1])?,
-        fill::<u32, NameValue>(&dir, map_name::NAMES)?,
-    ];
-    for names in [map_name::FLOWS, map_name::EMBRYOS] {
-        fills.push(fill::<FlowKey<V4>, FlowValue<V4>>(&dir, names[0])?);
-        fills.push(fill::<FlowKey<V6>, FlowValue<V6>>(&dir, names[1])?);
-    }
-    fills.push(fill::<AffinityKey<V4>, AffinityValue>(&dir, map_name::AFFINITY[0])?);
-    fills.push(fill::<AffinityKey<V6>, AffinityValue>(&dir, map_name::AFFINITY[1])?);
-    fills.push(fill::<SocketKey<V4>, SocketValue<V4>>(&dir, map_name::SOCKETS[0])?);
-    fills.push(fill::<SocketKey<V6>, SocketValue<V6>>(&dir, map_name::SOCKETS[1])?);
-    Ok(fills)
+macro_rules! push_fill {
+    (Hash $key:ty, $value:ty, $fills:ident, $dir:ident, $map:expr) => {
+        $fills.push(fill::<$key, $value>($dir, $map)?);
+    };
+    (LruHash $key:ty, $value:ty, $fills:ident, $dir:ident, $map:expr) => {
+        $fills.push(fill::<$key, $value>($dir, $map)?);
+    };
+    (LpmTrie $key:ty, $value:ty, $fills:ident, $dir:ident, $map:expr) => {
+        $fills.push(prefixes::<$key, $value>($dir, $map)?);
+    };
+    // Every element of an array is there; what counts as used depends on the value.
+    ($kind:ident $key:ty, $value:ty, $fills:ident, $dir:ident, $map:expr) => {};
 }
 
 /// Fill of every map that can run full. The slots' is known to the planner alone.
-pub fn all_fills(pin_path: &Path) -> Result<Vec<Fill>, TableFailure> {
-    let dir = pin_path.join("maps");
-    let mut all = fills(pin_path)?;
-    all.push(fill::<FragmentKey<V4>, FragmentValue>(&dir, map_name::FRAGMENTS[0])?);
-    all.push(fill::<FragmentKey<V6>, FragmentValue>(&dir, map_name::FRAGMENTS[1])?);
-    all.push(fill::<u32, DeviceValue>(&dir, map_name::DEVICES)?);
-    all.push(fill::<[u32; 2], u32>(&dir, map_name::OPT_OUT)?);
-    all.push(fill::<u32, StatsValue>(&dir, map_name::TOTALS)?);
-    all.push(ranges::<V4>(&dir, map_name::RANGES[0])?);
-    all.push(ranges::<V6>(&dir, map_name::RANGES[1])?);
-    all.push(filled::<BackendValue<V4>>(&dir, map_name::BACKENDS[0], |value| value.generation != 0)?);
-    all.push(filled::<BackendValue<V6>>(&dir, map_name::BACKENDS[1], |value| value.generation != 0)?);
-    Ok(all)
+pub fn fills(pin_path: &Path) -> Result<Vec<Fill>, TableFailure> {
+    let dir = &pin_path.join("maps");
+    let mut fills = Vec::new();
+    macro_rules! family {
+        (V4: $($(#[$doc:meta])* $table:ident $accessor:ident [$v4:ident $v6:ident]: $pin:ident
+            $kind:ident($key:ty => $value:ty) { $($facts:tt)* })*) => {
+            $(push_fill!($kind $key, $value, fills, dir, stringify!($v4));)*
+        };
+        (V6: $($(#[$doc:meta])* $table:ident $accessor:ident [$v4:ident $v6:ident]: $pin:ident
+            $kind:ident($key:ty => $value:ty) { $($facts:tt)* })*) => {
+            $(push_fill!($kind $key, $value, fills, dir, stringify!($v6));)*
+        };
+    }
+    macro_rules! single {
+        ($($(#[$doc:meta])* $table:ident $accessor:ident [$map:ident]: $pin:ident
+            $kind:ident($key:ty => $value:ty) { $($facts:tt)* })*) => {
+            $(push_fill!($kind $key, $value, fills, dir, stringify!($map));)*
+        };
+    }
+    lb_common::tables!(family, V4, family);
+    lb_common::tables!(family, V6, family);
+    lb_common::tables!(single, single);
+    lb_common::tables!(agent, single);
+    fills.push(filled::<BackendValue<V4>>(dir, map_name::BACKENDS[0], |value| value.generation != 0)?);
+    fills.push(filled::<BackendValue<V6>>(dir, map_name::BACKENDS[1], |value| value.generation != 0)?);
+    Ok(fills)
 }
 
-fn ranges<A>(dir: &Path, map: &'static str) -> Result<Fill, TableFailure>
-where
-    SourceRangeKey<A>: Pod,
-{
-    let trie: LpmTrie<MapData, SourceRangeKey<A>, u32> = open(dir, map)?;
+fn prefixes<K: Pod, V: Pod>(dir: &Path, map: &'static str) -> Result<Fill, TableFailure> {
+    let trie: LpmTrie<MapData, K, V> = open(dir, map)?;
     let mut used = 0;
     for key in trie.keys() {
         key.map_err(read_failure(map))?;

@@ -235,7 +235,7 @@ impl Source {
         {
             return Ok(fills.clone());
         }
-        let fills = observe::all_fills(&self.pin_path)?;
+        let fills = observe::fills(&self.pin_path)?;
         *cached = Some((Instant::now(), fills.clone()));
         Ok(fills)
     }

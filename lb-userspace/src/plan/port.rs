@@ -144,6 +144,7 @@ pub(crate) fn frontend_value(want: &DesiredPort, frontend: &Frontend, state: &Po
             FrontendKind::ExternalIp => frontend_kind::EXTERNAL_IP,
         },
         algorithm: algorithm::RANDOM,
+        ..FrontendValue::default()
     }
 }
 

@@ -102,8 +102,8 @@ impl Rig {
         let uplink = device_flag::UPLINK | target;
         let known = [
             (POD, DeviceValue { flags: device_flag::POD, ..DeviceValue::default() }),
-            (UPLINK, DeviceValue { flags: uplink, v4: V4::NODE, v6: V6::NODE }),
-            (UPLINK2, DeviceValue { flags: uplink, v4: V4::NODE2, v6: V6::NODE2 }),
+            (UPLINK, DeviceValue { flags: uplink, v4: V4::NODE, v6: V6::NODE, ..DeviceValue::default() }),
+            (UPLINK2, DeviceValue { flags: uplink, v4: V4::NODE2, v6: V6::NODE2, ..DeviceValue::default() }),
         ];
         for (ifindex, mut value) in known {
             if local.contains(&ifindex) {
