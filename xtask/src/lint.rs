@@ -1,10 +1,11 @@
-//! `cargo xtask lint`: formatting, clippy for the host and for the BPF target, and the documentation.
+//! `cargo xtask lint`: formatting, clippy for the host and for the BPF target, the documentation, and the structure.
 
 use anyhow::{Result, bail};
 
 use crate::build;
 use crate::command::{cargo, run as run_command};
 use crate::setup;
+use crate::tidy;
 
 /// One check; its findings are on the output already.
 type Check = fn() -> Result<()>;
@@ -14,8 +15,13 @@ pub fn run() -> Result<()> {
     setup::for_lint()?;
     // The agent embeds it, so the host's checks need it.
     build::bpf_object()?;
-    let checks: [(&str, Check); 4] =
-        [("format", format), ("kernel programs", kernel_programs), ("host", host), ("documentation", documentation)];
+    let checks: [(&str, Check); 5] = [
+        ("format", format),
+        ("kernel programs", kernel_programs),
+        ("host", host),
+        ("documentation", documentation),
+        ("structure", structure),
+    ];
     let mut failed = Vec::new();
     for (name, check) in checks {
         println!("== {name}");
@@ -59,4 +65,8 @@ fn documentation() -> Result<()> {
             .args(["--workspace", "--exclude", "lb-ebpf", "--no-deps", "--document-private-items"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )
+}
+
+fn structure() -> Result<()> {
+    tidy::run(&tidy::Args::default())
 }

@@ -20,9 +20,9 @@ enum Verb {
     Setup,
     /// Build the kernel programs, then the agent that carries them.
     Build(xtask::build::Args),
-    /// Formatting, clippy for the host and for the BPF target, and the documentation.
+    /// Formatting, clippy for the host and for the BPF target, the documentation, and `tidy`.
     Lint,
-    /// Structure of the sources: circles of imports.
+    /// Structure of the sources and documents: lengths, circles of imports, order of modules, words, flags, counters.
     Tidy(xtask::tidy::Args),
     /// Serve the examples on a node in namespaces, send real traffic and show what answered.
     Demo(xtask::demo::Args),

@@ -1,29 +1,120 @@
-//! `cargo xtask tidy`: keeps the structure of the code, where neither the compiler nor clippy looks.
+//! `cargo xtask tidy`: keeps the structure of the code and of the documents, where neither the compiler nor clippy looks.
+//!
+//! What is wrong and known is in `xtask/tidy/debts.toml`, whose numbers may only fall.
 
 mod circles;
+mod code;
+mod debts;
+mod files;
+mod flags;
 mod imports;
+mod invariants;
 mod module_tree;
+mod order;
+mod shape;
 mod target;
+mod vocabulary;
+mod words;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use circles::Graph;
+use debts::{Debts, Finding};
 
 /// What to do besides checking.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub struct Args {
     /// Print the circles of imports that exist, between files and between modules, and check nothing.
     #[arg(long)]
     pub graph: bool,
+    /// Print what is known to be wrong as well.
+    #[arg(long)]
+    pub all: bool,
+    /// Leave out what needs the agent.
+    #[arg(long)]
+    pub quick: bool,
+    /// Lower the known debts to what is left of them.
+    #[arg(long)]
+    pub bless: bool,
 }
 
-/// Checks the structure of the workspace's sources.
+/// Checks the structure of the repository.
 pub fn run(args: &Args) -> Result<()> {
-    for target in target::all()? {
-        let graph = Graph::of(&target)?;
-        if args.graph {
-            print!("{graph}");
+    if args.graph {
+        for target in target::all()? {
+            print!("{}", Graph::of(&target)?);
+        }
+        return Ok(());
+    }
+    let findings = findings(args.quick)?;
+    let (mut known, found) = (Debts::known()?, Debts::of(&findings));
+    let verdict = known.judge(&found);
+    for finding in &findings {
+        let new = verdict.grown.iter().any(|(rule, area, ..)| rule == finding.rule && *area == finding.area);
+        if args.all || new {
+            println!("{}: {}", finding.rule, finding.text);
         }
     }
-    Ok(())
+    // What was left out has not been paid.
+    let fallen: Vec<_> = verdict.fallen.iter().filter(|(rule, ..)| !(args.quick && rule == flags::RULE)).collect();
+    if args.bless && !args.quick && known.lower(&found) {
+        known.write()?;
+    } else {
+        for (rule, area, now, known) in fallen {
+            println!(
+                "{rule}, {area}: {now}, and {known} in xtask/tidy/debts.toml; `cargo xtask tidy --bless` lowers it"
+            );
+        }
+    }
+    println!("known debts: {} (`cargo xtask tidy --all` shows them)", known.total());
+    if verdict.grown.is_empty() {
+        return Ok(());
+    }
+    for (rule, area, now, known) in &verdict.grown {
+        println!("{rule}, {area}: {now}, at most {known}");
+    }
+    bail!("{} rules are broken", verdict.grown.len());
+}
+
+fn findings(quick: bool) -> Result<Vec<Finding>> {
+    let (sources, documents) = (files::rust()?, files::documents()?);
+    let (invariants, words, orders) = (invariants::Invariants::listed()?, words::Words::listed()?, order::listed()?);
+    let mut findings = Vec::new();
+    for file in &sources {
+        findings.extend(shape::check(file)?);
+        findings.extend(invariants.check(file)?);
+        if !file.path.starts_with("xtask/") && !file.is_test() {
+            findings.extend(words.check(file));
+        }
+    }
+    invariants.check_that_all_apply(&sources)?;
+    for file in &documents {
+        findings.extend(words.check(file));
+    }
+    for target in target::all()? {
+        let graph = Graph::of(&target)?;
+        findings.extend(circle_findings(&target.package, &graph));
+        if let Some(order) = orders.get(&target.package).filter(|_| target.is_library) {
+            findings.extend(order.check(&target.package, &graph));
+        }
+    }
+    findings.extend(vocabulary::check(&sources, &documents)?);
+    if !quick {
+        findings.extend(flags::check(&documents)?);
+    }
+    findings.sort();
+    Ok(findings)
+}
+
+/// Each edge of a circle is one: cutting any of them is a step.
+fn circle_findings(package: &str, graph: &Graph) -> Vec<Finding> {
+    let kinds = [("file_circles", graph.file_circles()), ("module_circles", graph.module_circles())];
+    let edges = kinds.into_iter().flat_map(|(rule, circles)| {
+        circles.into_iter().flat_map(move |circle| circle.into_keys().map(move |ends| (rule, ends)))
+    });
+    let finding = |(rule, (from, to)): (&'static str, (String, String))| {
+        Finding::new(rule, package, format!("{}: {from} -> {to} is part of a circle", graph.name))
+    };
+    edges.map(finding).collect()
 }

@@ -14,7 +14,7 @@ use super::target::Target;
 use crate::command::workspace_root;
 
 /// Nodes that reach each other, with what each takes from which other, and where.
-type Edges = BTreeMap<(String, String), BTreeSet<String>>;
+pub(super) type Edges = BTreeMap<(String, String), BTreeSet<String>>;
 
 /// What uses what within a target.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Graph {
     pub(super) name: String,
     files: Edges,
     modules: Edges,
+    /// The modules right below the root.
+    top: Vec<String>,
 }
 
 impl Graph {
@@ -41,12 +43,23 @@ impl Graph {
             }
             files.insert((path(from), path(to)), places);
         }
-        Ok(Self { name, files, modules })
+        let top = tree.modules.iter().filter(|module| module.path.len() == 1).flat_map(|module| module.path.clone());
+        Ok(Self { name, files, modules, top: top.collect() })
     }
 
     /// Circles between files.
     pub(super) fn file_circles(&self) -> Vec<Edges> {
         circles(&self.files)
+    }
+
+    /// The modules right below the root.
+    pub(super) fn modules(&self) -> impl Iterator<Item = &str> {
+        self.top.iter().map(String::as_str)
+    }
+
+    /// What these modules take from each other. The root's own files are a module by the name of `crate`.
+    pub(super) fn module_edges(&self) -> &Edges {
+        &self.modules
     }
 
     /// Circles between the modules right below the root.
@@ -113,7 +126,7 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let root = folder.path().join("lib.rs");
-        Graph::of(&Target { package: "test".into(), name: "test".into(), root }).unwrap()
+        Graph::of(&Target { package: "test".into(), name: "test".into(), root, is_library: true }).unwrap()
     }
 
     /// From and to, without the folder.

@@ -16,6 +16,8 @@ pub(super) struct Target {
     pub(super) name: String,
     /// The file that it begins with.
     pub(super) root: PathBuf,
+    /// Whether it is a library.
+    pub(super) is_library: bool,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +34,7 @@ struct Package {
 #[derive(Deserialize)]
 struct Listed {
     name: String,
+    kind: Vec<String>,
     src_path: PathBuf,
 }
 
@@ -45,6 +48,7 @@ pub(super) fn all() -> Result<Vec<Target>> {
             package: of_package.clone(),
             name: listed.name,
             root: listed.src_path,
+            is_library: listed.kind.iter().any(|kind| kind == "lib"),
         })
     });
     Ok(targets.collect())
