@@ -277,25 +277,27 @@ fn one_event(rows: &[&Refusal]) -> Option<Event> {
     };
     let messages: Vec<&str> = rows.iter().map(|row| row.message.as_str()).collect();
     let regarding = Regarding::object(first.kind, namespace, name);
-    let everywhere = !rows.iter().any(|row| row.is_of_this_node());
-    Some(Event { everywhere, ..Event::warning(regarding, first.reason, "Serve", messages.join("; ")) })
+    let everywhere = !rows.iter().any(|row| row.reason.is_of_this_node());
+    Some(Event { everywhere, ..Event::warning(regarding, first.reason.name(), "Serve", messages.join("; ")) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::reason::Reason;
 
-    fn refusal(object: &str, reason: &'static str) -> Refusal {
+    fn refusal(object: &str, reason: Reason) -> Refusal {
         Refusal { kind: "Service", object: object.to_owned(), reason, message: format!("{reason} is wrong") }
     }
 
     #[test]
     fn each_refused_object_is_told_once_until_it_has_been_well() {
         let mut watch = RefusalWatch::default();
-        let both = [refusal("a/x", "Port"), refusal("a/y", "Port"), refusal("a/x", "Address")];
+        let both =
+            [refusal("a/x", Reason::BadPort), refusal("a/y", Reason::BadPort), refusal("a/x", Reason::BadAddress)];
         let events = watch.news(both.iter());
         assert_eq!(events.len(), 2);
-        assert_eq!(events[0].note, "Address is wrong; Port is wrong");
+        assert_eq!(events[0].note, "BadAddress is wrong; BadPort is wrong");
         assert_eq!(events[1].regarding, Regarding::object("Service", "a", "y"));
         assert!(watch.news(both.iter()).is_empty());
         assert!(watch.news(both[..1].iter()).is_empty());
@@ -306,13 +308,13 @@ mod tests {
     fn what_every_node_finds_has_one_name_on_all_and_the_rest_has_its_own() {
         let at = |secs| Timestamp::from_second(secs).unwrap();
         let event = |reason| one_event(&[&refusal("a/x", reason)]).unwrap();
-        let of_object = event("BadAddress");
+        let of_object = event(Reason::BadAddress);
         assert_eq!(of_object.object_name("n1", at(6_000)), of_object.object_name("n2", at(6_599)));
         assert_ne!(of_object.object_name("n1", at(6_000)), of_object.object_name("n1", at(6_600)));
-        assert_ne!(of_object.object_name("n1", at(6_000)), event("BadPort").object_name("n1", at(6_000)));
-        let of_node = event("MapFull");
+        assert_ne!(of_object.object_name("n1", at(6_000)), event(Reason::BadPort).object_name("n1", at(6_000)));
+        let of_node = event(Reason::MapFull);
         assert_ne!(of_node.object_name("n1", at(6_000)), of_node.object_name("n2", at(6_000)));
-        let both = [refusal("a/x", "BadAddress"), refusal("a/x", "MapFull")];
+        let both = [refusal("a/x", Reason::BadAddress), refusal("a/x", Reason::MapFull)];
         assert!(!one_event(&both.iter().collect::<Vec<_>>()).unwrap().everywhere);
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::output::{self, Format};
-use super::services::{BackendRow, TrafficRow, family_name};
+use super::services::{BackendRow, TrafficRow};
 use crate::maps::kernel::KernelTables;
 
 #[derive(Debug, Serialize)]
@@ -33,7 +33,7 @@ pub(super) fn print(pin_path: &Path, format: Format) -> anyhow::Result<()> {
         .map(|(family, id, entry)| Row {
             backend: BackendRow::new(*family, *id, entry, &traffic),
             service: names.get(&entry.service).map_or_else(String::new, |name| (*name).to_owned()),
-            family: family_name(*family),
+            family: family.name(),
         })
         .collect();
     output::print(&rows, format, |rows| {

@@ -36,10 +36,11 @@ use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
 use crate::metrics::{Metrics, RestClientMetrics};
 use crate::model::desired::ResolveSettings;
+use crate::model::event::SourceEvent;
 use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler, SocketFacts};
 use crate::sockets::{Reaper, opt_out};
+use crate::source;
 use crate::source::kube::{KubeSettings, KubeSource};
-use crate::source::{self, SourceEvent};
 
 /// The kernel programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SLUICE_BPF_OBJECT"));

@@ -16,7 +16,7 @@ use super::output::{self, Format};
 use crate::maps::kernel::KernelTables;
 use crate::maps::traffic::Traffic;
 use crate::maps::{Tables, dump};
-use crate::model::desired::Family;
+use crate::model::desired::{Family, PortId};
 use crate::plan::{BackendEntry, Existing};
 
 /// One service port and family.
@@ -108,23 +108,18 @@ pub(super) fn print(pin_path: &Path, format: Format) -> anyhow::Result<()> {
     output::print(&rows(&existing, &tables.traffic(&existing)?), format, |rows| table(rows))
 }
 
-pub(super) const fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    }
-}
-
 fn rows(existing: &Existing, traffic: &Traffic) -> Vec<ServiceRow> {
     let mut rows: BTreeMap<u32, ServiceRow> = BTreeMap::new();
     for (id, family, name) in &existing.names {
-        let (service, rest) = name.split_once(':').unwrap_or((name, ""));
-        let (port, protocol) = rest.rsplit_once('/').unwrap_or((rest, ""));
+        let (service, port, protocol) = match PortId::parse(name, *family) {
+            Ok(PortId { service, port_name, protocol, .. }) => (service.to_string(), port_name, protocol.name()),
+            Err(_) => (name.clone(), String::new(), ""),
+        };
         let row = ServiceRow {
-            service: service.to_owned(),
-            port: port.to_owned(),
+            service,
+            port,
             protocol: protocol.to_owned(),
-            family: family_name(*family),
+            family: family.name(),
             id: *id,
             traffic: traffic.service(*id).into(),
             ..ServiceRow::default()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::findings::Loaded;
-use super::{kube_proxy, own};
+use super::{kube_proxy, sluice};
 
 /// Why a file is of no use at all.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +30,8 @@ pub enum ConfigError {
     #[error(
         "configuration {path} has kind {kind:?} of {api_version:?}: KubeProxyConfiguration of {}, or {} of {} is expected",
         kube_proxy::API_VERSION,
-        own::KIND,
-        own::API_VERSION
+        sluice::KIND,
+        sluice::API_VERSION
     )]
     Kind {
         /// The file.
@@ -58,7 +58,7 @@ pub fn parse(text: &str, path: &Path, known: &dyn Fn(&str) -> bool) -> Result<Lo
         let word = |field: &str| document[field].as_str().unwrap_or_default();
         match (word("apiVersion"), word("kind")) {
             (kube_proxy::API_VERSION, kube_proxy::KIND) => kube_proxy::read(document, &mut loaded),
-            (own::API_VERSION, own::KIND) => own::read(document, known, &mut loaded),
+            (sluice::API_VERSION, sluice::KIND) => sluice::read(document, known, &mut loaded),
             (api_version, kind) => {
                 return Err(ConfigError::Kind {
                     path: path.to_owned(),
@@ -69,36 +69,4 @@ pub fn parse(text: &str, path: &Path, known: &dyn Fn(&str) -> bool) -> Result<Lo
         }
     }
     Ok(loaded)
-}
-
-/// Fields with a value, by path; lists are values. What is empty is not set.
-pub(super) fn leaves(value: &Value) -> Vec<(String, Value)> {
-    let mut found = Vec::new();
-    walk(String::new(), value, &mut found);
-    found.retain(|(path, _)| path != "apiVersion" && path != "kind");
-    found
-}
-
-fn walk(path: String, value: &Value, found: &mut Vec<(String, Value)>) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                walk(path, value, found);
-            }
-        }
-        Value::Null => {}
-        Value::String(text) if text.is_empty() => {}
-        Value::Array(items) if items.is_empty() => {}
-        _ => found.push((path, value.clone())),
-    }
-}
-
-/// A value, or each of a list, as text.
-pub(super) fn texts(value: &Value) -> Vec<String> {
-    match value {
-        Value::Array(items) => items.iter().flat_map(texts).collect(),
-        Value::String(text) => vec![text.clone()],
-        other => vec![other.to_string()],
-    }
 }

@@ -4,11 +4,12 @@
 //! messages. What is given on the command line wins over the environment, and that over the file.
 
 pub mod conntrack;
+mod document;
 pub mod effective;
 pub mod file;
 pub mod findings;
 mod kube_proxy;
 #[cfg(test)]
 mod kube_proxy_tests;
-mod own;
+mod sluice;
 pub mod values;

@@ -9,8 +9,10 @@ use serde::de::DeserializeOwned;
 
 use crate::attach::NodeNetwork;
 use crate::model::desired::ResolveSettings;
+use crate::model::event::Object;
+use crate::model::record::ServiceCidrRecord;
 use crate::reconcile::{ReconcileSettings, SocketFacts};
-use crate::source::{Object, manifests};
+use crate::source::manifests;
 
 /// One scenario.
 #[derive(Debug)]
@@ -214,7 +216,7 @@ impl Scenario {
 fn objects(name: &str, document: &str) -> Vec<Object> {
     // Manifests do not have them, the API does.
     if document.lines().any(|line| line == "kind: ServiceCIDR") {
-        return vec![yaml::<ServiceCIDR>(name, document).into()];
+        return vec![ServiceCidrRecord::from(yaml::<ServiceCIDR>(name, document)).into()];
     }
     let read = manifests::objects(document).into_iter();
     let read: Vec<Object> =

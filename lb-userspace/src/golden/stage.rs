@@ -8,11 +8,12 @@ use crate::attach::NodeNetwork;
 use crate::maps::faulty::FaultyTables;
 use crate::maps::memory::MemoryTables;
 use crate::maps::{TableFailure, Tables, dump};
-use crate::model::desired::{Change, Family, HealthCheck, ServiceName};
+use crate::model::desired::{Change, HealthCheck, ServiceName};
+use crate::model::event::{Kind, Object, SourceEvent};
+use crate::model::family::PerFamily;
 use crate::model::world::World;
 use crate::plan::Limits;
 use crate::reconcile::{ReconcileSettings, Surroundings, Writer};
-use crate::source::{Kind, Object, SourceEvent};
 
 /// Kind, namespace and name.
 type Key = (Kind, String, String);
@@ -57,7 +58,11 @@ pub(super) fn play(scenario: &Scenario) -> String {
 impl Stage {
     fn new(scenario: &Scenario) -> Self {
         let room = scenario.head.limits;
-        let limits = Limits { services: room.services, backends: [room.backends; 2], slots: [room.slots; 2] };
+        let limits = Limits {
+            services: room.services,
+            backends: PerFamily::both(room.backends),
+            slots: PerFamily::both(room.slots),
+        };
         let mut tables = MemoryTables::new(limits);
         tables.frontend_limit = room.frontends;
         let settings = scenario.head.flags.settings();
@@ -161,9 +166,10 @@ impl Stage {
             service_cidrs: &service_cidrs,
             services_known: self.synced || self.writer.services() > 0,
         };
-        let [v4, v6] = self.settings.family_settings(&self.network, &around);
-        self.writer.tables().configure(Family::V4, &v4).unwrap();
-        self.writer.tables().configure(Family::V6, &v6).unwrap();
+        let settings = self.settings.family_settings(&self.network, &around);
+        for (family, settings) in settings.iter() {
+            self.writer.tables().configure(family, settings).unwrap();
+        }
     }
 
     fn arm(&mut self, fail: Option<Fail>) {
@@ -184,15 +190,16 @@ impl Stage {
     fn held(&mut self) -> String {
         let tables = self.writer.tables();
         let mut out = dump::text(&tables.inner.read().unwrap());
-        out += &dump::settings(Family::V4, &tables.inner.settings[0]);
-        out += &dump::settings(Family::V6, &tables.inner.settings[1]);
+        for (family, settings) in tables.inner.settings.iter() {
+            out += &dump::settings(family, settings);
+        }
         let count = |count: Option<u32>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
         for (name, HealthCheck { port, local_v4, local_v6 }) in &self.health {
             writeln!(out, "health {name} port={port} local-v4={} local-v6={}", count(*local_v4), count(*local_v6))
                 .unwrap();
         }
         let mut refusals: Vec<_> = self.world.refusals().chain(self.writer.refusals()).collect();
-        refusals.sort_unstable();
+        refusals.sort_unstable_by_key(|row| (row.kind, &row.object, row.reason.name(), &row.message));
         for refusal in refusals {
             writeln!(out, "refused {} {} {}: {}", refusal.kind, refusal.object, refusal.reason, refusal.message)
                 .unwrap();
@@ -204,8 +211,8 @@ impl Stage {
 /// `Service default/web`, or `Node n1`.
 fn key_of(text: &str) -> Key {
     let (kind, path) = text.split_once(' ').unwrap();
-    let kinds = [Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::ServiceCidr];
-    let kind = kinds.into_iter().find(|known| known.name() == kind).unwrap_or_else(|| panic!("{text}: unknown kind"));
+    let kind =
+        Kind::ALL.iter().copied().find(|known| known.name() == kind).unwrap_or_else(|| panic!("{text}: unknown kind"));
     let (namespace, name) = path.split_once('/').unwrap_or(("", path));
     (kind, namespace.into(), name.into())
 }

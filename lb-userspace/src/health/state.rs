@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use crate::model::desired::Family;
+use crate::model::family::{Family, PerFamily};
 
 /// Knows how the proxy is.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct ProxyHealth {
 
 #[derive(Debug)]
 struct Inner {
-    families: [FamilyState; 2],
+    families: PerFamily<FamilyState>,
     eligible: bool,
     /// The writer's last sign of life.
     alive: Instant,
@@ -74,21 +74,21 @@ impl ProxyHealth {
     /// Well, as of now. An update may wait for twice `sync_period`.
     pub fn new(sync_period: Duration) -> Self {
         let family = FamilyState { updated: Timestamp::now(), pending: None };
-        let inner = Inner { families: [family; 2], eligible: true, alive: Instant::now() };
+        let inner = Inner { families: PerFamily::both(family), eligible: true, alive: Instant::now() };
         Self { timeout: sync_period * 2, inner: Mutex::new(inner) }
     }
 
     /// An update is waiting since now, if none was.
     pub fn queued(&self) {
         let now = Instant::now();
-        for family in &mut self.lock().families {
+        for family in self.lock().families.each_mut() {
             family.pending.get_or_insert(now);
         }
     }
 
     /// Everything that waited, if anything did, is written.
     pub fn settled(&self) {
-        for family in &mut self.lock().families {
+        for family in self.lock().families.each_mut() {
             if family.pending.is_some() {
                 *family = FamilyState { updated: Timestamp::now(), pending: None };
             }
@@ -128,7 +128,7 @@ impl ProxyHealth {
         let late = |since: Instant| now.saturating_duration_since(since) > self.timeout;
         let stuck = late(inner.alive);
         let of = |family: Family| {
-            let state = inner.families[usize::from(family == Family::V6)];
+            let state = inner.families[family];
             FamilyReport { last_updated: state.updated, healthy: !stuck && !state.pending.is_some_and(late) }
         };
         let status = FamilyReports { v4: of(Family::V4), v6: of(Family::V6) };

@@ -184,7 +184,12 @@ impl Reader<'_> {
         let known = self.existing.frontends.iter().map(|(vip, _)| vip).filter(|vip| **vip == Vip::known(vip.addr));
         let mut known: Vec<IpAddr> = known.map(|vip| vip.addr).collect();
         known.sort_unstable();
-        let ranges = self.existing.vip_range.iter().flatten().map(|(lo, hi)| format!("known-range {lo} to {hi}"));
+        let ranges = self
+            .existing
+            .vip_range
+            .iter()
+            .filter_map(|(_, range)| *range)
+            .map(|(lo, hi)| format!("known-range {lo} to {hi}"));
         known.iter().map(|addr| format!("known {addr}")).chain(ranges).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Tables that fail when told to, for tests.
 
-use super::{FamilySettings, TableFailure, Tables};
+use super::failure::TableFailure;
+use super::tables::{FamilySettings, Tables};
 use crate::model::desired::Family;
 use crate::plan::{Existing, Limits, Op};
 

@@ -9,10 +9,10 @@ use aya::Pod;
 use aya::maps::{HashMap, MapData};
 use lb_common::abi::{FlowKey, FlowValue, V4, V6, flow_action, flow_kind, map_name};
 
-use super::TableFailure;
 use super::address::MapAddress;
 use super::batch;
-use super::family::{open, open_raw, removed};
+use super::failure::TableFailure;
+use super::pins::{open, open_raw, removed};
 
 /// Entries read in one system call.
 const CHUNK: usize = 512;

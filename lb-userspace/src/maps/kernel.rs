@@ -5,10 +5,12 @@ use std::path::Path;
 use aya::maps::{Array, HashMap, MapData};
 use lb_common::abi::{ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, StatusValue, V4, V6, map_name};
 
-use super::family::{FamilyTables, open, read_failure, removed, write_failure};
+use super::failure::TableFailure;
+use super::family_tables::FamilyTables;
+use super::pins::{open, read_failure, removed, write_failure};
+use super::tables::{FamilySettings, Tables};
 use super::traffic::{Totals, Traffic};
-use super::{FamilySettings, TableFailure, Tables};
-use crate::model::desired::Family;
+use crate::model::family::{Family, PerFamily};
 use crate::plan::{Existing, Limits, Op};
 
 /// The pinned maps below one pin path.
@@ -170,8 +172,8 @@ impl Tables for KernelTables {
     fn limits(&self) -> Limits {
         Limits {
             services: self.name_limit,
-            backends: [self.v4.backend_count(), self.v6.backend_count()],
-            slots: [self.v4.slot_count(), self.v6.slot_count()],
+            backends: PerFamily { v4: self.v4.backend_count(), v6: self.v6.backend_count() },
+            slots: PerFamily { v4: self.v4.slot_count(), v6: self.v6.slot_count() },
         }
     }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use lb_common::abi::{FrontendValue, SetRef};
 
-use super::{FamilySettings, TableFailure, Tables};
-use crate::model::desired::Family;
+use super::failure::TableFailure;
+use super::tables::{FamilySettings, Tables};
+use crate::model::family::{Family, PerFamily};
 use crate::plan::{BackendEntry, Existing, Limits, Op, Vip};
 
 /// What the kernel would hold.
@@ -30,8 +31,8 @@ pub struct MemoryTables {
     pub frontend_limit: usize,
     /// Operations carried out.
     pub writes: usize,
-    /// Settings of the data path, IPv4 first.
-    pub settings: [FamilySettings; 2],
+    /// Settings of the data path.
+    pub settings: PerFamily<FamilySettings>,
 }
 
 impl MemoryTables {
@@ -47,7 +48,7 @@ impl MemoryTables {
             limits,
             frontend_limit: usize::MAX,
             writes: 0,
-            settings: Default::default(),
+            settings: PerFamily::default(),
         }
     }
 }
@@ -57,20 +58,19 @@ impl Tables for MemoryTables {
         self.writes += 1;
         match op {
             Op::ReserveGenerations(next) => self.rest.next_generation = *next,
-            Op::SetVipRange(Family::V4, range) => self.rest.vip_range[0] = *range,
-            Op::SetVipRange(Family::V6, range) => self.rest.vip_range[1] = *range,
+            Op::SetVipRange(family, range) => self.rest.vip_range[*family] = *range,
             Op::PutName { service, family, name } => {
                 assert!(self.names.len() < self.limits.services as usize);
                 self.names.insert(*service, (*family, name.clone()));
             }
             Op::PutBackend(family, id, entry) => {
-                assert!(*id > 0 && *id < self.limits.backends[0], "backend id {id} outside of the array");
+                assert!(*id > 0 && *id < self.limits.backends[*family], "backend id {id} outside of the array");
                 assert!(entry.generation > 0 && entry.generation < self.rest.next_generation);
                 self.backends.insert((*family, *id), *entry);
             }
             Op::PutSlots { family, base, ids } => {
                 for (slot, id) in (*base..).zip(ids) {
-                    assert!(slot < self.limits.slots[0], "slot {slot} outside of the array");
+                    assert!(slot < self.limits.slots[*family], "slot {slot} outside of the array");
                     self.slots.insert((*family, slot), *id);
                 }
             }
@@ -121,7 +121,7 @@ impl Tables for MemoryTables {
     }
 
     fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure> {
-        self.settings[usize::from(family == Family::V6)] = settings.clone();
+        self.settings[family] = settings.clone();
         Ok(())
     }
 }

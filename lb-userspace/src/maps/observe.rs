@@ -12,9 +12,9 @@ use aya::Pod;
 use aya::maps::{MapData, MapInfo, PerCpuArray, lpm_trie::LpmTrie};
 use lb_common::abi::*;
 
-use super::TableFailure;
 use super::batch;
-use super::family::{open, open_raw, read_failure};
+use super::failure::TableFailure;
+use super::pins::{open, open_raw, read_failure};
 
 /// Capacity of a pinned map.
 pub fn capacity(dir: &Path, name: &str) -> Result<u32, TableFailure> {

@@ -1,4 +1,4 @@
-//! The tables of sockets that hooks have led to a backend: what `sluice flows` shows, and those whose backend is gone.
+//! The tables of sockets that hooks have connected to a backend: what `sluice flows` shows, and those whose backend is gone.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,25 +10,31 @@ use aya::Pod;
 use aya::maps::{Array, HashMap as BpfHashMap, MapData};
 use lb_common::abi::{BackendValue, Be16, SocketKey, SocketValue, V4, V6, map_name, socket_kind};
 
-use super::TableFailure;
 use super::address::MapAddress;
 use super::batch;
-use super::family::{open, open_raw, read_failure, removed};
-use crate::sockets::Victim;
+use super::failure::TableFailure;
+use super::pins::{halves, open, open_raw, read_failure, removed, whole};
+use crate::model::family::Family;
 
 /// Entries read in one system call.
 const CHUNK: usize = 512;
 
-/// A 64-bit cookie as the maps have it, low half first.
-pub(crate) fn halves(cookie: u64) -> [u32; 2] {
-    [cookie & u64::from(u32::MAX), cookie >> 32].map(|half| u32::try_from(half).unwrap_or(0))
+/// A socket that a hook has connected to a backend, as its entry in the table names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketRow {
+    /// Its network namespace.
+    pub netns_cookie: u64,
+    /// The socket, by `SO_COOKIE`.
+    pub socket_cookie: u64,
+    /// IP protocol number, UDP or TCP.
+    pub protocol: u8,
+    /// Family of its peer: also IPv4 for an IPv6 socket that is connected to a v4-mapped address.
+    pub family: Family,
+    /// The backend that it is connected to. Connected to another one meanwhile, it is left alone.
+    pub peer: SocketAddr,
 }
 
-fn whole([low, high]: [u32; 2]) -> u64 {
-    u64::from(high) << 32 | u64::from(low)
-}
-
-/// A socket that was led to a backend.
+/// A socket that was load-balanced when it connected, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketFlow {
     /// IP protocol number.
@@ -98,15 +104,15 @@ where
 }
 
 /// Sockets of these protocols whose backend is no endpoint any more.
-pub fn orphans(pin_path: &Path, protocols: &[u8]) -> Result<Vec<Victim>, TableFailure> {
+pub fn orphans(pin_path: &Path, protocols: &[u8]) -> Result<Vec<SocketRow>, TableFailure> {
     let dir = pin_path.join("maps");
-    let mut victims = Vec::new();
-    collect_orphans::<V4>(&dir, protocols, &mut victims)?;
-    collect_orphans::<V6>(&dir, protocols, &mut victims)?;
-    Ok(victims)
+    let mut rows = Vec::new();
+    collect_orphans::<V4>(&dir, protocols, &mut rows)?;
+    collect_orphans::<V6>(&dir, protocols, &mut rows)?;
+    Ok(rows)
 }
 
-fn collect_orphans<A>(dir: &Path, protocols: &[u8], into: &mut Vec<Victim>) -> Result<(), TableFailure>
+fn collect_orphans<A>(dir: &Path, protocols: &[u8], into: &mut Vec<SocketRow>) -> Result<(), TableFailure>
 where
     A: MapAddress + 'static,
     SocketKey<A>: Pod,
@@ -132,7 +138,7 @@ where
             },
         };
         if generation != value.generation {
-            into.push(Victim {
+            into.push(SocketRow {
                 netns_cookie: whole(value.netns),
                 socket_cookie: whole(key.cookie),
                 protocol: key.proto,
@@ -146,25 +152,25 @@ where
 }
 
 /// Removes the entries of sockets that have been seen to.
-pub fn forget<'a>(pin_path: &Path, victims: impl Iterator<Item = &'a Victim>) -> Result<(), TableFailure> {
+pub fn forget<'a>(pin_path: &Path, rows: impl Iterator<Item = &'a SocketRow>) -> Result<(), TableFailure> {
     let dir = pin_path.join("maps");
     let mut v4: BpfHashMap<MapData, SocketKey<V4>, SocketValue<V4>> = open(&dir, map_name::SOCKETS[0])?;
     let mut v6: BpfHashMap<MapData, SocketKey<V6>, SocketValue<V6>> = open(&dir, map_name::SOCKETS[1])?;
-    for victim in victims {
-        match victim.peer {
-            SocketAddr::V4(peer) => removed(map_name::SOCKETS[0], v4.remove(&key(victim, (*peer.ip()).into())))?,
-            SocketAddr::V6(peer) => removed(map_name::SOCKETS[1], v6.remove(&key(victim, (*peer.ip()).into())))?,
+    for row in rows {
+        match row.peer {
+            SocketAddr::V4(peer) => removed(map_name::SOCKETS[0], v4.remove(&key(row, (*peer.ip()).into())))?,
+            SocketAddr::V6(peer) => removed(map_name::SOCKETS[1], v6.remove(&key(row, (*peer.ip()).into())))?,
         }
     }
     Ok(())
 }
 
-fn key<A>(victim: &Victim, addr: A) -> SocketKey<A> {
+fn key<A>(row: &SocketRow, addr: A) -> SocketKey<A> {
     SocketKey {
-        cookie: halves(victim.socket_cookie),
+        cookie: halves(row.socket_cookie),
         addr,
-        port: Be16::new(victim.peer.port()),
-        proto: victim.protocol,
+        port: Be16::new(row.peer.port()),
+        proto: row.protocol,
         kind: socket_kind::REPLY,
     }
 }

@@ -10,8 +10,8 @@ use aya::Pod;
 use lb_common::abi::{FlowKey, FlowValue, V4, V6, flow_state, map_name, proto};
 use nix::time::{ClockId, clock_gettime};
 
-use super::TableFailure;
 use super::address::MapAddress;
+use super::failure::TableFailure;
 use super::flows::{FlowTable, is_request, twin};
 
 /// Idle times after which a flow is taken out.

@@ -10,8 +10,8 @@ use aya::maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use lb_common::abi::{StatsValue, map_name};
 
-use super::TableFailure;
-use super::family::{open, read_failure, removed, write_failure};
+use super::failure::TableFailure;
+use super::pins::{open, read_failure, removed, write_failure};
 use crate::model::desired::Family;
 use crate::plan::Existing;
 

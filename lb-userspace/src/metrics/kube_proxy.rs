@@ -11,7 +11,6 @@ use prometheus::{
 use crate::model::desired::Family;
 
 const FAMILY: &str = "ip_family";
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// Whether all was written, or what had changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +65,7 @@ impl KubeProxyMetrics {
         let histogram = |base: &str, text: &str, buckets: &[f64]| {
             let options = HistogramOpts::new(name(base), help(text)).buckets(buckets.to_vec());
             let made = HistogramVec::new(options, &[FAMILY])?;
-            for family in FAMILIES {
+            for family in Family::ALL {
                 made.with_label_values(&[family.name()]);
             }
             registry.register(Box::new(made.clone()))?;
@@ -101,7 +100,7 @@ impl KubeProxyMetrics {
             ),
             &[FAMILY, "traffic_policy"],
         )?;
-        for family in FAMILIES {
+        for family in Family::ALL {
             for policy in ["internal", "external"] {
                 no_local_endpoints.with_label_values(&[family.name(), policy]);
             }
@@ -174,7 +173,7 @@ impl KubeProxyMetrics {
         self.service_changes_pending.add(i64::try_from(services).unwrap_or(i64::MAX));
         self.endpoint_changes_pending.add(i64::try_from(slices).unwrap_or(i64::MAX));
         let now = seconds_now();
-        for family in FAMILIES {
+        for family in Family::ALL {
             self.last_queued.with_label_values(&[family.name()]).set(now);
         }
     }
@@ -192,7 +191,7 @@ impl KubeProxyMetrics {
             SyncKind::Full => &self.full_sync,
             SyncKind::Partial => &self.partial_sync,
         };
-        for family in FAMILIES {
+        for family in Family::ALL {
             for histogram in [&self.sync, by_kind] {
                 histogram.with_label_values(&[family.name()]).observe(took.as_secs_f64());
             }
@@ -208,16 +207,6 @@ impl KubeProxyMetrics {
     /// The gauge of service ports without local endpoints under a `Local` policy.
     pub fn no_local_endpoints(&self, family: Family, policy: &str) -> IntGauge {
         self.no_local_endpoints.with_label_values(&[family.name(), policy])
-    }
-}
-
-impl Family {
-    /// `IPv4` or `IPv6`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        }
     }
 }
 

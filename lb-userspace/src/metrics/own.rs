@@ -15,6 +15,8 @@ use crate::attach::devices::Role;
 use crate::maps::TableFailure;
 use crate::maps::observe::{self, Fill};
 use crate::model::desired::Refusal;
+use crate::model::family::PerFamily;
+use crate::model::reason::Reason;
 
 /// Walking a full flow table takes a moment: its fill is counted at most this often.
 const FILLS_EVERY: Duration = Duration::from_secs(15);
@@ -36,13 +38,13 @@ pub struct Snapshot {
     /// Devices, hooks, features.
     pub attach: AttachReport,
     /// Refusals by kind and reason.
-    pub refusals: BTreeMap<(&'static str, &'static str), usize>,
+    pub refusals: BTreeMap<(&'static str, Reason), usize>,
     /// Whether the source can be read now.
     pub source_connected: bool,
     /// Whether the first full state is in the kernel.
     pub synced: bool,
-    /// Slots in use, per family.
-    pub slots: [usize; 2],
+    /// Slots in use.
+    pub slots: PerFamily<usize>,
     /// Services in the maps.
     pub services: usize,
     /// Writes into maps since the start.
@@ -155,7 +157,7 @@ impl Source {
             [(none(), total(snapshot.writes_refused))],
         );
         let refusals = snapshot.refusals.iter().map(|((kind, reason), number)| {
-            (vec![("kind", (*kind).to_owned()), ("reason", (*reason).to_owned())], count(*number))
+            (vec![("kind", (*kind).to_owned()), ("reason", reason.name().to_owned())], count(*number))
         });
         families.gauges("sluice_refusals", "Parts of objects that are not served, by kind and reason", refusals);
     }
@@ -221,7 +223,7 @@ impl Source {
     }
 
     fn with_slots(&self, mut fills: Vec<Fill>, snapshot: &Snapshot) -> Result<Vec<Fill>, TableFailure> {
-        for (map, used) in map_name::SLOTS.into_iter().zip(snapshot.slots) {
+        for (map, used) in map_name::SLOTS.into_iter().zip([snapshot.slots.v4, snapshot.slots.v6]) {
             let capacity = observe::capacity(&self.pin_path.join("maps"), map)?;
             fills.push(Fill { map, used, capacity });
         }

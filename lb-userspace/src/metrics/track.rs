@@ -7,14 +7,13 @@ use std::hash::{Hash, Hasher};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::kube_proxy::KubeProxyMetrics;
-use crate::model::desired::{
-    Change, DesiredPort, DesiredService, Family, FrontendKind, ServiceName, SetKind, WhenEmpty,
-};
+use crate::model::desired::{Change, DesiredPort, DesiredService, FrontendKind, ServiceName, SetKind, WhenEmpty};
+use crate::model::family::{Family, PerFamily};
 use crate::model::world::Trigger;
 
-/// What is kept of a Service, by the hash of its name: service ports without a local endpoint, per family: internal,
-/// external policy.
-type Known = [[u16; 2]; 2];
+/// What is kept of a Service, by the hash of its name: service ports without a local endpoint, for the internal and for
+/// the external policy.
+type Known = PerFamily<[u16; 2]>;
 
 /// Follows the changes.
 #[derive(Debug)]
@@ -59,9 +58,9 @@ impl Tracker {
                 None => self.known.remove(&name),
             };
             let (before, after) = (before.unwrap_or_default(), read.unwrap_or_default());
-            for (index, family) in [Family::V4, Family::V6].into_iter().enumerate() {
+            for family in Family::ALL {
                 for (at, policy) in ["internal", "external"].into_iter().enumerate() {
-                    let (was, is) = (before[index][at], after[index][at]);
+                    let (was, is) = (before[family][at], after[family][at]);
                     if was != is {
                         metrics.no_local_endpoints(family, policy).add(i64::from(is) - i64::from(was));
                     }
@@ -80,10 +79,9 @@ impl Default for Tracker {
 fn read(service: &DesiredService) -> Known {
     let mut known = Known::default();
     for port in &service.ports {
-        let index = usize::from(port.id.family == Family::V6);
         let [internal, external] = without_local(port);
-        known[index][0] += u16::from(internal);
-        known[index][1] += u16::from(external);
+        known[port.id.family][0] += u16::from(internal);
+        known[port.id.family][1] += u16::from(external);
     }
     known
 }

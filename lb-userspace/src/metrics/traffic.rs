@@ -9,7 +9,7 @@ use super::family::{Families, Row, total};
 use crate::maps::TableFailure;
 use crate::maps::kernel::KernelTables;
 use crate::maps::traffic::Traffic;
-use crate::model::desired::Family;
+use crate::model::desired::{Family, PortId};
 use crate::plan::Existing;
 
 /// Labels that tell a row from all others.
@@ -27,16 +27,20 @@ pub(super) fn families(pin_path: &Path, families: &mut Families) -> Result<(), T
 
 /// `namespace/name:port/PROTOCOL` as labels.
 fn owner(name: &str, family: Family) -> Labels {
-    let (namespace, rest) = name.split_once('/').unwrap_or(("", name));
-    let (service, rest) = rest.split_once(':').unwrap_or((rest, ""));
-    let (port, protocol) = rest.rsplit_once('/').unwrap_or((rest, ""));
-    let family = match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
+    let [namespace, service, port, protocol] = match PortId::parse(name, family) {
+        Ok(PortId { service, port_name, protocol, .. }) => {
+            [service.namespace, service.name, port_name, protocol.name().to_owned()]
+        }
+        // Of another version: better told than left out.
+        Err(_) => [String::new(), name.to_owned(), String::new(), String::new()],
     };
-    [("namespace", namespace), ("service", service), ("port", port), ("protocol", protocol), ("ip_family", family)]
-        .map(|(label, value)| (label, value.to_owned()))
-        .to_vec()
+    vec![
+        ("namespace", namespace),
+        ("service", service),
+        ("port", port),
+        ("protocol", protocol),
+        ("ip_family", family.name().to_owned()),
+    ]
 }
 
 fn add(existing: &Existing, traffic: &Traffic, families: &mut Families) {

@@ -4,9 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 
-use super::Refusals;
 use super::desired::{DesiredService, Family, NodeFacts, Protocol, ResolveSettings, ServiceName};
+use super::reason::Reason;
 use super::record::ServiceRecord;
+use super::refusals::Refusals;
 
 type Key = (SocketAddr, Protocol);
 
@@ -83,7 +84,7 @@ impl Claims {
             port.frontends.retain(|frontend| {
                 let winner = self.wanted.get(&(frontend.addr, protocol)).and_then(|rivals| rivals.first());
                 let Some(winner) = winner.filter(|winner| **winner != id) else { return true };
-                bad.note("DuplicateFrontend", || {
+                bad.note(Reason::DuplicateFrontend, || {
                     format!(
                         "{}/{} of port {:?} is not served here: Service {} is older (or first by name) and has it; \
                          give one of the two another address or port",

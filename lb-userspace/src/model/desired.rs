@@ -4,9 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+
+pub use super::family::Family;
+use super::reason::Reason;
 
 /// `namespace/name` of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,39 +47,20 @@ impl Protocol {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// The protocol of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.name() == name)
+    }
+
     /// Name as in `spec.ports[].protocol`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
             Self::Sctp => "SCTP",
-        }
-    }
-}
-
-/// Address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// The family of an address.
-    pub const fn of(ip: &IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
-
-    /// `127.0.0.1` or `::1`.
-    pub const fn loopback(self) -> IpAddr {
-        match self {
-            Self::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Self::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
         }
     }
 }
@@ -92,6 +76,25 @@ pub struct PortId {
     pub protocol: Protocol,
     /// Address family.
     pub family: Family,
+}
+
+/// The text is no `namespace/name:port/PROTOCOL`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name of a service port, such as namespace/name:port/TCP")]
+pub struct PortIdError(String);
+
+impl PortId {
+    /// Reads what [`PortId`] is displayed as, `namespace/name:port/PROTOCOL`, which does not say the family.
+    pub fn parse(text: &str, family: Family) -> Result<Self, PortIdError> {
+        let parts = || {
+            let (namespace, rest) = text.split_once('/')?;
+            let (name, rest) = rest.split_once(':')?;
+            let (port_name, protocol) = rest.rsplit_once('/')?;
+            let service = ServiceName { namespace: namespace.to_owned(), name: name.to_owned() };
+            Some(Self { service, port_name: port_name.to_owned(), protocol: Protocol::from_name(protocol)?, family })
+        };
+        parts().ok_or_else(|| PortIdError(text.to_owned()))
+    }
 }
 
 impl fmt::Display for PortId {
@@ -232,17 +235,10 @@ pub struct Refusal {
     pub kind: &'static str,
     /// `namespace/name` or path.
     pub object: String,
-    /// Short stable reason, CamelCase, used as metric label and event reason.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Reason,
     /// One line for people: what is wrong and what to do.
     pub message: String,
-}
-
-impl Refusal {
-    /// Whether it has to do with this node, and not only with the object.
-    pub fn is_of_this_node(&self) -> bool {
-        matches!(self.reason, "ServicesFull" | "BackendsFull" | "SlotsFull" | "MapFull" | "WriteFailed")
-    }
 }
 
 /// What the resolver must know of the node.
@@ -265,4 +261,23 @@ pub struct NodeFacts {
 pub struct ResolveSettings {
     /// Serve `spec.externalIPs`.
     pub external_ips: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_port_is_read_back_from_its_text() {
+        let service = ServiceName { namespace: "shop".into(), name: "web".into() };
+        for port_name in ["http", ""] {
+            for protocol in Protocol::ALL {
+                let id = PortId { service: service.clone(), port_name: port_name.into(), protocol, family: Family::V6 };
+                assert_eq!(PortId::parse(&id.to_string(), Family::V6), Ok(id));
+            }
+        }
+        for bad in ["", "web:http/TCP", "shop/web", "shop/web:http", "shop/web:http/tcp", "shop/web:http/"] {
+            assert!(PortId::parse(bad, Family::V4).is_err(), "{bad}");
+        }
+    }
 }

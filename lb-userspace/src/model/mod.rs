@@ -1,24 +1,20 @@
-//! What is wanted, from Kubernetes objects to desired state. Pure: knows neither aya nor Kubernetes clients.
+//! What is wanted, from records of Kubernetes objects to desired state. Pure: knows neither aya nor Kubernetes types.
 //!
 //! ```text
-//! Kubernetes object -> record (trimmed, parsed) -> world (store) -> resolve -> DesiredService -> Change
+//! record (from `source`) -> world (store) -> resolve -> DesiredService -> Change
 //! ```
 
 pub mod address;
 mod claims;
 pub mod desired;
 pub mod endpoints;
+pub mod event;
+pub mod family;
 mod fingerprint;
-mod nodes;
+mod frontends;
+pub mod reason;
 pub mod record;
-mod refusals;
+pub mod refusals;
 pub mod resolve;
-mod service_cidrs;
-pub mod services;
 pub mod topology;
 pub mod world;
-
-pub use refusals::Refusals;
-
-#[cfg(test)]
-mod tests;

@@ -1,13 +1,121 @@
 //! The parts of Kubernetes objects that matter to Sluice, parsed once and kept small: what the world stores.
 //!
-//! Addresses and ports are parsed where a record is made; what could not be parsed is left out and kept as a
-//! [`Refusal`], so that the rest of the object is served.
+//! Addresses and ports are parsed where a record is made, in `source`; what could not be parsed is left out and kept as
+//! a [`Refusal`], so that the rest of the object is served.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::desired::{Family, Protocol, Refusal, ServiceName};
+
+/// What every record says of its object.
+pub trait Record {
+    /// `metadata.namespace`; empty for a kind without namespaces.
+    fn namespace(&self) -> &str;
+    /// `metadata.name`.
+    fn name(&self) -> &str;
+}
+
+/// A store of all objects, with the part that keeps one kind.
+pub trait Keeps<R: Record> {
+    /// The object is there, or changed.
+    fn put(&mut self, record: Box<R>);
+    /// The object is gone.
+    fn remove(&mut self, name: &ServiceName);
+    /// The names of all objects of the kind.
+    fn names(&self) -> Vec<ServiceName>;
+}
+
+/// The list of kinds. Whatever depends on the kind alone follows from it; a store must keep each of them.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident($record:ty): $name:literal;)*) => {
+        /// Kinds of objects that Sluice reads.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Kind {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Name as in the API.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            /// Removes an object of this kind from a store.
+            pub fn remove_from<S: $(Keeps<$record> +)*>(self, store: &mut S, name: &ServiceName) {
+                match self {
+                    $(Self::$kind => Keeps::<$record>::remove(store, name),)*
+                }
+            }
+
+            /// The names of all objects of this kind in a store.
+            pub fn names_in<S: $(Keeps<$record> +)*>(self, store: &S) -> Vec<ServiceName> {
+                match self {
+                    $(Self::$kind => Keeps::<$record>::names(store),)*
+                }
+            }
+        }
+
+        /// An object, trimmed to what matters.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Object {
+            $($(#[$doc])* $kind(Box<$record>),)*
+        }
+
+        impl Object {
+            /// Its kind.
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$kind(_) => Kind::$kind,)*
+                }
+            }
+
+            /// Its namespace; empty for a kind without namespaces.
+            pub fn namespace(&self) -> &str {
+                match self {
+                    $(Self::$kind(record) => record.namespace(),)*
+                }
+            }
+
+            /// Its name.
+            pub fn name(&self) -> &str {
+                match self {
+                    $(Self::$kind(record) => record.name(),)*
+                }
+            }
+
+            /// Puts it into a store.
+            pub fn put_into<S: $(Keeps<$record> +)*>(self, store: &mut S) {
+                match self {
+                    $(Self::$kind(record) => Keeps::<$record>::put(store, record),)*
+                }
+            }
+        }
+
+        $(impl From<$record> for Object {
+            fn from(record: $record) -> Self {
+                Self::$kind(Box::new(record))
+            }
+        })*
+    };
+}
+
+kinds! {
+    /// `v1 Service`.
+    Service(ServiceRecord): "Service";
+    /// `discovery.k8s.io/v1 EndpointSlice`.
+    EndpointSlice(SliceRecord): "EndpointSlice";
+    /// `v1 Node`.
+    Node(NodeRecord): "Node";
+    /// `networking.k8s.io/v1 ServiceCIDR`.
+    ServiceCidr(ServiceCidrRecord): "ServiceCIDR";
+}
 
 /// A `v1 Service`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +124,7 @@ pub struct ServiceRecord {
     pub name: ServiceName,
     /// `creationTimestamp`, seconds since the epoch. Unknown counts as youngest.
     pub created: Option<i64>,
-    /// Whether, and why, the Service is none of ours.
+    /// Why the Service does not belong to Sluice, if so.
     pub skip: Option<Skip>,
     /// `spec.clusterIPs`, at most one a family.
     pub cluster_ips: Box<[IpAddr]>,
@@ -40,6 +148,16 @@ pub struct ServiceRecord {
     pub health_node_port: u16,
     /// What is wrong with the object itself.
     pub refusals: Box<[Refusal]>,
+}
+
+impl Record for ServiceRecord {
+    fn namespace(&self) -> &str {
+        &self.name.namespace
+    }
+
+    fn name(&self) -> &str {
+        &self.name.name
+    }
 }
 
 /// Why a Service is not served at all, without anything being wrong.
@@ -85,6 +203,16 @@ pub struct SliceRecord {
     pub triggered_ns: Option<u64>,
     /// What is wrong with the object itself.
     pub refusals: Box<[Refusal]>,
+}
+
+impl Record for SliceRecord {
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// One of an EndpointSlice's `ports`.
@@ -134,6 +262,16 @@ pub struct ServiceCidrRecord {
     pub cidrs: Vec<IpNet>,
 }
 
+impl Record for ServiceCidrRecord {
+    fn namespace(&self) -> &'static str {
+        ""
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// A `v1 Node`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeRecord {
@@ -147,4 +285,14 @@ pub struct NodeRecord {
     pub pod_cidrs: Vec<IpNet>,
     /// `deletionTimestamp` is set, or the autoscaler's taint `ToBeDeletedByClusterAutoscaler` is there.
     pub leaving: bool,
+}
+
+impl Record for NodeRecord {
+    fn namespace(&self) -> &'static str {
+        ""
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
 }

@@ -1,6 +1,7 @@
 //! Collects what is wrong with one object, bounded: a slice of a thousand bad endpoints must not become a thousand rows.
 
 use super::desired::Refusal;
+use super::reason::Reason;
 
 /// Rows kept for one reason; further ones are only counted.
 const KEPT_PER_REASON: usize = 4;
@@ -20,7 +21,7 @@ impl Refusals {
     }
 
     /// Notes one defect. `message` says what is wrong and what to do.
-    pub fn note(&mut self, reason: &'static str, message: impl FnOnce() -> String) {
+    pub fn note(&mut self, reason: Reason, message: impl FnOnce() -> String) {
         let same = self.rows.iter().filter(|(row, _)| row.reason == reason).count();
         if same >= KEPT_PER_REASON {
             if let Some((_, more)) = self.rows.iter_mut().rev().find(|(row, _)| row.reason == reason) {

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
-use super::Refusals;
 use super::desired::{
     Backend, DesiredPort, DesiredService, Family, HealthCheck, NodeFacts, PortId, Protocol, Refusal, ResolveSettings,
     ServiceName, WhenEmpty,
 };
 use super::endpoints::merge;
+use super::reason::Reason;
 use super::record::{PortRecord, ServiceRecord, SliceRecord};
+use super::refusals::Refusals;
 use super::topology::{Endpoint, Policy, categorize};
 
 /// The desired state of one Service, and everything of it and its slices that is not served.
@@ -66,7 +67,7 @@ fn drop_twins(ports: &mut Vec<DesiredPort>, name: &ServiceName) -> Refusals {
         port.frontends.retain(|frontend| {
             let free = taken.insert((frontend.addr, protocol));
             if !free {
-                bad.note("DuplicateFrontend", || {
+                bad.note(Reason::DuplicateFrontend, || {
                     format!(
                         "{}/{} of port {:?} is not served: another port of the Service has it, give each its own",
                         frontend.addr,
@@ -145,18 +146,18 @@ fn unserved(service: &ServiceRecord, settings: &ResolveSettings) -> Refusals {
         return bad;
     }
     for port in service.ports.iter().filter(|port| port.protocol == Protocol::Sctp) {
-        bad.note("ProtocolNotServed", || {
+        bad.note(Reason::ProtocolNotServed, || {
             format!("port {:?} ({}) has protocol SCTP, which is not translated: use TCP or UDP", port.name, port.port)
         });
     }
     if !settings.external_ips && !service.external_ips.is_empty() {
-        bad.note("ExternalIpsOff", || {
+        bad.note(Reason::ExternalIpsOff, || {
             "externalIPs are not served: start the agent with --external-ips if you trust everyone who may set them"
                 .into()
         });
     }
     if service.source_ranges_unreadable && !service.load_balancer_ips.is_empty() {
-        bad.note("SourceRangesUnreadable", || {
+        bad.note(Reason::SourceRangesUnreadable, || {
             "load balancer addresses are not served: not one of loadBalancerSourceRanges could be read".into()
         });
     }
@@ -166,7 +167,7 @@ fn unserved(service: &ServiceRecord, settings: &ResolveSettings) -> Refusals {
         if !service.cluster_ips.iter().any(|cluster| Family::of(cluster) == Family::of(ip))
             && !service.cluster_ips.is_empty()
         {
-            bad.note("WrongFamily", || {
+            bad.note(Reason::WrongFamily, || {
                 format!("{ip} is not served: the Service has no clusterIP of its family, add that family to ipFamilies")
             });
         }

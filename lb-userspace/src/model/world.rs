@@ -6,10 +6,10 @@ use ipnet::IpNet;
 
 use super::claims::Claims;
 use super::desired::{Change, DesiredService, Family, NodeFacts, Refusal, ResolveSettings, ServiceName};
+use super::event::{Kind, Object, SourceEvent};
 use super::fingerprint::fingerprint;
-use super::record::{NodeRecord, ServiceRecord, SliceRecord};
+use super::record::{Keeps, NodeRecord, ServiceCidrRecord, ServiceRecord, SliceRecord};
 use super::resolve::resolve;
-use crate::source::{Kind, Object, SourceEvent};
 
 /// Everything about one Service name: the Service, its slices (which may come first), and what was given out.
 #[derive(Debug)]
@@ -97,8 +97,8 @@ impl World {
     /// Takes one event. Cheap: nothing is resolved before [`World::take_changes`].
     pub fn apply(&mut self, event: SourceEvent) {
         match event {
-            SourceEvent::Apply(object) => self.put(object),
-            SourceEvent::Delete { kind, namespace, name } => self.remove(kind, &ServiceName { namespace, name }),
+            SourceEvent::Apply(object) => object.put_into(self),
+            SourceEvent::Delete { kind, namespace, name } => kind.remove_from(self, &ServiceName { namespace, name }),
             SourceEvent::Replace(kind, objects) => self.replace(kind, objects),
             SourceEvent::Synced => self.synced = true,
             SourceEvent::Refused(refusals) => self.source_refusals = refusals,
@@ -174,115 +174,18 @@ impl World {
         self.node_object.is_none() && (self.node_seen || (required && self.node_listed))
     }
 
-    fn put(&mut self, object: Object) {
-        match object {
-            Object::Service(service) => self.put_service(service),
-            Object::EndpointSlice(slice) => self.put_slice(*slice),
-            Object::ServiceCidr(cidr) => {
-                self.service_cidrs.insert(cidr.name, cidr.cidrs);
-            }
-            Object::Node(node) => {
-                if node.name == self.given.name {
-                    self.node_object = Some(*node);
-                    self.node_seen = true;
-                    self.refresh_node();
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, kind: Kind, name: &ServiceName) {
-        match kind {
-            Kind::Service => {
-                let Some(&id) = self.by_name.get(name) else { return };
-                if let Some(entry) = self.entry(id)
-                    && entry.service.take().is_some()
-                {
-                    self.reclaim.insert(id);
-                    self.dirty.insert(id);
-                }
-            }
-            Kind::EndpointSlice => {
-                let Some(id) = self.slice_home.remove(name) else { return };
-                if let Some(entry) = self.entry(id)
-                    && let Ok(at) = entry.slices.binary_search_by(|slice| (*slice.name).cmp(&name.name))
-                {
-                    entry.slices.remove(at);
-                    self.dirty.insert(id);
-                }
-            }
-            Kind::ServiceCidr => {
-                self.service_cidrs.remove(&name.name);
-            }
-            Kind::Node => {
-                if name.name == self.given.name {
-                    self.node_object = None;
-                    self.refresh_node();
-                }
-            }
-        }
-    }
-
     fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
         self.node_listed |= kind == Kind::Node;
         let key =
             |object: &Object| ServiceName { namespace: object.namespace().to_owned(), name: object.name().to_owned() };
         let listed: HashSet<ServiceName> = objects.iter().filter(|o| o.kind() == kind).map(key).collect();
-        let known: Vec<ServiceName> = match kind {
-            Kind::Service => {
-                let served = self.entries.iter().flatten().filter(|entry| entry.service.is_some());
-                served.map(|entry| entry.name.clone()).collect()
-            }
-            Kind::EndpointSlice => self.slice_home.keys().cloned().collect(),
-            Kind::Node => self.node_object.iter().map(|node| without_namespace(&node.name)).collect(),
-            Kind::ServiceCidr => self.service_cidrs.keys().map(|name| without_namespace(name)).collect(),
-        };
+        let known = kind.names_in(self);
         for gone in known.iter().filter(|name| !listed.contains(name)) {
-            self.remove(kind, gone);
+            kind.remove_from(self, gone);
         }
         for object in objects {
-            self.put(object);
+            object.put_into(self);
         }
-    }
-
-    fn put_service(&mut self, service: Box<ServiceRecord>) {
-        let id = self.entry_id(&service.name);
-        let Some(entry) = self.entry(id) else { return };
-        if entry.service.as_ref() == Some(&service) {
-            return;
-        }
-        entry.service = Some(service);
-        self.reclaim.insert(id);
-        self.dirty.insert(id);
-    }
-
-    fn put_slice(&mut self, slice: SliceRecord) {
-        let name = ServiceName { namespace: slice.namespace.to_string(), name: slice.name.to_string() };
-        let home = ServiceName { namespace: slice.namespace.to_string(), name: slice.service.to_string() };
-        let id = self.entry_id(&home);
-        if self.slice_home.get(&name).is_some_and(|old| *old != id) {
-            self.remove(Kind::EndpointSlice, &name);
-        }
-        let Some(entry) = self.entry(id) else { return };
-        let mut trigger = slice.family.zip(slice.triggered_ns);
-        match entry.slices.binary_search_by(|known| known.name.cmp(&slice.name)) {
-            Ok(at) => {
-                let Some(known) = entry.slices.get_mut(at) else { return };
-                if *known == slice {
-                    return;
-                }
-                trigger = trigger.filter(|_| known.triggered_ns != slice.triggered_ns);
-                *known = slice;
-            }
-            Err(at) => {
-                // Most Services have one or two.
-                entry.slices.reserve_exact(1);
-                entry.slices.insert(at, slice);
-            }
-        }
-        self.triggers.extend(trigger.map(|(family, at_ns)| (id, family, at_ns)));
-        self.slice_home.insert(name, id);
-        self.dirty.insert(id);
     }
 
     fn refresh_node(&mut self) {
@@ -372,5 +275,115 @@ impl World {
         };
         self.by_name.insert(name.clone(), id);
         id
+    }
+}
+
+impl Keeps<ServiceRecord> for World {
+    fn put(&mut self, service: Box<ServiceRecord>) {
+        let id = self.entry_id(&service.name);
+        let Some(entry) = self.entry(id) else { return };
+        if entry.service.as_ref() == Some(&service) {
+            return;
+        }
+        entry.service = Some(service);
+        self.reclaim.insert(id);
+        self.dirty.insert(id);
+    }
+
+    fn remove(&mut self, name: &ServiceName) {
+        let Some(&id) = self.by_name.get(name) else { return };
+        if let Some(entry) = self.entry(id)
+            && entry.service.take().is_some()
+        {
+            self.reclaim.insert(id);
+            self.dirty.insert(id);
+        }
+    }
+
+    fn names(&self) -> Vec<ServiceName> {
+        let served = self.entries.iter().flatten().filter(|entry| entry.service.is_some());
+        served.map(|entry| entry.name.clone()).collect()
+    }
+}
+
+impl Keeps<SliceRecord> for World {
+    fn put(&mut self, slice: Box<SliceRecord>) {
+        let slice = *slice;
+        let name = ServiceName { namespace: slice.namespace.to_string(), name: slice.name.to_string() };
+        let home = ServiceName { namespace: slice.namespace.to_string(), name: slice.service.to_string() };
+        let id = self.entry_id(&home);
+        if self.slice_home.get(&name).is_some_and(|old| *old != id) {
+            Keeps::<SliceRecord>::remove(self, &name);
+        }
+        let Some(entry) = self.entry(id) else { return };
+        let mut trigger = slice.family.zip(slice.triggered_ns);
+        match entry.slices.binary_search_by(|known| known.name.cmp(&slice.name)) {
+            Ok(at) => {
+                let Some(known) = entry.slices.get_mut(at) else { return };
+                if *known == slice {
+                    return;
+                }
+                trigger = trigger.filter(|_| known.triggered_ns != slice.triggered_ns);
+                *known = slice;
+            }
+            Err(at) => {
+                // Most Services have one or two.
+                entry.slices.reserve_exact(1);
+                entry.slices.insert(at, slice);
+            }
+        }
+        self.triggers.extend(trigger.map(|(family, at_ns)| (id, family, at_ns)));
+        self.slice_home.insert(name, id);
+        self.dirty.insert(id);
+    }
+
+    fn remove(&mut self, name: &ServiceName) {
+        let Some(id) = self.slice_home.remove(name) else { return };
+        if let Some(entry) = self.entry(id)
+            && let Ok(at) = entry.slices.binary_search_by(|slice| (*slice.name).cmp(&name.name))
+        {
+            entry.slices.remove(at);
+            self.dirty.insert(id);
+        }
+    }
+
+    fn names(&self) -> Vec<ServiceName> {
+        self.slice_home.keys().cloned().collect()
+    }
+}
+
+impl Keeps<NodeRecord> for World {
+    fn put(&mut self, node: Box<NodeRecord>) {
+        if node.name == self.given.name {
+            self.node_object = Some(*node);
+            self.node_seen = true;
+            self.refresh_node();
+        }
+    }
+
+    fn remove(&mut self, name: &ServiceName) {
+        if name.name == self.given.name {
+            self.node_object = None;
+            self.refresh_node();
+        }
+    }
+
+    fn names(&self) -> Vec<ServiceName> {
+        self.node_object.iter().map(|node| without_namespace(&node.name)).collect()
+    }
+}
+
+impl Keeps<ServiceCidrRecord> for World {
+    fn put(&mut self, cidr: Box<ServiceCidrRecord>) {
+        let ServiceCidrRecord { name, cidrs } = *cidr;
+        self.service_cidrs.insert(name, cidrs);
+    }
+
+    fn remove(&mut self, name: &ServiceName) {
+        self.service_cidrs.remove(&name.name);
+    }
+
+    fn names(&self) -> Vec<ServiceName> {
+        self.service_cidrs.keys().map(|name| without_namespace(name)).collect()
     }
 }

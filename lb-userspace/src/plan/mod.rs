@@ -17,8 +17,6 @@ mod port;
 mod removal;
 mod restore;
 mod slots;
-#[cfg(test)]
-mod tests;
 
 pub use op::{BackendEntry, Existing, Limits, Op, Vip};
 pub use planner::{Planner, Step, Transaction};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use lb_common::abi::{FrontendValue, SetRef};
 
-use crate::model::desired::Family;
+use crate::model::family::{Family, PerFamily};
 
 /// Key of a frontend. Port 0 and protocol 0: the entry that marks the address as a known `ClusterIP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,10 +89,10 @@ pub enum Op {
 pub struct Limits {
     /// Service ids.
     pub services: u32,
-    /// Backends, per family; index 0 is never used.
-    pub backends: [u32; 2],
-    /// Slots, per family.
-    pub slots: [u32; 2],
+    /// Backends; index 0 is never used.
+    pub backends: PerFamily<u32>,
+    /// Slots.
+    pub slots: PerFamily<u32>,
 }
 
 /// What the maps hold, as read back.
@@ -108,16 +108,8 @@ pub struct Existing {
     pub sets: Vec<(Family, SetRef, Box<[u32]>)>,
     /// Allowed prefixes by service id.
     pub ranges: Vec<(u32, IpNet)>,
-    /// Lowest and highest known `ClusterIP` per family.
-    pub vip_range: [Option<(IpAddr, IpAddr)>; 2],
+    /// Lowest and highest known `ClusterIP`.
+    pub vip_range: PerFamily<Option<(IpAddr, IpAddr)>>,
     /// See [`Op::ReserveGenerations`].
     pub next_generation: u32,
-}
-
-/// Index of a family in per-family tables.
-pub(crate) const fn index(family: Family) -> usize {
-    match family {
-        Family::V4 => 0,
-        Family::V6 => 1,
-    }
 }

@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv6Addr};
 use lb_common::abi::FrontendValue;
 
 use super::ids::IdPool;
-use super::op::{BackendEntry, Existing, Limits, Op, Vip, index};
+use super::op::{BackendEntry, Existing, Limits, Op, Vip};
 use super::port::{self, PortBackend, PortSet, PortState};
 use super::removal::{Removal, Removals};
 use super::slots::SlotPool;
-use crate::model::desired::{Change, DesiredPort, DesiredService, Family, Refusal, ServiceName, SetKind};
+use crate::model::desired::{Change, DesiredPort, DesiredService, Refusal, ServiceName, SetKind};
+use crate::model::family::{Family, PerFamily};
+use crate::model::reason::Reason;
 
 /// Generations reserved at a time, so that a crash never leads to one being handed out twice.
 const GENERATION_BLOCK: u32 = 65_536;
@@ -35,7 +37,7 @@ pub struct Transaction {
     flips: Vec<(Vip, FrontendValue)>,
     taken: Vec<Removal>,
     freed: Vec<Removal>,
-    range_before: [Option<(IpAddr, IpAddr)>; 2],
+    range_before: PerFamily<Option<(IpAddr, IpAddr)>>,
     reserved_before: u32,
 }
 
@@ -65,11 +67,11 @@ pub struct Planner {
     pub(super) services: HashMap<ServiceName, Vec<PortState>>,
     pub(super) written: HashMap<Vip, FrontendValue>,
     pub(super) holders: BTreeMap<IpAddr, Vec<u32>>,
-    pub(super) vip_range: [Option<(IpAddr, IpAddr)>; 2],
+    pub(super) vip_range: PerFamily<Option<(IpAddr, IpAddr)>>,
     pub(super) service_ids: IdPool,
-    pub(super) backend_ids: [IdPool; 2],
-    pub(super) slots: [SlotPool; 2],
-    slot_limits: [u32; 2],
+    pub(super) backend_ids: PerFamily<IdPool>,
+    pub(super) slots: PerFamily<SlotPool>,
+    slot_limits: PerFamily<u32>,
     pub(super) next_generation: u32,
     pub(super) reserved: u32,
     pub(super) removals: Removals,
@@ -91,10 +93,10 @@ impl Planner {
             services: HashMap::new(),
             written: HashMap::new(),
             holders: BTreeMap::new(),
-            vip_range: [None, None],
+            vip_range: PerFamily::default(),
             service_ids: IdPool::new(limits.services.saturating_add(1), &none),
-            backend_ids: limits.backends.map(|n| IdPool::new(n, &none)),
-            slots: limits.slots.map(|n| SlotPool::new(n, &ranges)),
+            backend_ids: PerFamily::from_fn(|family| IdPool::new(limits.backends[family], &none)),
+            slots: PerFamily::from_fn(|family| SlotPool::new(limits.slots[family], &ranges)),
             slot_limits: limits.slots,
             next_generation: 1,
             reserved: 1,
@@ -107,8 +109,8 @@ impl Planner {
     /// A new batch begins: ids and slots that the last one freed may be used again.
     pub fn begin(&mut self) {
         self.service_ids.release();
-        self.backend_ids.iter_mut().for_each(IdPool::release);
-        self.slots.iter_mut().for_each(SlotPool::release);
+        self.backend_ids.each_mut().into_iter().for_each(IdPool::release);
+        self.slots.each_mut().into_iter().for_each(SlotPool::release);
     }
 
     /// Whether room has appeared since the last call: the moment to try again what did not fit.
@@ -122,9 +124,11 @@ impl Planner {
     }
 
     /// Slots in use, per family.
-    pub fn slots_in_use(&self) -> [usize; 2] {
-        let limit = |index: usize| usize::try_from(self.slot_limits[index]).unwrap_or(usize::MAX);
-        [0, 1].map(|index| limit(index).saturating_sub(self.slots[index].free()))
+    pub fn slots_in_use(&self) -> PerFamily<usize> {
+        PerFamily::from_fn(|family| {
+            let limit = usize::try_from(self.slot_limits[family]).unwrap_or(usize::MAX);
+            limit.saturating_sub(self.slots[family].free())
+        })
     }
 
     /// Services found in the maps that no change has named since: to be removed once the source has spoken in full.
@@ -222,7 +226,7 @@ impl Planner {
         state: &mut PortState,
     ) -> Result<(), Shortage> {
         let family = state.family;
-        let pool = &self.backend_ids[index(family)];
+        let pool = &self.backend_ids[family];
         if want.backends.len() > pool.available() + old.backends.len() {
             return Err(Shortage::Backends);
         }
@@ -246,7 +250,7 @@ impl Planner {
                 state.backends.push(now);
                 continue;
             }
-            let id = self.backend_ids[index(family)].take().ok_or(Shortage::Backends)?;
+            let id = self.backend_ids[family].take().ok_or(Shortage::Backends)?;
             txn.taken.push(Removal::Backend(family, id));
             let now = PortBackend { addr: *addr, id, generation: self.generation(txn), flags };
             txn.step(entry(&now), Some(Op::DeleteBackend(family, id)));
@@ -276,7 +280,7 @@ impl Planner {
         }
         if !ids.is_empty() {
             let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-            let base = self.slots[index(family)].take(count).ok_or(Shortage::Slots)?;
+            let base = self.slots[family].take(count).ok_or(Shortage::Slots)?;
             state.sets[at] = PortSet { base, ids: ids.clone() };
             txn.taken.push(Removal::Slots(family, state.sets[at].reference()));
             txn.step(Op::PutSlots { family, base, ids }, None);
@@ -322,7 +326,7 @@ impl Planner {
     /// Makes room in the range of known `ClusterIP`s.
     fn widen(&mut self, txn: &mut Transaction, addr: IpAddr) {
         let family = Family::of(&addr);
-        let range = &mut self.vip_range[index(family)];
+        let range = &mut self.vip_range[family];
         let wide = range.map_or((addr, addr), |(lo, hi)| (lo.min(addr), hi.max(addr)));
         if *range != Some(wide) {
             txn.step(Op::SetVipRange(family, Some(wide)), Some(Op::SetVipRange(family, *range)));
@@ -461,8 +465,8 @@ impl Planner {
     fn give_back(&mut self, removal: Removal) {
         match removal {
             Removal::Name(service) => self.service_ids.put(service),
-            Removal::Backend(family, id) => self.backend_ids[index(family)].put(id),
-            Removal::Slots(family, set) => self.slots[index(family)].put(set.base, set.count),
+            Removal::Backend(family, id) => self.backend_ids[family].put(id),
+            Removal::Slots(family, set) => self.slots[family].put(set.base, set.count),
             Removal::Frontend(..) | Removal::Known(_) | Removal::Range(..) => {}
         }
     }
@@ -470,7 +474,7 @@ impl Planner {
     /// Shrinks the range of known `ClusterIP`s to those that are left.
     pub fn narrow(&mut self) -> Vec<Op> {
         let mut ops = Vec::new();
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             let first_v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
             let mut of_family = match family {
                 Family::V4 => self.holders.range(..first_v6),
@@ -479,8 +483,8 @@ impl Planner {
             let lo = of_family.next().map(|(addr, _)| *addr);
             let hi = of_family.next_back().map(|(addr, _)| *addr).or(lo);
             let range = lo.zip(hi);
-            if self.vip_range[index(family)] != range {
-                self.vip_range[index(family)] = range;
+            if self.vip_range[family] != range {
+                self.vip_range[family] = range;
                 ops.push(Op::SetVipRange(family, range));
             }
         }
@@ -501,26 +505,26 @@ pub(super) fn free_port(freed: &mut Vec<Removal>, old: &PortState) {
 }
 
 fn refusal(name: &ServiceName, shortage: Shortage, family: Family) -> Refusal {
-    let ip = if family == Family::V4 { "IPv4" } else { "IPv6" };
+    let ip = family.name();
     let (reason, message) = match shortage {
         Shortage::Services => (
-            "ServicesFull",
+            Reason::ServicesFull,
             "no service id is left; raise --max-services, which takes effect after `sluice cleanup`".to_owned(),
         ),
         Shortage::Backends => (
-            "BackendsFull",
+            Reason::BackendsFull,
             format!(
                 "its endpoints do not fit into the {ip} backends; raise --max-backends, which takes effect after `sluice cleanup`"
             ),
         ),
         Shortage::Slots => (
-            "SlotsFull",
+            Reason::SlotsFull,
             format!(
                 "its backend set does not fit into the {ip} slots; raise --max-slots, which takes effect after `sluice cleanup`"
             ),
         ),
         Shortage::NameLength => (
-            "NameTooLong",
+            Reason::NameTooLong,
             "namespace, name and port name together are longer than a name in the maps; shorten one".to_owned(),
         ),
     };

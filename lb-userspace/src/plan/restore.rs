@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use lb_common::abi::{FrontendValue, SetRef, frontend_flag, frontend_kind};
 
 use super::ids::IdPool;
-use super::op::{Existing, Limits, Vip, index};
+use super::op::{Existing, Limits, Vip};
 use super::planner::Planner;
 use super::port::{PortBackend, PortSet, PortState};
 use super::removal::Removal;
 use super::slots::SlotPool;
-use crate::model::desired::{Family, Protocol, ServiceName};
+use crate::model::desired::{PortId, ServiceName};
+use crate::model::family::Family;
 
 impl Planner {
     /// A planner for maps that hold this. What belongs to no nameable Service is taken out with the first batch.
@@ -22,12 +23,12 @@ impl Planner {
 
         let mut ports: BTreeMap<u32, (ServiceName, PortState)> = BTreeMap::new();
         for (service, family, name) in &existing.names {
-            match parse_name(name) {
-                Some((owner, port_name, protocol)) => {
-                    let state = PortState::new(port_name, protocol, *family, *service);
+            match PortId::parse(name, *family) {
+                Ok(PortId { service: owner, port_name, protocol, family }) => {
+                    let state = PortState::new(&port_name, protocol, family, *service);
                     ports.insert(*service, (owner, state));
                 }
-                None => planner.removals.add(Removal::Name(*service)),
+                Err(_) => planner.removals.add(Removal::Name(*service)),
             }
         }
         let mut backends = existing.backends;
@@ -71,14 +72,13 @@ impl Planner {
         let owners = existing.frontends.iter().map(|(_, value)| value.service).filter(|service| *service != 0);
         let used: BTreeSet<u32> = names.chain(owners).collect();
         self.service_ids = IdPool::new(limits.services.saturating_add(1), &used);
-        for family in [Family::V4, Family::V6] {
-            let at = index(family);
+        for family in Family::ALL {
             let of_family = existing.backends.iter().filter(|(f, ..)| *f == family);
-            self.backend_ids[at] = IdPool::new(limits.backends[at], &of_family.map(|(_, id, _)| *id).collect());
+            self.backend_ids[family] = IdPool::new(limits.backends[family], &of_family.map(|(_, id, _)| *id).collect());
             let sets = existing.frontends.iter().filter(|(vip, _)| vip.family() == family);
             let sets = sets.flat_map(|(_, value)| [value.internal, value.external]);
             let used = sets.filter(|set| set.count > 0).map(|set| (set.base, set.count)).collect();
-            self.slots[at] = SlotPool::new(limits.slots[at], &used);
+            self.slots[family] = SlotPool::new(limits.slots[family], &used);
         }
         let newest = existing.backends.iter().map(|(_, _, entry)| entry.generation).max().unwrap_or(0);
         self.next_generation = existing.next_generation.max(newest.saturating_add(1)).max(1);
@@ -137,13 +137,4 @@ fn take_set(
         Some(ids) if state.sets[kind].ids.is_empty() => state.sets[kind] = PortSet { base: set.base, ids },
         _ => state.stray_slots.push(set),
     }
-}
-
-fn parse_name(name: &str) -> Option<(ServiceName, &str, Protocol)> {
-    let (namespace, rest) = name.split_once('/')?;
-    let (service, rest) = rest.split_once(':')?;
-    let (port_name, protocol) = rest.rsplit_once('/')?;
-    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| p.name() == protocol)?;
-    let owner = ServiceName { namespace: namespace.to_owned(), name: service.to_owned() };
-    Some((owner, port_name, protocol))
 }

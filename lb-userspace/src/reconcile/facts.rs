@@ -8,7 +8,8 @@ use lb_common::abi::config_flag;
 use crate::attach::NodeNetwork;
 use crate::config::values::NodePortAddress;
 use crate::maps::FamilySettings;
-use crate::model::desired::{Family, NodeFacts, ResolveSettings};
+use crate::model::desired::{NodeFacts, ResolveSettings};
+use crate::model::family::{Family, PerFamily};
 use crate::model::record::NodeRecord;
 
 /// What the maps have to say of the socket hooks.
@@ -68,23 +69,22 @@ pub struct Surroundings<'a> {
 impl ReconcileSettings {
     /// The node's primary addresses: as given, else those of its Node object, both only if the node really has them; else
     /// those of its default route.
-    fn primary(&self, network: &NodeNetwork, node: Option<&NodeRecord>) -> [Option<IpAddr>; 2] {
+    fn primary(&self, network: &NodeNetwork, node: Option<&NodeRecord>) -> PerFamily<Option<IpAddr>> {
         let named = |family| {
             let addresses = self.node_ips.iter().chain(node.into_iter().flat_map(|node| &node.addresses));
             addresses.copied().find(|ip| Family::of(ip) == family && network.addresses.contains(ip))
         };
-        [
-            named(Family::V4).or(network.primary_v4.map(IpAddr::V4)),
-            named(Family::V6).or(network.primary_v6.map(IpAddr::V6)),
-        ]
+        PerFamily {
+            v4: named(Family::V4).or(network.primary_v4.map(IpAddr::V4)),
+            v6: named(Family::V6).or(network.primary_v6.map(IpAddr::V6)),
+        }
     }
 
     /// Where health checks are answered: where `NodePort`s are served, and on loopback where that was asked for by name.
     pub fn health_addresses(&self, facts: &NodeFacts) -> Vec<IpAddr> {
         let mut addresses = facts.node_port_addresses.clone();
         let asked = |family: &Family| self.node_port_addresses.iter().any(|given| given.has_loopback(*family));
-        addresses
-            .extend([Family::V4, Family::V6].iter().filter(|family| asked(family)).map(|family| family.loopback()));
+        addresses.extend(Family::ALL.iter().filter(|family| asked(family)).map(|family| family.loopback()));
         addresses
     }
 
@@ -93,14 +93,14 @@ impl ReconcileSettings {
         let primary = self.primary(network, node);
         let serves = |ip: &IpAddr| {
             self.node_port_addresses.iter().any(|addresses| match addresses {
-                NodePortAddress::Primary => primary.contains(&Some(*ip)),
+                NodePortAddress::Primary => primary[Family::of(ip)] == Some(*ip),
                 NodePortAddress::Loopback => false,
                 NodePortAddress::All => true,
                 NodePortAddress::Inside(net) => net.contains(ip),
             })
         };
         let node_port_addresses = if self.node_port_addresses.is_empty() {
-            primary.into_iter().flatten().collect()
+            [primary.v4, primary.v6].into_iter().flatten().collect()
         } else {
             network.addresses.iter().filter(|ip| serves(ip)).copied().collect()
         };
@@ -125,9 +125,9 @@ impl ReconcileSettings {
     }
 
     /// What the data path must know, per family.
-    pub fn family_settings(&self, network: &NodeNetwork, around: &Surroundings<'_>) -> [FamilySettings; 2] {
-        let [v4, v6] = self.primary(network, around.node);
-        [(Family::V4, v4), (Family::V6, v6)].map(|(family, node)| {
+    pub fn family_settings(&self, network: &NodeNetwork, around: &Surroundings<'_>) -> PerFamily<FamilySettings> {
+        let primary = self.primary(network, around.node);
+        PerFamily::from_fn(|family| {
             let of_family = |nets: &[IpNet]| -> Vec<IpNet> {
                 nets.iter().filter(|net| Family::of(&net.addr()) == family).copied().collect()
             };
@@ -148,7 +148,7 @@ impl ReconcileSettings {
             ];
             FamilySettings {
                 flags: flags.into_iter().filter_map(|(is, bit)| is.then_some(bit)).fold(0, |all, bit| all | bit),
-                node,
+                node: primary[family],
                 cluster,
                 services: of_family(self.service_ranges(around)),
                 snat_ports: self.snat_ports,
@@ -181,7 +181,10 @@ mod tests {
         let of = |given: &[&str], services_known| {
             let settings = ReconcileSettings { service_cidrs: nets(given), ..ReconcileSettings::default() };
             let around = Surroundings { service_cidrs: &announced, services_known, node: None };
-            settings.family_settings(&network(), &around).map(|family| family.services)
+            {
+                let PerFamily { v4, v6 } = settings.family_settings(&network(), &around);
+                [v4.services, v6.services]
+            }
         };
         assert_eq!(of(&[], true), [nets(&["10.96.0.0/16"]), nets(&["fd00:96::/112"])]);
         assert_eq!(of(&["10.97.0.0/16"], true), [nets(&["10.97.0.0/16"]), nets(&[])]);
@@ -229,7 +232,7 @@ mod tests {
     fn an_address_of_the_node_object_counts_only_if_the_node_has_it() {
         let node = |ip: &str| NodeRecord { addresses: vec![ip.parse().unwrap()], ..NodeRecord::default() };
         let settings = ReconcileSettings::default();
-        let v4 = |ip| settings.family_settings(&network(), &at(&node(ip)))[0].node;
+        let v4 = |ip| settings.family_settings(&network(), &at(&node(ip))).v4.node;
         assert_eq!(v4("192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
         assert_eq!(v4("203.0.113.1"), Some("198.51.100.1".parse().unwrap()));
     }
@@ -238,13 +241,13 @@ mod tests {
     fn detect_local_is_on_only_for_families_with_a_cluster_prefix() {
         let settings =
             ReconcileSettings { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()], ..Default::default() };
-        let [v4, v6] = settings.family_settings(&network(), &Surroundings::default());
+        let PerFamily { v4, v6 } = settings.family_settings(&network(), &Surroundings::default());
         assert_eq!((v4.flags, v6.flags), (config_flag::DETECT_LOCAL, 0));
         assert!(v6.cluster.is_empty());
         let node = NodeRecord { pod_cidrs: vec!["fd00:1::/64".parse().unwrap()], ..NodeRecord::default() };
         // The node's own ranges count alone, as in kube-proxy.
         let settings = ReconcileSettings { node_cidrs: true, ..settings };
-        let [v4, v6] = settings.family_settings(&network(), &at(&node));
+        let PerFamily { v4, v6 } = settings.family_settings(&network(), &at(&node));
         assert_eq!((v4.flags, v6.flags), (0, config_flag::DETECT_LOCAL));
         assert_eq!(v6.cluster, node.pod_cidrs);
     }
@@ -258,7 +261,7 @@ mod tests {
             ..Default::default()
         };
         let node = NodeRecord { pod_cidrs: vec!["fd00:1::/64".parse().unwrap()], ..NodeRecord::default() };
-        for family in settings.family_settings(&network(), &at(&node)) {
+        for (_, family) in settings.family_settings(&network(), &at(&node)).iter() {
             assert_eq!((family.flags, family.cluster.len()), (config_flag::LOCAL_DEVICES, 0));
         }
     }

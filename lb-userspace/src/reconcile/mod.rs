@@ -12,6 +12,8 @@ pub mod facts;
 mod observers;
 pub mod report;
 mod task;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use facts::{ReconcileSettings, SocketFacts, Surroundings};

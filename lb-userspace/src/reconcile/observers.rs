@@ -12,8 +12,9 @@ use crate::health::{ProxyHealth, Wanted};
 use crate::metrics::kube_proxy::SyncKind;
 use crate::metrics::{Metrics, TrackedBatch, Tracker};
 use crate::model::desired::{Change, Refusal};
+use crate::model::event::{Kind, SourceEvent};
+use crate::model::family::PerFamily;
 use crate::model::world::Trigger;
-use crate::source::{Kind, SourceEvent};
 
 /// All of them.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Observers {
             match kind {
                 Kind::Service => services += number,
                 Kind::EndpointSlice => slices += number,
-                Kind::Node | Kind::ServiceCidr => {}
+                _ => {}
             }
         }
         self.metrics.kube_proxy().changes_received(services, slices);
@@ -132,5 +133,5 @@ pub(super) struct State<'a> {
     pub(super) source_connected: bool,
     pub(super) synced: bool,
     pub(super) services: usize,
-    pub(super) slots: [usize; 2],
+    pub(super) slots: PerFamily<usize>,
 }

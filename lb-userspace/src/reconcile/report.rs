@@ -95,7 +95,7 @@ impl From<&Refusal> for RefusalRow {
         Self {
             kind: refusal.kind.to_owned(),
             object: refusal.object.clone(),
-            reason: refusal.reason.to_owned(),
+            reason: refusal.reason.name().to_owned(),
             message: refusal.message.clone(),
         }
     }

@@ -16,10 +16,11 @@ use crate::attach::{AttachReport, NodeNetwork};
 use crate::maps::kernel::KernelTables;
 use crate::maps::{FamilySettings, TableFailure, Tables};
 use crate::metrics::kube_proxy::SyncKind;
-use crate::model::desired::{Family, NodeFacts, Refusal};
+use crate::model::desired::{NodeFacts, Refusal};
+use crate::model::event::SourceEvent;
+use crate::model::family::PerFamily;
 use crate::model::world::World;
 use crate::sockets::Reaper;
-use crate::source::SourceEvent;
 
 /// Housekeeping: report, successor.
 const TICK: Duration = Duration::from_millis(200);
@@ -67,7 +68,7 @@ pub struct Reconciler {
     pid: u32,
     started: Instant,
     facts: NodeFacts,
-    configured: Option<[FamilySettings; 2]>,
+    configured: Option<PerFamily<FamilySettings>>,
     network_known: bool,
     /// The programs are on the devices that were there at the start.
     attached: bool,
@@ -279,12 +280,11 @@ impl Reconciler {
         };
         let families = self.settings.family_settings(network, &around);
         if self.configured.as_ref() != Some(&families) {
-            if let Some(left_out) = families.iter().find_map(|family| family.services.get(SERVICE_RANGES)) {
+            if let Some(left_out) = families.iter().find_map(|(_, family)| family.services.get(SERVICE_RANGES)) {
                 tracing::warn!(%left_out, "more than {SERVICE_RANGES} ranges of ClusterIPs: unallocated addresses pass here");
             }
             let tables = self.writer.tables();
-            let written =
-                tables.configure(Family::V4, &families[0]).and_then(|()| tables.configure(Family::V6, &families[1]));
+            let written = families.iter().try_for_each(|(family, settings)| tables.configure(family, settings));
             match written {
                 Ok(()) => self.configured = Some(families),
                 Err(failure) => {
@@ -329,7 +329,7 @@ impl Reconciler {
         let mut fresh: Vec<&Refusal> = current.iter().copied().filter(|row| !self.said.contains(*row)).collect();
         fresh.sort_unstable();
         for Refusal { kind, object, reason, message } in fresh.iter().take(LINES_AT_ONCE) {
-            tracing::warn!(kind, %object, reason, "not served as it stands: {message}");
+            tracing::warn!(kind, %object, reason = reason.name(), "not served as it stands: {message}");
         }
         if fresh.len() > LINES_AT_ONCE {
             tracing::warn!("and {} more, which `sluice status` shows", fresh.len() - LINES_AT_ONCE);

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use crate::causes::with_causes;
 use crate::maps::{TableFailure, Tables};
 use crate::model::desired::{Change, DesiredService, Refusal, ServiceName};
+use crate::model::family::PerFamily;
+use crate::model::reason::Reason;
 use crate::plan::{Op, Planner, Transaction};
-
-const WRITE_FAILED: &str = "WriteFailed";
 
 /// What a batch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +59,8 @@ impl<T: Tables> Writer<T> {
         self.planner.services()
     }
 
-    /// Slots in use, per family.
-    pub fn slots_in_use(&self) -> [usize; 2] {
+    /// Slots in use.
+    pub fn slots_in_use(&self) -> PerFamily<usize> {
         self.planner.slots_in_use()
     }
 
@@ -78,7 +78,7 @@ impl<T: Tables> Writer<T> {
     pub fn in_trouble(&self) -> bool {
         !self.undo_left.is_empty()
             || self.removals_left
-            || self.refusals().any(|refusal| refusal.reason == WRITE_FAILED)
+            || self.refusals().any(|refusal| refusal.reason == Reason::WriteFailed)
     }
 
     /// Whether something is left to try again.
@@ -138,7 +138,7 @@ impl<T: Tables> Writer<T> {
                 Err(failure) => refusal(&name, &failure),
             },
         };
-        tracing::debug!(object = %failed.object, reason = failed.reason, "Service stays as it was: {}", failed.message);
+        tracing::debug!(object = %failed.object, reason = failed.reason.name(), "Service stays as it was: {}", failed.message);
         outcome.refused += 1;
         self.parked.insert(name, Parked { change, refusal: failed });
     }
@@ -198,8 +198,10 @@ fn change_name(change: &Change) -> &ServiceName {
 
 fn refusal(name: &ServiceName, failure: &TableFailure) -> Refusal {
     let (reason, message) = match failure.setting() {
-        Some(setting) => ("MapFull", format!("{failure}; raise {setting}, which takes effect after `sluice cleanup`")),
-        None => (WRITE_FAILED, format!("{}; it is tried again", with_causes(failure))),
+        Some(setting) => {
+            (Reason::MapFull, format!("{failure}; raise {setting}, which takes effect after `sluice cleanup`"))
+        }
+        None => (Reason::WriteFailed, format!("{}; it is tried again", with_causes(failure))),
     };
     Refusal { kind: "Service", object: name.to_string(), reason, message }
 }

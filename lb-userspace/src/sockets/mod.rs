@@ -16,7 +16,6 @@ mod reaper;
 mod within;
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
 use std::thread;
 
 pub use error::{DestroyError, WhyNot};
@@ -26,22 +25,8 @@ pub use probe::supported;
 pub use reaper::{Destroy, Reaper};
 
 use crate::linux::netns::own_netns_cookie;
+pub use crate::maps::sockets::SocketRow as Victim;
 pub use crate::model::desired::Family;
-
-/// A socket to destroy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Victim {
-    /// Its network namespace.
-    pub netns_cookie: u64,
-    /// The socket, by `SO_COOKIE`.
-    pub socket_cookie: u64,
-    /// IP protocol number, UDP or TCP.
-    pub protocol: u8,
-    /// Family of its peer: also IPv4 for an IPv6 socket that is connected to a v4-mapped address.
-    pub family: Family,
-    /// The backend that it is connected to. Connected to another one meanwhile, it is left alone.
-    pub peer: SocketAddr,
-}
 
 /// Victims that could not be destroyed, for one reason.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use aya::maps::{HashMap as BpfHashMap, Map, MapData};
 use lb_common::abi::map_name;
 
 use crate::linux::netns::{cookie_of_file, own_netns_cookie};
-use crate::maps::sockets::halves;
+use crate::maps::pins::halves;
 
 /// A new Pod's namespace is there some time before its first process.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

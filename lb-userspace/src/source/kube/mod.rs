@@ -9,18 +9,15 @@ mod watches;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::ServiceCIDR;
-use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::watches::{Progress, follow, node_grace};
-use super::{Kind, SourceEvent};
+use super::objects::{ApiObject, Scope, for_each_kind};
 use crate::kube::{ClientError, ClientSettings, Connection, Observer, connect};
+use crate::model::event::SourceEvent;
 
 /// What to read, and from where.
 #[derive(Clone, Debug, Default)]
@@ -62,19 +59,17 @@ fn start(
     observer: Observer,
     connection: watch::Receiver<Connection>,
 ) -> KubeSource {
-    // A Service that gains the label shows up as deleted, which is what is wanted.
-    let services = watcher::Config::default().labels("!service.kubernetes.io/service-proxy-name");
-    let slices = watcher::Config::default().labels("!service.kubernetes.io/headless");
-    let node = watcher::Config::default().fields(&format!("metadata.name={}", settings.node_name));
+    let scope = Scope { node_name: &settings.node_name, service_cidrs: settings.service_cidrs };
     let progress = Arc::new(Progress::new(events, observer));
     let mut tasks = JoinSet::new();
-    tasks.spawn(follow(Api::<Service>::all(client.clone()), services, Kind::Service, Arc::clone(&progress)));
-    tasks.spawn(follow(Api::<EndpointSlice>::all(client.clone()), slices, Kind::EndpointSlice, Arc::clone(&progress)));
-    tasks.spawn(follow(Api::<Node>::all(client.clone()), node, Kind::Node, Arc::clone(&progress)));
-    if settings.service_cidrs {
-        let all = watcher::Config::default();
-        tasks.spawn(follow(Api::<ServiceCIDR>::all(client.clone()), all, Kind::ServiceCidr, Arc::clone(&progress)));
+    macro_rules! follow_kind {
+        ($api:ty) => {
+            if let Some(selector) = <$api>::selector(&scope) {
+                tasks.spawn(follow(Api::<$api>::all(client.clone()), selector, Arc::clone(&progress)));
+            }
+        };
     }
+    for_each_kind!(follow_kind);
     tasks.spawn(node_grace(progress));
     KubeSource { connection, client, _tasks: tasks }
 }

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use super::{KubeSettings, KubeSource, start};
 use crate::kube::{ClientError, ClientSettings, Connection, Observer, failover_client};
 use crate::metrics::{AgentInfo, Metrics, RestClientMetrics};
+use crate::model::event::{Kind, Object, SourceEvent};
 use crate::model::record::ServiceCidrRecord;
-use crate::source::{Kind, Object, SourceEvent};
 
 /// Answers, in order, to `list` and `watch` of each plural. What has no answer left never ends.
 #[derive(Clone, Default)]

@@ -1,22 +1,21 @@
 //! One kind of object: listed, then watched, as source events.
 
-use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
+use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Resource};
-use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
 use crate::causes::with_causes;
 use crate::kube::Observer;
 use crate::kube::backoff::Backoff;
-use crate::source::{Kind, Object, SourceEvent};
+use crate::model::event::{Kind, Object, SourceEvent};
+use crate::source::objects::{ApiObject, Selector, Wait, for_each_kind};
 
 /// A watch is asked for anew this often: what a connection that died in silence costs at most.
 const WATCH_SECS: u32 = 90;
@@ -30,18 +29,45 @@ const HTTP_NOT_FOUND: u16 = 404;
 pub(super) struct Progress {
     events: Sender<SourceEvent>,
     observer: Observer,
+    /// A bit for each kind.
     listed: AtomicU8,
+    synced: AtomicBool,
     changed: Notify,
+    /// Kinds without which nothing is served.
+    needed: u8,
+    /// Kinds that are waited for as well, for a while.
+    hoped_for: u8,
 }
 
-const SERVICES: u8 = 1;
-const SLICES: u8 = 2;
-const NODE: u8 = 4;
-const SAID: u8 = 8;
+const fn bit(kind: Kind) -> u8 {
+    1 << kind as u8
+}
+
+/// The bits of all kinds that everything waits for like this.
+fn bits(wait: Wait) -> u8 {
+    let mut bits = 0;
+    macro_rules! add_bit {
+        ($api:ty) => {
+            if <$api>::WAIT == wait {
+                bits |= bit(<$api as ApiObject>::KIND);
+            }
+        };
+    }
+    for_each_kind!(add_bit);
+    bits
+}
 
 impl Progress {
     pub(super) fn new(events: Sender<SourceEvent>, observer: Observer) -> Self {
-        Self { events, observer, listed: AtomicU8::new(0), changed: Notify::new() }
+        Self {
+            events,
+            observer,
+            listed: AtomicU8::new(0),
+            synced: AtomicBool::new(false),
+            changed: Notify::new(),
+            needed: bits(Wait::Always),
+            hoped_for: bits(Wait::Briefly),
+        }
     }
 
     async fn send(&self, event: SourceEvent) -> bool {
@@ -49,50 +75,46 @@ impl Progress {
     }
 
     async fn list_is_done(&self, kind: Kind) -> bool {
-        let bit = match kind {
-            Kind::Service => SERVICES,
-            Kind::EndpointSlice => SLICES,
-            Kind::Node => NODE,
-            // Nothing has to wait for it.
-            Kind::ServiceCidr => return true,
-        };
-        let before = self.listed.fetch_or(bit, Ordering::SeqCst);
+        let listed = self.listed.fetch_or(bit(kind), Ordering::SeqCst) | bit(kind);
         self.changed.notify_one();
-        before | bit != SERVICES | SLICES | NODE || self.say_synced().await
+        let all = self.needed | self.hoped_for;
+        listed & all != all || self.send_synced().await
     }
 
-    async fn say_synced(&self) -> bool {
-        if self.listed.fetch_or(SAID, Ordering::SeqCst) & SAID == 0 {
-            self.send(SourceEvent::Synced).await
-        } else {
-            true
-        }
+    async fn send_synced(&self) -> bool {
+        self.synced.swap(true, Ordering::SeqCst) || self.send(SourceEvent::Synced).await
+    }
+
+    fn missing(&self, bits: u8) -> bool {
+        self.listed.load(Ordering::SeqCst) & bits != bits
     }
 }
 
 /// Goes on without the Node when it does not come.
 pub(super) async fn node_grace(progress: Arc<Progress>) {
-    while progress.listed.load(Ordering::SeqCst) & (SERVICES | SLICES) != SERVICES | SLICES {
+    while progress.missing(progress.needed) {
         progress.changed.notified().await;
     }
     tokio::time::sleep(NODE_GRACE).await;
-    if progress.listed.load(Ordering::SeqCst) & NODE == 0 {
+    if progress.missing(progress.hoped_for) {
         tracing::warn!(
             "the own Node cannot be read: going on without its zone and Pod ranges, allow get, list and watch of nodes"
         );
-        progress.say_synced().await;
+        progress.send_synced().await;
     }
 }
 
 /// Follows one kind until nobody listens any more.
-pub(super) async fn follow<K>(api: Api<K>, config: watcher::Config, kind: Kind, progress: Arc<Progress>)
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-    Object: From<K>,
-{
+pub(super) async fn follow<K: ApiObject>(api: Api<K>, selector: Selector, progress: Arc<Progress>) {
+    let kind = <K as ApiObject>::KIND;
+    let config = match selector {
+        Selector::All => watcher::Config::default(),
+        Selector::Labels(labels) => watcher::Config::default().labels(labels),
+        Selector::Fields(fields) => watcher::Config::default().fields(&fields),
+    };
     let config = config.timeout(WATCH_SECS);
     let mut delays = Backoff::new();
-    let mut said = String::new();
+    let mut logged = String::new();
     loop {
         let mut stream = pin!(watcher(api.clone(), config.clone()).backoff(Backoff::new()));
         let mut list: Vec<Object> = Vec::new();
@@ -103,32 +125,35 @@ where
                     continue;
                 }
                 Ok(watcher::Event::InitApply(object)) => {
-                    list.push(object.into());
+                    list.push(object.into_object());
                     continue;
                 }
                 Ok(watcher::Event::InitDone) => SourceEvent::Replace(kind, std::mem::take(&mut list)),
-                Ok(watcher::Event::Apply(object)) => SourceEvent::Apply(object.into()),
+                Ok(watcher::Event::Apply(object)) => SourceEvent::Apply(object.into_object()),
                 Ok(watcher::Event::Delete(object)) => {
-                    let object = Object::from(object);
+                    let object = object.into_object();
                     SourceEvent::Delete {
                         kind,
                         namespace: object.namespace().to_owned(),
                         name: object.name().to_owned(),
                     }
                 }
-                Err(error) if kind == Kind::ServiceCidr && is_unknown(&error) => {
-                    tracing::info!("the API server knows no ServiceCIDRs: give --service-cidr instead");
-                    return;
-                }
                 Err(error) => {
                     let text = with_causes(&error);
-                    if kind != Kind::ServiceCidr {
-                        let resource = K::plural(&());
-                        progress.observer.watch_failed(&resource, format!("{}: {text}", kind.name()));
-                    } else if said != text {
+                    match K::WAIT {
+                        Wait::Never { instead } if is_unknown(&error) => {
+                            tracing::info!(kind = kind.name(), "the API server does not have this kind: {instead}");
+                            return;
+                        }
                         // Services are served without it: no reason to count as disconnected.
-                        tracing::warn!(error = %text, "the range of ClusterIPs cannot be read");
-                        said = text;
+                        Wait::Never { instead } if logged != text => {
+                            tracing::warn!(kind = kind.name(), error = %text, "cannot read this kind: {instead}");
+                            logged = text;
+                        }
+                        Wait::Never { .. } => {}
+                        Wait::Always | Wait::Briefly => {
+                            progress.observer.watch_failed(&K::plural(&()), format!("{}: {text}", kind.name()));
+                        }
                     }
                     if is_gone(&error) {
                         // History is lost and the watch cannot begin where it ended: list anew.

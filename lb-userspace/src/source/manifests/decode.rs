@@ -1,13 +1,12 @@
 //! One piece of a file to one object.
 
-use k8s_openapi::api::core::v1::{Node, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::plain::to_json;
 use super::split::{Form, Piece, top_level};
-use crate::source::{Kind, Object};
+use crate::model::event::{Kind, Object};
+use crate::source::objects::{ApiObject, for_each_kind};
 
 /// Why a piece could not be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -36,23 +35,44 @@ pub(super) fn decode(piece: &Piece<'_>) -> Result<Option<Object>, Unreadable> {
             message: "the document has no kind: add apiVersion and kind".into(),
         });
     };
-    let core = head.api_version.as_deref().is_none_or(|version| version == "v1");
-    let discovery = head.api_version.as_deref().is_none_or(|version| version.starts_with("discovery.k8s.io/"));
-    let object: Object = match kind {
-        "Service" if core => parse::<Service>(piece)?.into(),
-        "Node" if core => parse::<Node>(piece)?.into(),
-        "EndpointSlice" if discovery => parse::<EndpointSlice>(piece)?.into(),
-        "List" | "ServiceList" | "EndpointSliceList" | "NodeList" => {
-            let message = "the list's items are not written one below the other: use block style, or JSON".into();
-            return Err(Unreadable { line: piece.line, message });
-        }
-        _ => return Ok(None),
-    };
+    let Some(object) = parse_kind(kind, head.api_version.as_deref(), piece)? else { return Ok(None) };
     if object.name().is_empty() {
         let message = format!("the {kind} has no metadata.name: give it one");
         return Err(Unreadable { line: piece.line, message });
     }
     Ok(Some(object))
+}
+
+/// Parses a piece of one of the kinds that are read; a piece without a version is of any.
+fn parse_kind(kind: &str, api_version: Option<&str>, piece: &Piece<'_>) -> Result<Option<Object>, Unreadable> {
+    macro_rules! try_kind {
+        ($api:ty) => {
+            if <$api>::IN_MANIFESTS {
+                let name = <$api as ApiObject>::KIND.name();
+                if kind == name && api_version.is_none_or(|version| is_of_group::<$api>(version)) {
+                    return Ok(Some(parse::<$api>(piece)?.into_object()));
+                }
+                if kind.strip_suffix("List") == Some(name) {
+                    return Err(unreadable_list(piece));
+                }
+            }
+        };
+    }
+    for_each_kind!(try_kind);
+    if kind == "List" { Err(unreadable_list(piece)) } else { Ok(None) }
+}
+
+/// The core group has one version; in others a newer version is read by the fields that are known.
+fn is_of_group<K: k8s_openapi::Resource>(version: &str) -> bool {
+    match version.split_once('/') {
+        Some((group, _)) => group == K::GROUP,
+        None => K::GROUP.is_empty() && version == K::VERSION,
+    }
+}
+
+fn unreadable_list(piece: &Piece<'_>) -> Unreadable {
+    let message = "the list's items are not written one below the other: use block style, or JSON".into();
+    Unreadable { line: piece.line, message }
 }
 
 /// What names an object, in messages and among files.
@@ -71,9 +91,10 @@ impl Key {
 
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.kind {
-            Kind::Node => write!(f, "Node {}", self.name),
-            kind => write!(f, "{} {}/{}", kind.name(), self.namespace, self.name),
+        let Self { kind, namespace, name } = self;
+        match &**namespace {
+            "" => write!(f, "{} {name}", kind.name()),
+            namespace => write!(f, "{} {namespace}/{name}", kind.name()),
         }
     }
 }

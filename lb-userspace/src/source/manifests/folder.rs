@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,9 +9,11 @@ use std::sync::Arc;
 use std::thread;
 
 use super::decode::Key;
+use super::document::Document;
 use super::reading::{Reading, read, share};
 use crate::model::desired::Refusal;
-use crate::source::{Object, SourceEvent};
+use crate::model::event::{Object, SourceEvent};
+use crate::model::reason::Reason;
 
 /// Tells a file from its next version without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +23,6 @@ struct Stamp {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
-}
-
-/// A piece of a file, by the hash of its text, and the object that it holds (none: of no interest to us).
-#[derive(Debug)]
-pub(super) struct Document {
-    pub(super) hash: u64,
-    pub(super) key: Option<Arc<Key>>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +74,7 @@ impl Folder {
                 self.unreadable = Some(Refusal {
                     kind: "Folder",
                     object: self.path.display().to_string(),
-                    reason: "FolderUnreadable",
+                    reason: Reason::FolderUnreadable,
                     message: format!("cannot be listed ({error}): everything stays as it was, bring the folder back"),
                 });
                 return self.report().into_iter().collect();
@@ -216,7 +210,7 @@ impl Folder {
             Some(Refusal {
                 kind: "File",
                 object: self.path.join(&*others.join(", ")).display().to_string(),
-                reason: "DuplicateObject",
+                reason: Reason::DuplicateObject,
                 message: format!(
                     "{key} is also in {first}, which counts as it is first by name: remove one of the two"
                 ),
@@ -267,11 +261,4 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
         modified: (meta.mtime(), meta.mtime_nsec()),
         changed: (meta.ctime(), meta.ctime_nsec()),
     })
-}
-
-/// Hash of a piece's text.
-pub(super) fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
 }

@@ -5,7 +5,9 @@
 //! are taken). Files that begin with a dot are not read, so a folder mounted from a `ConfigMap` works.
 
 mod decode;
+mod document;
 mod folder;
+mod lists;
 mod plain;
 mod reading;
 mod split;
@@ -20,7 +22,7 @@ use tokio::sync::mpsc::Sender;
 
 pub use self::decode::Unreadable;
 use self::folder::Folder;
-use super::{Kind, Object, SourceEvent};
+use crate::model::event::{Object, SourceEvent};
 
 /// Why a folder cannot be a source.
 #[derive(Debug, thiserror::Error)]
@@ -55,24 +57,4 @@ pub fn spawn(folder: &Path, events: Sender<SourceEvent>) -> Result<JoinHandle<()
     let folder = Folder::new(std::path::absolute(folder).map_err(failed)?);
     let run = move || watch::run(folder, &events);
     thread::Builder::new().name("manifests".into()).spawn(run).map_err(ManifestsError::Thread)
-}
-
-/// The first scan's events as full lists.
-fn as_lists(events: Vec<SourceEvent>) -> Vec<SourceEvent> {
-    let mut lists = [Kind::Node, Kind::Service, Kind::EndpointSlice].map(|kind| (kind, Vec::<Object>::new()));
-    let mut rest = Vec::new();
-    for event in events {
-        match event {
-            SourceEvent::Apply(object) => {
-                if let Some((_, list)) = lists.iter_mut().find(|(kind, _)| *kind == object.kind()) {
-                    list.push(object);
-                }
-            }
-            other => rest.push(other),
-        }
-    }
-    let mut events: Vec<SourceEvent> = lists.map(|(kind, list)| SourceEvent::Replace(kind, list)).into();
-    events.append(&mut rest);
-    events.push(SourceEvent::Synced);
-    events
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::thread;
 
 use super::decode::{Key, Unreadable, decode};
-use super::folder::{Document, hash};
+use super::document::{Document, hash};
 use super::split::{Piece, pieces};
-use crate::model::Refusals;
 use crate::model::desired::Refusal;
-use crate::source::Object;
+use crate::model::event::Object;
+use crate::model::reason::Reason;
+use crate::model::refusals::Refusals;
 
 /// Pieces, or files, from which on it pays to start threads.
 const PARALLEL_FROM: usize = 64;
@@ -36,7 +37,7 @@ pub(super) fn read(path: &Path, old: &[Document], wanted: &HashSet<Arc<Key>>) ->
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Reading { gone: true, ..Reading::default() },
         Err(error) => {
-            bad.note("FileUnreadable", || {
+            bad.note(Reason::FileUnreadable, || {
                 format!("cannot be read ({error}): its last good content stays in force, make it readable UTF-8 text")
             });
             return Reading { refusals: bad.into_rows(), ..Reading::default() };
@@ -44,7 +45,7 @@ pub(super) fn read(path: &Path, old: &[Document], wanted: &HashSet<Arc<Key>>) ->
     };
     let mut reading = Reading::default();
     if text.is_empty() && !old.is_empty() {
-        bad.note("FileEmpty", || {
+        bad.note(Reason::FileEmpty, || {
             "is empty: its last good content stays in force, delete the file to remove its objects".to_owned()
         });
         return Reading { refusals: bad.into_rows(), ..reading };
@@ -69,7 +70,7 @@ pub(super) fn read(path: &Path, old: &[Document], wanted: &HashSet<Arc<Key>>) ->
                 let key = object.as_ref().map(|object| Arc::new(Key::of(object)));
                 accept(*hash, key, piece.line, object, &mut reading, &mut lines, &mut bad);
             }
-            Err(error) => bad.note("FileUnreadable", || {
+            Err(error) => bad.note(Reason::FileUnreadable, || {
                 format!("{error}: what the file said before stays in force, correct it and save it again")
             }),
         }
@@ -89,7 +90,7 @@ fn accept(
 ) {
     if let Some(key) = &key {
         if let Some(first) = lines.get(key) {
-            bad.note("DuplicateDocument", || {
+            bad.note(Reason::DuplicateDocument, || {
                 let (first, second) = (*first.min(&line), *first.max(&line));
                 format!("{key} is there twice, in lines {first} and {second}: keep one")
             });

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::spawn;
 use crate::model::desired::Refusal;
-use crate::source::{Kind, Object, SourceEvent};
+use crate::model::event::{Kind, Object, SourceEvent};
 
 struct Source {
     folder: TempDir,
@@ -161,7 +161,7 @@ fn an_emptied_file_keeps_its_content_and_a_deleted_one_does_not() {
     let mut source = Source::start(&[("x.yaml", &service("a", 1))]);
     source.first();
     source.write("x.yaml", "");
-    assert_eq!(source.refused()[0].reason, "FileEmpty");
+    assert_eq!(source.refused()[0].reason.name(), "FileEmpty");
     fs::remove_file(source.path().join("x.yaml")).unwrap();
     assert_eq!(source.deleted(), "a");
     assert_eq!(source.refused(), []);
@@ -204,7 +204,7 @@ fn the_first_file_by_name_has_an_object_and_the_next_one_inherits_it() {
     let mut source = Source::start(&[("m.yaml", &service("a", 1)), ("n.yaml", &service("a", 2))]);
     let (names, refused) = source.first();
     assert_eq!(names, ["a"]);
-    assert_eq!(refused[0].reason, "DuplicateObject");
+    assert_eq!(refused[0].reason.name(), "DuplicateObject");
     assert!(refused[0].object.ends_with("n.yaml") && refused[0].message.contains("m.yaml"), "{refused:?}");
 
     fs::remove_file(source.path().join("m.yaml")).unwrap();
@@ -280,7 +280,7 @@ fn a_folder_that_is_replaced_is_found_again_and_nothing_is_lost_meanwhile() {
     assert_eq!(folder.scan(&none).len(), 1);
     fs::rename(&path, outer.path().join("away")).unwrap();
     match &folder.scan(&none)[..] {
-        [SourceEvent::Refused(refusals)] => assert_eq!(refusals[0].reason, "FolderUnreadable"),
+        [SourceEvent::Refused(refusals)] => assert_eq!(refusals[0].reason.name(), "FolderUnreadable"),
         other => panic!("{other:?}"),
     }
     fs::create_dir(&path).unwrap();

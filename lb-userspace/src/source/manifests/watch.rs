@@ -10,9 +10,9 @@ use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, R
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::Sender;
 
-use super::as_lists;
 use super::folder::{Folder, is_manifest};
-use crate::source::SourceEvent;
+use super::lists::as_lists;
+use crate::model::event::SourceEvent;
 
 /// Changes that follow each other this closely are taken together.
 const GATHER: Duration = Duration::from_millis(1);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::maps::{Array, HashMap, MapData};
 use ipnet::IpNet;
 use lb_common::abi::{
     ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, SetRef, SourceRangeKey, StatsValue,
@@ -17,50 +17,11 @@ use lb_common::abi::{
 
 use super::address::{MapAddress, cidrs};
 use super::batch;
+use super::failure::TableFailure;
+use super::pins::{halves, open, open_raw, read_failure, removed, write_failure};
+use super::tables::FamilySettings;
 use super::traffic::{Cells, Traffic};
-use super::{FamilySettings, TableFailure};
 use crate::plan::{BackendEntry, Existing, Vip};
-
-/// Opens a pin as a typed map.
-pub(super) fn open<T: TryFrom<Map, Error = MapError>>(dir: &Path, name: &str) -> Result<T, TableFailure> {
-    let path = dir.join(name);
-    MapData::from_pin(&path)
-        .and_then(Map::from_map_data)
-        .and_then(T::try_from)
-        .map_err(|source| TableFailure::Open { path, source })
-}
-
-/// Opens a pin as it is, for reading in batches.
-pub(super) fn open_raw(dir: &Path, name: &str) -> Result<MapData, TableFailure> {
-    let path = dir.join(name);
-    MapData::from_pin(&path).map_err(|source| TableFailure::Open { path, source })
-}
-
-/// Tells a full map from a failed write.
-pub(super) fn write_failure(map: &'static str, source: MapError) -> TableFailure {
-    let errno = match &source {
-        MapError::SyscallError(failed) => failed.io_error.raw_os_error(),
-        MapError::OutOfBounds { .. } => Some(libc::E2BIG),
-        _ => None,
-    };
-    match errno {
-        Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM) => TableFailure::Full { map },
-        _ => TableFailure::Write { map, source },
-    }
-}
-
-/// Removing what is not there is no failure.
-pub(super) fn removed(map: &'static str, result: Result<(), MapError>) -> Result<(), TableFailure> {
-    match result {
-        Err(MapError::SyscallError(failed)) if failed.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        Err(MapError::KeyNotFound) => Ok(()),
-        other => other.map_err(|source| TableFailure::Write { map, source }),
-    }
-}
-
-pub(super) fn read_failure(map: &'static str) -> impl Fn(MapError) -> TableFailure {
-    move |source| TableFailure::Read { map, source }
-}
 
 /// Maps of one family.
 pub(super) struct FamilyTables<A>
@@ -213,7 +174,7 @@ where
         self.wanted.services = cidrs(&settings.services);
         self.wanted.snat_lo = Be16::new(settings.snat_ports.0);
         self.wanted.snat_hi = Be16::new(settings.snat_ports.1);
-        self.wanted.host_netns = super::sockets::halves(settings.host_netns);
+        self.wanted.host_netns = halves(settings.host_netns);
         self.write_config()
     }
 
@@ -268,7 +229,7 @@ where
             }
         }
         let (lo, hi) = (self.wanted.vip_lo.ip(), self.wanted.vip_hi.ip());
-        into.vip_range[Self::AT] = (lo <= hi).then_some((lo, hi));
+        into.vip_range[A::FAMILY] = (lo <= hi).then_some((lo, hi));
         Ok(())
     }
 }

@@ -11,8 +11,9 @@ use serde_json::json;
 
 use super::cluster::{self, Tape};
 use crate::model::desired::{Change, DesiredService, Family, NodeFacts, Refusal, ResolveSettings};
+use crate::model::event::{Kind, SourceEvent};
 use crate::model::world::World;
-use crate::source::{Kind, Object, SourceEvent};
+use crate::source::objects::ApiObject;
 
 #[derive(Default)]
 struct Objects {
@@ -23,8 +24,8 @@ struct Objects {
 impl Objects {
     fn list(&self, kind: Kind) -> SourceEvent {
         let objects = match kind {
-            Kind::Service => self.services.values().cloned().map(Object::from).collect(),
-            Kind::EndpointSlice => self.slices.values().cloned().map(Object::from).collect(),
+            Kind::Service => self.services.values().cloned().map(ApiObject::into_object).collect(),
+            Kind::EndpointSlice => self.slices.values().cloned().map(ApiObject::into_object).collect(),
             Kind::Node | Kind::ServiceCidr => Vec::new(),
         };
         SourceEvent::Replace(kind, objects)
@@ -72,12 +73,12 @@ fn check(tape: &[u8]) -> Result<(), TestCaseError> {
                 let created = tape.one_of(&[None, Some(10), Some(20)]);
                 service.metadata.creation_timestamp = created.map(|at| Time(Timestamp::from_second(at).unwrap()));
                 objects.services.insert(name.to_owned(), service.clone());
-                world.apply(SourceEvent::Apply(service.into()));
+                world.apply(SourceEvent::Apply(service.into_object()));
             }
             3 | 4 => {
                 let slice = cluster::slice(&mut tape, name, &slice_name, 0);
                 objects.slices.insert(slice_name, slice.clone());
-                world.apply(SourceEvent::Apply(slice.into()));
+                world.apply(SourceEvent::Apply(slice.into_object()));
             }
             5 => {
                 objects.services.remove(name);
@@ -142,7 +143,7 @@ fn service(name: &str, created: &str, ip: &str) -> SourceEvent {
         "spec": {"clusterIP": ip, "ports": [{"port": 80}]}
     }))
     .unwrap();
-    SourceEvent::Apply(service.into())
+    SourceEvent::Apply(service.into_object())
 }
 
 fn slice(name: &str, service: &str, addresses: &[&str], annotations: &serde_json::Value) -> SourceEvent {
@@ -155,7 +156,7 @@ fn slice(name: &str, service: &str, addresses: &[&str], annotations: &serde_json
         "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": endpoints
     }))
     .unwrap();
-    SourceEvent::Apply(slice.into())
+    SourceEvent::Apply(slice.into_object())
 }
 
 fn delete(kind: Kind, name: &str) -> SourceEvent {
@@ -198,7 +199,7 @@ fn the_older_of_two_services_has_a_contested_address_and_the_other_inherits_it()
     assert_eq!(changes(&mut world), ["-young", "old 10.0.0.1:80"]);
     let refused = refusals(&world);
     assert_eq!(refused.len(), 1);
-    assert_eq!((refused[0].object.as_str(), refused[0].reason), ("n/young", "DuplicateFrontend"));
+    assert_eq!((refused[0].object.as_str(), refused[0].reason.name()), ("n/young", "DuplicateFrontend"));
     assert!(refused[0].message.contains("n/old"), "{refused:?}");
 
     world.apply(delete(Kind::Service, "old"));
@@ -295,7 +296,7 @@ fn the_zone_comes_from_the_node_object_unless_it_is_given() {
     let node = |name: &str, zone: &str| {
         let labels = [("topology.kubernetes.io/zone".to_owned(), zone.to_owned())].into();
         let metadata = ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() };
-        SourceEvent::Apply(Node { metadata, ..Node::default() }.into())
+        SourceEvent::Apply(Node { metadata, ..Node::default() }.into_object())
     };
     world.apply(service("a", "2026-01-01T00:00:00Z", "10.0.0.1"));
     let hinted: EndpointSlice = serde_json::from_value(json!({
@@ -307,7 +308,7 @@ fn the_zone_comes_from_the_node_object_unless_it_is_given() {
         ]
     }))
     .unwrap();
-    world.apply(SourceEvent::Apply(hinted.into()));
+    world.apply(SourceEvent::Apply(hinted.into_object()));
     let cluster = |world: &mut World| match &world.take_changes()[..] {
         [] => None,
         [Change::Upsert(service)] => Some(service.ports[0].backends.values().filter(|b| b.in_cluster).count()),

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Node, NodeAddress};
 
-use super::address::{parse_ip, parse_net};
-use super::record::NodeRecord;
+use super::api_object::{ApiObject, Scope, Selector, Wait};
+use crate::model::address::{parse_ip, parse_net};
+use crate::model::record::{Kind, NodeRecord};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 const AUTOSCALER_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
@@ -14,6 +15,17 @@ const AUTOSCALER_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 fn addresses(given: &[NodeAddress]) -> Vec<IpAddr> {
     let of_type = |wanted: &'static str| given.iter().filter(move |address| address.type_ == wanted);
     of_type("InternalIP").chain(of_type("ExternalIP")).filter_map(|address| parse_ip(&address.address)).collect()
+}
+
+impl ApiObject for Node {
+    type Record = NodeRecord;
+    const KIND: Kind = Kind::Node;
+    const IN_MANIFESTS: bool = true;
+    const WAIT: Wait = Wait::Briefly;
+
+    fn selector(scope: &Scope<'_>) -> Option<Selector> {
+        Some(Selector::Fields(format!("metadata.name={}", scope.node_name)))
+    }
 }
 
 impl From<Node> for NodeRecord {

@@ -33,7 +33,7 @@ fn served(record: &ServiceRecord) -> (DesiredService, Vec<Refusal>) {
 }
 
 fn reasons(refusals: &[Refusal]) -> Vec<&str> {
-    refusals.iter().map(|refusal| refusal.reason).collect()
+    refusals.iter().map(|refusal| refusal.reason.name()).collect()
 }
 
 fn addresses(service: &DesiredService) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::file::{leaves, texts};
+use super::document::{leaves, texts};
 use super::findings::Loaded;
 
 /// `apiVersion`.

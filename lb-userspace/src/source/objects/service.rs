@@ -1,30 +1,38 @@
-//! Services as records, and the frontends that a record asks for.
+//! Services as records.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, ServiceStatus};
 
-use super::Refusals;
-use super::address::{parse_ip, parse_net, unfit_as_vip};
-use super::desired::{Family, Frontend, FrontendKind, NodeFacts, Protocol, ResolveSettings, ServiceName, SetKind};
-use super::record::{PortRecord, ServiceRecord, Skip};
+use super::api_object::{ApiObject, Scope, Selector, Wait};
+use super::fields::{namespace, parse_port, parse_protocol};
+use crate::model::address::{parse_ip, parse_net, unfit_as_vip};
+use crate::model::desired::{Family, ServiceName};
+use crate::model::reason::Reason;
+use crate::model::record::{Kind, PortRecord, ServiceRecord, Skip};
+use crate::model::refusals::Refusals;
 
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 const AFFINITY_DEFAULT_SECS: u32 = 10_800;
 const AFFINITY_MAX_SECS: u32 = 86_400;
 
-/// Where objects without a namespace live.
-pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+impl ApiObject for Service {
+    type Record = ServiceRecord;
+    const KIND: Kind = Kind::Service;
+    const IN_MANIFESTS: bool = true;
+    const WAIT: Wait = Wait::Always;
+
+    fn selector(_: &Scope<'_>) -> Option<Selector> {
+        // A Service that gains the label shows up as deleted, which is what is wanted.
+        Some(Selector::Labels("!service.kubernetes.io/service-proxy-name"))
+    }
+}
 
 impl From<Service> for ServiceRecord {
     fn from(service: Service) -> Self {
         let Service { metadata: meta, spec, status } = service;
         let spec = spec.unwrap_or_default();
-        let name = ServiceName {
-            namespace: meta.namespace.filter(|ns| !ns.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
-            name: meta.name.unwrap_or_default(),
-        };
+        let name = ServiceName { namespace: namespace(meta.namespace), name: meta.name.unwrap_or_default() };
         let mut bad = Refusals::of("Service", name.to_string());
         let other_proxy = meta.labels.is_some_and(|labels| labels.contains_key(PROXY_NAME));
         let skip = skip(&spec, other_proxy);
@@ -82,7 +90,7 @@ impl ServiceRecord {
                 ranges.push(net);
             } else {
                 unreadable = true;
-                bad.note("BadSourceRange", || {
+                bad.note(Reason::BadSourceRange, || {
                     format!(
                         "loadBalancerSourceRanges has {text:?}, which is no address range: write it as 192.0.2.0/24"
                     )
@@ -101,78 +109,6 @@ impl ServiceRecord {
             self.health_node_port = health_node_port(spec, bad);
         }
     }
-
-    /// Whether a port of this family can be reached from outside the cluster by design.
-    pub fn externally_accessible(&self, port: &PortRecord, family: Family, settings: &ResolveSettings) -> bool {
-        let has = |ips: &[IpAddr]| ips.iter().any(|ip| Family::of(ip) == family);
-        port.node_port != 0 || has(&self.load_balancer_ips) || (settings.external_ips && has(&self.external_ips))
-    }
-
-    /// The ranges from which load balancer addresses of this family may be reached; empty: from anywhere.
-    pub fn ranges(&self, family: Family) -> Vec<IpNet> {
-        let of_family = |net: &&IpNet| Family::of(&net.addr()) == family;
-        let ranges: Vec<IpNet> = self.source_ranges.iter().filter(of_family).copied().collect();
-        if ranges.iter().any(|net| net.prefix_len() == 0) { Vec::new() } else { ranges }
-    }
-
-    /// The frontends that a port asks for in a family, in a stable order. Another Service may have a better claim.
-    pub fn frontends(
-        &self,
-        port: &PortRecord,
-        family: Family,
-        node: &NodeFacts,
-        settings: &ResolveSettings,
-    ) -> Vec<Frontend> {
-        let of = |ips: &[IpAddr], kind, number| {
-            let of_family = ips.iter().filter(|ip| Family::of(ip) == family);
-            of_family.map(|ip| (SocketAddr::new(*ip, number), kind)).collect::<Vec<_>>()
-        };
-        let cluster = of(&self.cluster_ips, FrontendKind::ClusterIp, port.port);
-        if cluster.is_empty() {
-            // A Service without a ClusterIP of a family is not in that family at all.
-            return Vec::new();
-        }
-        let mut wanted = cluster;
-        if !self.source_ranges_unreadable {
-            wanted.extend(of(&self.load_balancer_ips, FrontendKind::LoadBalancer, port.port));
-        }
-        if settings.external_ips {
-            wanted.extend(of(&self.external_ips, FrontendKind::ExternalIp, port.port));
-        }
-        if port.node_port != 0 {
-            wanted.extend(of(&node.node_port_addresses, FrontendKind::NodePort, port.node_port));
-            if node.loopback_node_ports {
-                wanted.extend(of(&[family.loopback()], FrontendKind::NodePort, port.node_port));
-            }
-        }
-        let internal_set = if self.internal_local { SetKind::Local } else { SetKind::Cluster };
-        let external_set = if self.external_local { SetKind::Local } else { SetKind::Cluster };
-        // One address in two fields, such as an external IP that is also the load balancer's: the first field counts.
-        let mut seen = Vec::with_capacity(wanted.len());
-        wanted.retain(|(addr, _)| {
-            !seen.contains(addr) && {
-                seen.push(*addr);
-                true
-            }
-        });
-        let limited = !self.ranges(family).is_empty();
-        wanted
-            .into_iter()
-            .map(|(addr, kind)| match kind {
-                FrontendKind::ClusterIp => {
-                    Frontend { addr, kind, internal: internal_set, external: internal_set, source_ranges: false }
-                }
-                // Clients inside the cluster are short-circuited past externalTrafficPolicy.
-                _ => Frontend {
-                    addr,
-                    kind,
-                    internal: SetKind::Cluster,
-                    external: external_set,
-                    source_ranges: limited && kind == FrontendKind::LoadBalancer,
-                },
-            })
-            .collect()
-    }
 }
 
 fn cluster_ips(spec: &ServiceSpec, bad: &mut Refusals) -> Box<[IpAddr]> {
@@ -182,14 +118,14 @@ fn cluster_ips(spec: &ServiceSpec, bad: &mut Refusals) -> Box<[IpAddr]> {
         texts.extend(spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty()));
     }
     if texts.is_empty() {
-        bad.note("NoClusterIp", || {
+        bad.note(Reason::NoClusterIp, || {
             "the Service has no clusterIP: set spec.clusterIP (or None for a headless Service)".to_owned()
         });
     }
     let mut ips: Vec<IpAddr> = Vec::with_capacity(texts.len());
     for ip in vips("clusterIPs", texts.into_iter(), bad) {
         match ips.iter().find(|other| Family::of(other) == Family::of(&ip)) {
-            Some(first) => bad.note("SecondClusterIp", || {
+            Some(first) => bad.note(Reason::SecondClusterIp, || {
                 format!(
                     "clusterIPs has {ip} beside {first} of the same family: only {first} is served, keep one a family"
                 )
@@ -205,12 +141,12 @@ fn vips<'a>(field: &str, texts: impl Iterator<Item = &'a str>, bad: &mut Refusal
     for text in texts {
         match parse_ip(text) {
             None => {
-                bad.note("BadAddress", || {
+                bad.note(Reason::BadAddress, || {
                     format!("{field} has {text:?}, which is no IP address: correct or remove it")
                 });
             }
             Some(ip) => match unfit_as_vip(&ip) {
-                Some(why) => bad.note("UnfitAddress", || {
+                Some(why) => bad.note(Reason::UnfitAddress, || {
                     format!("{field} has {ip}, which is {why} and cannot be a Service's: use another address")
                 }),
                 None if ips.contains(&ip) => {}
@@ -227,19 +163,19 @@ fn ports(ports: &[ServicePort], bad: &mut Refusals) -> Box<[PortRecord]> {
         let name = port.name.as_deref().unwrap_or_default();
         let Some(protocol) = parse_protocol(port.protocol.as_deref()) else {
             let given = port.protocol.as_deref().unwrap_or_default();
-            bad.note("UnknownProtocol", || {
+            bad.note(Reason::UnknownProtocol, || {
                 format!("port {name:?} ({}) has protocol {given:?}: use TCP, UDP or SCTP", port.port)
             });
             continue;
         };
         let Some(number) = parse_port(port.port) else {
-            bad.note("BadPort", || format!("port {name:?} has number {}: use 1 to 65535", port.port));
+            bad.note(Reason::BadPort, || format!("port {name:?} has number {}: use 1 to 65535", port.port));
             continue;
         };
         let node_port = match port.node_port {
             None | Some(0) => 0,
             Some(wanted) => parse_port(wanted).unwrap_or_else(|| {
-                bad.note("BadNodePort", || format!("port {name:?} has nodePort {wanted}: use 1 to 65535"));
+                bad.note(Reason::BadNodePort, || format!("port {name:?} has nodePort {wanted}: use 1 to 65535"));
                 0
             }),
         };
@@ -248,7 +184,7 @@ fn ports(ports: &[ServicePort], bad: &mut Refusals) -> Box<[PortRecord]> {
                 && (&*other.name == name || other.port == number || (node_port != 0 && other.node_port == node_port))
         };
         if let Some(twin) = records.iter().find(twin) {
-            bad.note("DuplicatePort", || {
+            bad.note(Reason::DuplicatePort, || {
                 format!(
                     "port {name:?} ({number}/{0}) has the name, number or nodePort of port {1:?} ({2}/{0}): \
                      only the first is served, give each its own",
@@ -275,7 +211,7 @@ fn affinity(spec: &ServiceSpec, bad: &mut Refusals) -> u32 {
     match u32::try_from(given) {
         Ok(secs) if (1..=AFFINITY_MAX_SECS).contains(&secs) => secs,
         _ => {
-            bad.note("BadAffinityTimeout", || {
+            bad.note(Reason::BadAffinityTimeout, || {
                 format!("sessionAffinityConfig has timeoutSeconds {given}: {AFFINITY_DEFAULT_SECS} is used, give 1 to {AFFINITY_MAX_SECS}")
             });
             AFFINITY_DEFAULT_SECS
@@ -289,22 +225,7 @@ fn health_node_port(spec: &ServiceSpec, bad: &mut Refusals) -> u16 {
         return 0;
     }
     parse_port(given).unwrap_or_else(|| {
-        bad.note("BadHealthCheckNodePort", || format!("healthCheckNodePort is {given}: use 1 to 65535"));
+        bad.note(Reason::BadHealthCheckNodePort, || format!("healthCheckNodePort is {given}: use 1 to 65535"));
         0
     })
-}
-
-/// A protocol by its name; TCP when not given.
-pub(super) fn parse_protocol(name: Option<&str>) -> Option<Protocol> {
-    match name {
-        None | Some("" | "TCP") => Some(Protocol::Tcp),
-        Some("UDP") => Some(Protocol::Udp),
-        Some("SCTP") => Some(Protocol::Sctp),
-        Some(_) => None,
-    }
-}
-
-/// A port number other than 0.
-pub(super) fn parse_port(number: i32) -> Option<u16> {
-    u16::try_from(number).ok().filter(|port| *port != 0)
 }
