@@ -125,7 +125,7 @@ fn device<'r>(report: &'r AttachReport, name: &str) -> Option<&'r DeviceReport> 
 }
 
 fn programs(device: &DeviceReport) -> Vec<&str> {
-    device.hooks.iter().map(|hook| hook.program).collect()
+    device.hooks.iter().map(|hook| &*hook.program).collect()
 }
 
 /// Names of the programs that the kernel runs at a device's TC hooks.

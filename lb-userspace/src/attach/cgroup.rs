@@ -1,5 +1,6 @@
 //! Hooks on the socket calls of a cgroup's processes: which cgroup, which sockets, and the pinned links.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +10,7 @@ use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, Program, ProgramError};
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::link_info;
 use crate::causes::with_causes;
@@ -35,7 +36,7 @@ const HOOKS: [&str; 9] = [
 const BIND_HOOKS: [&str; 2] = ["bind4", "bind6"];
 
 /// Whose sockets are served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SocketMode {
     /// All of the cgroup, whatever their network namespace.
@@ -45,6 +46,17 @@ pub enum SocketMode {
     HostOnly,
     /// None: Pods are served at their devices, processes of the node are not.
     Off,
+}
+
+impl SocketMode {
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::HostOnly => "host-only",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// Settings of the socket hooks, from the command line.
@@ -59,14 +71,15 @@ pub struct SocketSettings {
 }
 
 /// What is done about sockets, for `sluice status`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SocketReport {
     /// Whose sockets are served.
     pub mode: SocketMode,
     /// The cgroup.
     pub cgroup: Option<PathBuf>,
     /// Hooks in place.
-    pub hooks: Vec<&'static str>,
+    pub hooks: Vec<Cow<'static, str>>,
     /// Choices that were made.
     pub notes: Vec<String>,
     /// What failed.
@@ -121,7 +134,7 @@ impl SocketReport {
 
     /// Why processes of the node are not served, if they are not.
     pub fn not_served(&self) -> Option<String> {
-        if self.hooks.contains(&"connect4") {
+        if self.hooks.iter().any(|hook| hook == "connect4") {
             return None;
         }
         let why = self.errors.first().or(self.notes.first()).map_or("no hooks", String::as_str);
@@ -142,7 +155,7 @@ impl SocketReport {
                     for hook in HOOKS.iter().chain(protect).copied() {
                         let pin = pins.join(format!("{id}:{hook}"));
                         match ensure(object, &dir, hook, &pin) {
-                            Ok(()) => self.hooks.push(hook),
+                            Ok(()) => self.hooks.push(hook.into()),
                             Err(why) => self.errors.push(format!("{hook} at {}: {why}", cgroup.display())),
                         }
                         kept.push(pin);

@@ -317,7 +317,7 @@ impl Follow {
             .into_iter()
             .filter_map(|(hook, how)| {
                 let program = datapath.links.running(device.index, hook)?;
-                Some(HookReport { hook: hook.name(), program, how })
+                Some(HookReport { hook: hook.name().into(), program: program.into(), how: how.into() })
             })
             .collect();
         let outcome = self.outcomes.get(&device.index).cloned().unwrap_or_default();

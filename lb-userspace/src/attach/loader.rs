@@ -223,7 +223,7 @@ fn bpffs_feature(directories: &PinDirectories) -> Feature {
         Some(path) => format!("mounted at {} by this agent", path.display()),
         None => directories.root.display().to_string(),
     };
-    Feature { name: "bpffs", found: directories.mounted.is_none(), used }
+    Feature { name: "bpffs".into(), found: directories.mounted.is_none(), used }
 }
 
 /// Loads all programs. XDP that the kernel refuses is done without, unless it was asked for.
@@ -245,13 +245,13 @@ fn load_programs(
         Ok(name) => {
             let whole = name == XDP_PROGRAM;
             let used = if whole { "frames in fragments too" } else { "no frames in fragments (needs 5.18)" };
-            features.push(Feature { name: "xdp_frags", found: whole, used: used.into() });
+            features.push(Feature { name: "xdp_frags".into(), found: whole, used: used.into() });
             Ok((xdp, name))
         }
         Err(error) if xdp == XdpMode::Auto => {
             let error = refused(XDP_PROGRAM, &error);
             tracing::warn!(%error, "XDP is not used");
-            features.push(Feature { name: "uplink_xdp", found: false, used: format!("TC on uplinks: {error}") });
+            features.push(Feature { name: "uplink_xdp".into(), found: false, used: format!("TC on uplinks: {error}") });
             Ok((XdpMode::Off, XDP_PROGRAM))
         }
         Err(error) => Err(refused(XDP_PROGRAM, &error)),

@@ -30,7 +30,7 @@ pub use cgroup::{SocketMode, SocketReport, SocketSettings};
 pub use devices::LocalDevices;
 pub use error::AttachError;
 pub use loader::Datapath;
-pub use report::{AttachReport, NodeNetwork};
+pub use report::{AttachReport, MapSizeNote, NodeNetwork};
 pub use sizes::MapSizes;
 
 /// Where native XDP is used on uplinks. Generic XDP never is: it is slower than TC.

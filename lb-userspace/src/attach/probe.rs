@@ -111,7 +111,7 @@ pub fn sysctl_warnings() -> Vec<String> {
 }
 
 fn feature(name: &'static str, found: bool, used: impl Into<String>) -> Feature {
-    Feature { name, found, used: used.into() }
+    Feature { name: name.into(), found, used: used.into() }
 }
 
 fn release() -> String {

@@ -1,8 +1,9 @@
 //! What this part tells the rest of the agent and its user.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cgroup::SocketReport;
 
@@ -18,7 +19,8 @@ pub struct NodeNetwork {
 }
 
 /// What is attached where, and why.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AttachReport {
     /// Devices of the network namespace, by index.
     pub devices: Vec<DeviceReport>,
@@ -38,28 +40,29 @@ pub struct AttachReport {
 }
 
 impl AttachReport {
-    /// As JSON of at most `limit` bytes: ignored devices are left out first, then others from the end.
-    pub fn to_json_within(&self, limit: usize) -> Result<Vec<u8>, serde_json::Error> {
-        let mut report = self.clone();
-        let mut json = serde_json::to_vec(&report)?;
-        if json.len() > limit {
-            report.devices.retain(|device| device.role != super::devices::Role::Ignored);
-            report.devices_left_out = self.devices.len() - report.devices.len();
-            json = serde_json::to_vec(&report)?;
-        }
-        while json.len() > limit && !report.devices.is_empty() {
-            let average = json.len() / report.devices.len();
-            let surplus = (json.len() - limit) / average.max(1) + 1;
-            report.devices.truncate(report.devices.len().saturating_sub(surplus));
-            report.devices_left_out = self.devices.len() - report.devices.len();
-            json = serde_json::to_vec(&report)?;
-        }
-        Ok(json)
+    /// Leaves out ignored devices; whether there were any.
+    pub fn leave_out_ignored(&mut self) -> bool {
+        let before = self.devices.len();
+        self.devices.retain(|device| device.role != super::devices::Role::Ignored);
+        self.left_out(before)
+    }
+
+    /// Leaves out half of the devices, from the end; whether there were any.
+    pub fn leave_out_half(&mut self) -> bool {
+        let before = self.devices.len();
+        self.devices.truncate(before / 2);
+        self.left_out(before)
+    }
+
+    const fn left_out(&mut self, before: usize) -> bool {
+        let left_out = before - self.devices.len();
+        self.devices_left_out += left_out;
+        left_out > 0
     }
 }
 
 /// One device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceReport {
     /// Interface index.
     pub index: u32,
@@ -80,21 +83,21 @@ pub struct DeviceReport {
 }
 
 /// One attached program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookReport {
     /// `ingress`, `egress` or `xdp`.
-    pub hook: &'static str,
+    pub hook: Cow<'static, str>,
     /// Program name.
-    pub program: &'static str,
+    pub program: Cow<'static, str>,
     /// `tcx`, `clsact` or `native`.
-    pub how: &'static str,
+    pub how: Cow<'static, str>,
 }
 
 /// One feature of the kernel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Feature {
     /// Name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Whether it is there.
     pub found: bool,
     /// What is used because of it.
@@ -102,7 +105,7 @@ pub struct Feature {
 }
 
 /// A pinned map keeps its capacity over restarts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapSizeNote {
     /// The map.
     pub map: String,
@@ -110,36 +113,4 @@ pub struct MapSizeNote {
     pub wanted: u32,
     /// Capacity of the pinned map.
     pub actual: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::devices::Role;
-    use super::*;
-
-    #[test]
-    fn a_report_that_is_too_large_loses_ignored_devices_first() {
-        let device = |index, role| DeviceReport {
-            index,
-            name: format!("veth{index}"),
-            kind: "veth".into(),
-            role,
-            why: "because".into(),
-            hooks: Vec::new(),
-            notes: Vec::new(),
-            errors: Vec::new(),
-        };
-        let devices = (0..100).map(|i| device(i, if i % 2 == 0 { Role::Pod } else { Role::Ignored })).collect();
-        let report = AttachReport { devices, ..AttachReport::default() };
-        let parsed = |limit| -> serde_json::Value {
-            let json = report.to_json_within(limit).unwrap();
-            assert!(json.len() <= limit);
-            serde_json::from_slice(&json).unwrap()
-        };
-        assert_eq!(parsed(1 << 20)["devices_left_out"], 0);
-        let half = parsed(7_500);
-        assert_eq!(half["devices_left_out"], 50);
-        assert!(half["devices"].as_array().unwrap().iter().all(|d| d["role"] == "pod"));
-        assert!(parsed(1_000)["devices"].as_array().unwrap().len() > 2);
-    }
 }

@@ -5,11 +5,11 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use serde_json::Value;
 
 use super::status::agent_alive;
 use crate::attach::links::detach_filters;
 use crate::maps::kernel::KernelTables;
+use crate::reconcile::agent_report::AgentReport;
 
 pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
     if let Ok(tables) = KernelTables::open(pin_path) {
@@ -18,9 +18,9 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
         {
             bail!("the agent of {} runs (pid {}); stop it first", pin_path.display(), status.pid);
         }
-        let report = tables.report().ok().and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
-        for device in filtered_devices(&report) {
-            detach_filters(&device);
+        match read_report(&tables) {
+            Ok(report) => filtered_devices(&report).for_each(detach_filters),
+            Err(error) => tracing::warn!(%error, "the agent's report cannot be read: clsact filters stay attached"),
         }
     }
     for part in ["links", "sockets", "maps"] {
@@ -31,14 +31,16 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot remove {}", pin_path.display()))
 }
 
+fn read_report(tables: &KernelTables) -> anyhow::Result<AgentReport> {
+    let json = tables.report()?;
+    if json.is_empty() { Ok(AgentReport::default()) } else { Ok(serde_json::from_str(&json)?) }
+}
+
 /// Devices on which the agent's report has clsact filters.
-fn filtered_devices(report: &Value) -> Vec<String> {
-    let rows = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    rows(&report["attach"]["devices"])
-        .iter()
-        .filter(|device| rows(&device["hooks"]).iter().any(|hook| hook["how"] == "clsact"))
-        .filter_map(|device| device["name"].as_str().map(str::to_owned))
-        .collect()
+fn filtered_devices(report: &AgentReport) -> impl Iterator<Item = &str> {
+    let devices = report.attach.devices.iter();
+    let filtered = devices.filter(|device| device.hooks.iter().any(|hook| hook.how == "clsact"));
+    filtered.map(|device| device.name.as_str())
 }
 
 fn remove_pins(dir: &Path) -> anyhow::Result<()> {
@@ -62,16 +64,19 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn filters_are_looked_for_where_the_report_has_some() {
-        let report = serde_json::json!({"attach": {"devices": [
-            {"name": "eth0", "hooks": [{"how": "clsact"}, {"how": "native"}]},
-            {"name": "eth1", "hooks": [{"how": "tcx"}]},
-            {"name": "lo", "hooks": []},
-        ]}});
-        assert_eq!(filtered_devices(&report), ["eth0"]);
-        assert!(filtered_devices(&Value::Null).is_empty());
+        let device = |name: &str, how: &[&str]| {
+            let hooks = how.iter().map(|how| json!({"hook": "ingress", "program": "p", "how": how}));
+            json!({"index": 1, "name": name, "kind": "veth", "role": "pod", "why": "", "notes": [], "errors": [],
+                "hooks": hooks.collect::<Vec<_>>()})
+        };
+        let devices = [device("eth0", &["clsact", "native"]), device("eth1", &["tcx"]), device("lo", &[])];
+        let report = serde_json::from_value(json!({"attach": {"devices": devices}})).unwrap();
+        assert_eq!(filtered_devices(&report).collect::<Vec<_>>(), ["eth0"]);
     }
 }

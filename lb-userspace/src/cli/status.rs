@@ -10,11 +10,11 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::output::{self, Format};
 use crate::maps::kernel::KernelTables;
 use crate::maps::{Tables, observe};
+use crate::reconcile::agent_report::AgentReport;
 
 #[derive(Debug, Serialize)]
 struct Status {
@@ -30,8 +30,8 @@ struct Status {
     /// Counters of the data path by name.
     counters: BTreeMap<&'static str, u64>,
     maps: Vec<MapRow>,
-    /// The agent's own report; null: there is none yet.
-    report: Value,
+    /// The agent's own report; null: there is none yet, or it is of another version.
+    report: Option<AgentReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,7 +87,7 @@ fn gather(pin_path: &Path) -> anyhow::Result<Status> {
             .into_iter()
             .map(|fill| MapRow { map: fill.map, used: fill.used, capacity: fill.capacity })
             .collect(),
-        report: serde_json::from_str(&tables.report()?).unwrap_or(Value::Null),
+        report: serde_json::from_str(&tables.report()?).ok(),
     })
 }
 
@@ -106,46 +106,10 @@ fn write_text(text: &mut String, status: &Status) -> std::fmt::Result {
     writeln!(text, "Synced:    {synced}")?;
     let (services, frontends, backends) = (status.services, status.frontends, status.backends);
     writeln!(text, "Serves:    {services} Service ports, {frontends} frontends, {backends} backends")?;
-    let report = &status.report;
-    let word = |value: &Value, field: &str| value[field].as_str().unwrap_or("-").to_owned();
-    writeln!(text, "Node:      {}", word(report, "node_name"))?;
-    let source = &report["source"];
-    let connected = if source["connected"].as_bool() == Some(true) { "" } else { " (cannot be read now)" };
-    writeln!(text, "Source:    {} {}{connected}", word(source, "kind"), word(source, "from"))?;
-    if let Some(error) = source["last_error"].as_str() {
-        writeln!(text, "           last error: {error}")?;
+    match &status.report {
+        Some(report) => write_agent(text, report)?,
+        None => writeln!(text, "Report:    none yet, or it cannot be read: use the version of the agent")?,
     }
-    let sockets = &report["sockets"];
-    if rows(sockets, "hooks").next().is_some() {
-        let (mode, cgroup) = (word(sockets, "mode"), word(sockets, "cgroup"));
-        writeln!(text, "Sockets:   {mode}, {} hooks at {cgroup}", rows(sockets, "hooks").count())?;
-    }
-    for field in ["notes", "errors"] {
-        for line in rows(sockets, field).filter_map(Value::as_str) {
-            writeln!(text, "Sockets:   {line}")?;
-        }
-    }
-    for line in rows(&report["attach"], "not_served").filter_map(Value::as_str) {
-        writeln!(text, "Not served: {line}")?;
-    }
-    for line in rows(&report["attach"], "warnings").filter_map(Value::as_str) {
-        writeln!(text, "Warning:   {line}")?;
-    }
-    let mut devices = output::table(&["DEVICE", "KIND", "ROLE", "HOOKS", "WHY"]);
-    for device in rows(&report["attach"], "devices") {
-        let hook = |hook: &Value| format!("{}/{}", word(hook, "hook"), word(hook, "how"));
-        let mut hooks: Vec<String> = rows(device, "hooks").map(hook).collect();
-        hooks.extend(rows(device, "errors").filter_map(Value::as_str).map(|error| format!("ERROR {error}")));
-        let [name, kind, role, why] = ["name", "kind", "role", "why"].map(|field| word(device, field));
-        devices.add_row([name, kind, role, hooks.join(" "), why]);
-    }
-    writeln!(text, "\n{devices}")?;
-    let mut features = output::table(&["FEATURE", "FOUND", "USED"]);
-    for feature in rows(&report["attach"], "features") {
-        let found = if feature["found"].as_bool() == Some(true) { "yes" } else { "no" };
-        features.add_row([word(feature, "name"), found.to_owned(), word(feature, "used")]);
-    }
-    writeln!(text, "\n{features}")?;
     let mut maps = output::table(&["MAP", "USED", "CAPACITY"]);
     for row in &status.maps {
         maps.add_row([row.map.to_owned(), row.used.to_string(), row.capacity.to_string()]);
@@ -156,19 +120,59 @@ fn write_text(text: &mut String, status: &Status) -> std::fmt::Result {
         counters.add_row([(*name).to_owned(), value.to_string()]);
     }
     writeln!(text, "\n{counters}")?;
+    status.report.as_ref().map_or(Ok(()), |report| write_refusals(text, report))
+}
+
+/// Node, source, sockets, devices, features.
+fn write_agent(text: &mut String, report: &AgentReport) -> std::fmt::Result {
+    let AgentReport { node_name, source, attach, sockets, .. } = report;
+    writeln!(text, "Node:      {node_name}")?;
+    let connected = if source.connected { "" } else { " (cannot be read now)" };
+    writeln!(text, "Source:    {} {}{connected}", source.kind, source.from)?;
+    if let Some(error) = &source.last_error {
+        writeln!(text, "           last error: {error}")?;
+    }
+    if !sockets.hooks.is_empty() {
+        let cgroup = sockets.cgroup.as_ref().map_or_else(|| "-".into(), |path| path.display().to_string());
+        writeln!(text, "Sockets:   {}, {} hooks at {cgroup}", sockets.mode.name(), sockets.hooks.len())?;
+    }
+    for line in sockets.notes.iter().chain(&sockets.errors) {
+        writeln!(text, "Sockets:   {line}")?;
+    }
+    for line in &attach.not_served {
+        writeln!(text, "Not served: {line}")?;
+    }
+    for line in &attach.warnings {
+        writeln!(text, "Warning:   {line}")?;
+    }
+    let mut devices = output::table(&["DEVICE", "KIND", "ROLE", "HOOKS", "WHY"]);
+    for device in &attach.devices {
+        let hooks = device.hooks.iter().map(|hook| format!("{}/{}", hook.hook, hook.how));
+        let errors = device.errors.iter().map(|error| format!("ERROR {error}"));
+        let hooks: Vec<String> = hooks.chain(errors).collect();
+        devices.add_row([&device.name, &device.kind, device.role.name(), &hooks.join(" "), &device.why]);
+    }
+    writeln!(text, "\n{devices}")?;
+    if attach.devices_left_out > 0 {
+        writeln!(text, "and {} more", attach.devices_left_out)?;
+    }
+    let mut features = output::table(&["FEATURE", "FOUND", "USED"]);
+    for feature in &attach.features {
+        features.add_row([&*feature.name, if feature.found { "yes" } else { "no" }, &feature.used]);
+    }
+    writeln!(text, "\n{features}")
+}
+
+fn write_refusals(text: &mut String, report: &AgentReport) -> std::fmt::Result {
     let mut refusals = output::table(&["REFUSED", "OBJECT", "REASON", "MESSAGE"]);
-    for row in rows(report, "refusals") {
-        refusals.add_row(["kind", "object", "reason", "message"].map(|field| word(row, field)));
+    for row in &report.refusals {
+        refusals.add_row([&row.kind, &row.object, &row.reason, &row.message]);
     }
     if !refusals.is_empty() {
         writeln!(text, "\n{refusals}")?;
     }
-    match report["refusals_omitted"].as_u64() {
-        None | Some(0) => Ok(()),
-        Some(more) => writeln!(text, "and {more} more"),
+    match report.refusals_omitted {
+        0 => Ok(()),
+        more => writeln!(text, "and {more} more"),
     }
-}
-
-fn rows<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
-    value[field].as_array().into_iter().flatten()
 }

@@ -8,13 +8,12 @@ use lb_common::abi::{ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, 
 use super::failure::TableFailure;
 use super::family_tables::FamilyTables;
 use super::pins::{open, read_failure, removed, write_failure};
-use super::tables::{FamilySettings, Tables};
+use super::tables::{AgentTables, FamilySettings, Tables};
 use super::traffic::{Totals, Traffic};
 use crate::model::family::{Family, PerFamily};
 use crate::plan::{Existing, Limits, Op};
 
 /// The pinned maps below one pin path.
-#[allow(missing_debug_implementations, reason = "aya's arrays have none")]
 pub struct KernelTables {
     v4: FamilyTables<V4>,
     v6: FamilyTables<V6>,
@@ -182,5 +181,25 @@ impl Tables for KernelTables {
             Family::V4 => self.v4.configure(settings),
             Family::V6 => self.v6.configure(settings),
         }
+    }
+}
+
+impl AgentTables for KernelTables {
+    fn status(&self) -> Result<StatusValue, TableFailure> {
+        Self::status(self)
+    }
+
+    fn update_status(&mut self, change: impl FnOnce(&mut StatusValue)) -> Result<(), TableFailure> {
+        Self::update_status(self, change)
+    }
+
+    fn set_report(&mut self, json: &str) -> Result<(), TableFailure> {
+        Self::set_report(self, json)
+    }
+}
+
+impl std::fmt::Debug for KernelTables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KernelTables").finish_non_exhaustive()
     }
 }

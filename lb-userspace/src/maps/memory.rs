@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use lb_common::abi::{FrontendValue, SetRef};
+use lb_common::abi::{FrontendValue, SetRef, StatusValue};
 
 use super::failure::TableFailure;
-use super::tables::{FamilySettings, Tables};
+use super::tables::{AgentTables, FamilySettings, Tables};
 use crate::model::family::{Family, PerFamily};
 use crate::plan::{BackendEntry, Existing, Limits, Op, Vip};
 
@@ -31,6 +31,12 @@ pub struct MemoryTables {
     pub frontend_limit: usize,
     /// Operations carried out.
     pub writes: usize,
+    /// The agent's state.
+    pub status: StatusValue,
+    /// The agent's report.
+    pub report: String,
+    /// Times that settings, state or report were written.
+    pub other_writes: usize,
     /// Settings of the data path.
     pub settings: PerFamily<FamilySettings>,
 }
@@ -48,6 +54,9 @@ impl MemoryTables {
             limits,
             frontend_limit: usize::MAX,
             writes: 0,
+            status: StatusValue::default(),
+            report: String::new(),
+            other_writes: 0,
             settings: PerFamily::default(),
         }
     }
@@ -121,7 +130,26 @@ impl Tables for MemoryTables {
     }
 
     fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure> {
+        self.other_writes += 1;
         self.settings[family] = settings.clone();
+        Ok(())
+    }
+}
+
+impl AgentTables for MemoryTables {
+    fn status(&self) -> Result<StatusValue, TableFailure> {
+        Ok(self.status)
+    }
+
+    fn update_status(&mut self, change: impl FnOnce(&mut StatusValue)) -> Result<(), TableFailure> {
+        self.other_writes += 1;
+        change(&mut self.status);
+        Ok(())
+    }
+
+    fn set_report(&mut self, json: &str) -> Result<(), TableFailure> {
+        self.other_writes += 1;
+        json.clone_into(&mut self.report);
         Ok(())
     }
 }

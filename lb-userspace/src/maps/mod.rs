@@ -22,4 +22,4 @@ mod tables;
 pub mod traffic;
 
 pub use failure::TableFailure;
-pub use tables::{FamilySettings, Tables};
+pub use tables::{AgentTables, FamilySettings, Tables};

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use lb_common::abi::StatusValue;
 
 use super::failure::TableFailure;
 use crate::model::family::Family;
@@ -35,4 +36,14 @@ pub trait Tables {
     fn limits(&self) -> Limits;
     /// Writes the settings of one family.
     fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure>;
+}
+
+/// The maps of one node with what the agent writes there about itself.
+pub trait AgentTables: Tables {
+    /// The agent's state.
+    fn status(&self) -> Result<StatusValue, TableFailure>;
+    /// Changes the agent's state.
+    fn update_status(&mut self, change: impl FnOnce(&mut StatusValue)) -> Result<(), TableFailure>;
+    /// Writes the agent's report, JSON.
+    fn set_report(&mut self, json: &str) -> Result<(), TableFailure>;
 }

@@ -251,8 +251,8 @@ fn devices(attach: &AttachReport, families: &mut Families) {
         device.hooks.iter().map(|hook| {
             let labels = vec![
                 ("device", device.name.clone()),
-                ("hook", hook.hook.to_owned()),
-                ("how", hook.how.to_owned()),
+                ("hook", hook.hook.to_string()),
+                ("how", hook.how.to_string()),
                 ("role", device.role.name().to_owned()),
             ];
             (labels, 1.0)
@@ -273,7 +273,7 @@ fn devices(attach: &AttachReport, families: &mut Families) {
     families.gauges(
         "sluice_features",
         "Features of the kernel: 1 found, 0 not",
-        attach.features.iter().map(|f| (vec![("feature", f.name.to_owned())], f64::from(u8::from(f.found)))),
+        attach.features.iter().map(|f| (vec![("feature", f.name.to_string())], f64::from(u8::from(f.found)))),
     );
 }
 

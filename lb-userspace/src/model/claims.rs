@@ -72,7 +72,7 @@ impl Claims {
     }
 
     /// Takes from a resolved Service the frontends that another one has, and says so.
-    pub(super) fn yield_to_winners<'a>(
+    pub(super) fn drop_lost_frontends<'a>(
         &self,
         id: u32,
         service: &mut DesiredService,

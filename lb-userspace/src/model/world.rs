@@ -48,6 +48,7 @@ pub struct World {
     reclaim: BTreeSet<u32>,
     dirty: BTreeSet<u32>,
     source_refusals: Vec<Refusal>,
+    refusals_version: u64,
     /// By name.
     service_cidrs: BTreeMap<String, Vec<IpNet>>,
     /// What changed EndpointSlices, by their entry.
@@ -88,6 +89,7 @@ impl World {
             reclaim: BTreeSet::new(),
             dirty: BTreeSet::new(),
             source_refusals: Vec::new(),
+            refusals_version: 0,
             service_cidrs: BTreeMap::new(),
             triggers: Vec::new(),
             synced: false,
@@ -101,7 +103,10 @@ impl World {
             SourceEvent::Delete { kind, namespace, name } => kind.remove_from(self, &ServiceName { namespace, name }),
             SourceEvent::Replace(kind, objects) => self.replace(kind, objects),
             SourceEvent::Synced => self.synced = true,
-            SourceEvent::Refused(refusals) => self.source_refusals = refusals,
+            SourceEvent::Refused(refusals) => {
+                self.source_refusals = refusals;
+                self.refusals_version += 1;
+            }
         }
     }
 
@@ -149,6 +154,11 @@ impl World {
     /// Everything that is not served, and why. As of the last [`World::take_changes`].
     pub fn refusals(&self) -> impl Iterator<Item = &Refusal> + Clone {
         self.source_refusals.iter().chain(self.entries.iter().flatten().flat_map(|entry| &entry.refusals))
+    }
+
+    /// Changes whenever the refusals do.
+    pub const fn refusals_version(&self) -> u64 {
+        self.refusals_version
     }
 
     /// Whether every kind of object was listed at least once. Never becomes false again.
@@ -230,10 +240,11 @@ impl World {
             ),
         };
         let name_of = |id: u32| self.entries.get(id as usize)?.as_ref().map(|entry| &entry.name);
-        refusals.extend(self.claims.yield_to_winners(id, &mut desired, name_of).into_rows());
+        refusals.extend(self.claims.drop_lost_frontends(id, &mut desired, name_of).into_rows());
         let now = (!desired.ports.is_empty()).then(|| fingerprint(&desired));
 
         let entry = self.entry(id)?;
+        let refusals_changed = entry.refusals != refusals;
         entry.refusals = refusals;
         let before = std::mem::replace(&mut entry.emitted, now);
         let change = match (before, now) {
@@ -241,7 +252,9 @@ impl World {
             (Some(_), None) => Some(Change::Remove(entry.name.clone())),
             _ => None,
         };
-        if entry.service.is_none() && entry.slices.is_empty() {
+        let is_empty = entry.service.is_none() && entry.slices.is_empty();
+        self.refusals_version += u64::from(refusals_changed);
+        if is_empty {
             self.forget(id);
         }
         change

@@ -8,9 +8,12 @@
 //! A first change is written at once; what arrives meanwhile is taken together. Nothing is written before the source
 //! has listed everything once, so a restart or an API outage never removes what is served.
 
+pub mod agent_report;
 pub mod facts;
 mod observers;
-pub mod report;
+mod origin;
+mod reporter;
+mod retry;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -18,6 +21,6 @@ mod writer;
 
 pub use facts::{ReconcileSettings, SocketFacts, Surroundings};
 pub use observers::Observers;
-pub use report::Origin;
+pub use origin::Origin;
 pub use task::{Ended, Inputs, Reconciler};
 pub use writer::{Outcome, Writer};

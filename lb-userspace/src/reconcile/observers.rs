@@ -29,7 +29,7 @@ pub struct Observers {
 
 /// A batch that is about to be written.
 #[derive(Debug)]
-pub(super) struct Announced {
+pub(super) struct PendingBatch {
     tracked: TrackedBatch,
     checks: Vec<HealthChange>,
 }
@@ -71,13 +71,13 @@ impl Observers {
     }
 
     /// These changes are about to be written.
-    pub(super) fn announce(&self, changes: &[Change]) -> Announced {
+    pub(super) fn announce(&self, changes: &[Change]) -> PendingBatch {
         self.health.queued();
-        Announced { tracked: Tracker::read(changes), checks: self.checks.changes(changes) }
+        PendingBatch { tracked: Tracker::read(changes), checks: self.checks.changes(changes) }
     }
 
     /// They are, as far as that went.
-    pub(super) fn written(&mut self, batch: Announced, kind: SyncKind, outcome: &Outcome, took: Duration) {
+    pub(super) fn written(&mut self, batch: PendingBatch, kind: SyncKind, outcome: &Outcome, took: Duration) {
         self.tracker.written(batch.tracked, self.metrics.kube_proxy());
         self.checks.take(batch.checks);
         self.metrics.kube_proxy().synced(kind, took);
@@ -107,18 +107,28 @@ impl Observers {
         }
     }
 
-    /// A sign of life, with how things are.
-    pub(super) fn tick<'a>(&mut self, now: &State<'_>, refusals: impl Iterator<Item = &'a Refusal> + Clone) {
+    /// The task that writes is alive.
+    pub(super) fn alive(&self) {
         self.health.alive();
+    }
+
+    /// The refusals have changed: these are all.
+    pub(super) fn refused<'a>(&mut self, refusals: impl Iterator<Item = &'a Refusal> + Clone) {
         // The reconciler logs refusals itself, so many lines at a time.
         for event in self.refusals.news(refusals.clone()) {
             self.events.send_quietly(event);
         }
+        self.metrics.update(|snapshot| snapshot.count_refusals(refusals));
+    }
+
+    /// What is attached has changed.
+    pub(super) fn attached(&self, attach: &AttachReport) {
+        self.metrics.update(|snapshot| snapshot.attach.clone_from(attach));
+    }
+
+    /// How things are has changed.
+    pub(super) fn state(&self, now: &State) {
         self.metrics.update(|snapshot| {
-            snapshot.count_refusals(refusals);
-            if snapshot.attach != *now.attach {
-                snapshot.attach = now.attach.clone();
-            }
             snapshot.source_connected = now.source_connected;
             snapshot.synced = now.synced;
             snapshot.services = now.services;
@@ -128,8 +138,7 @@ impl Observers {
 }
 
 /// How things are.
-pub(super) struct State<'a> {
-    pub(super) attach: &'a AttachReport,
+pub(super) struct State {
     pub(super) source_connected: bool,
     pub(super) synced: bool,
     pub(super) services: usize,

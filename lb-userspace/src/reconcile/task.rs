@@ -1,6 +1,7 @@
 //! The loop around [`Writer`]: waits for events, writes, retries, reports, and notices a successor.
+//!
+//! A tick on which nothing has changed looks for a successor and does nothing else.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lb_common::abi::REPORT_LEN;
@@ -9,14 +10,15 @@ use tokio::time::{self, MissedTickBehavior};
 
 use super::facts::{ReconcileSettings, Surroundings};
 use super::observers::{Observers, State};
-use super::report::{Origin, Report, SourceRow};
+use super::origin::Origin;
+use super::reporter::Reporter;
+use super::retry::Retry;
 use super::writer::{Outcome, Writer};
 use crate::allocator;
 use crate::attach::{AttachReport, NodeNetwork};
-use crate::maps::kernel::KernelTables;
-use crate::maps::{FamilySettings, TableFailure, Tables};
+use crate::maps::{AgentTables, FamilySettings, TableFailure};
 use crate::metrics::kube_proxy::SyncKind;
-use crate::model::desired::{NodeFacts, Refusal};
+use crate::model::desired::NodeFacts;
 use crate::model::event::SourceEvent;
 use crate::model::family::PerFamily;
 use crate::model::world::World;
@@ -26,16 +28,12 @@ use crate::sockets::Reaper;
 const TICK: Duration = Duration::from_millis(200);
 /// The first write waits this long for the node's addresses.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(3);
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LAST: Duration = Duration::from_secs(30);
 /// Events taken together before changes are worked out.
 const EVENTS_AT_ONCE: usize = 100_000;
 /// A change of this many writes leaves memory behind that is worth giving back.
 const LARGE_CHANGE: usize = 5_000;
 /// Ranges of `ClusterIP`s that the data path knows, per family.
 const SERVICE_RANGES: usize = 2;
-/// Lines of the log about refusals at a time; the report has them all.
-const LINES_AT_ONCE: usize = 50;
 
 /// Where everything comes from.
 #[derive(Debug)]
@@ -57,38 +55,44 @@ pub enum Ended {
     SourceEnded,
 }
 
-/// The one task that writes maps.
-#[allow(missing_debug_implementations, reason = "the maps have none")]
-pub struct Reconciler {
-    writer: Writer<KernelTables>,
-    world: World,
-    settings: ReconcileSettings,
-    origin: Origin,
-    observers: Observers,
-    pid: u32,
-    started: Instant,
-    facts: NodeFacts,
-    configured: Option<PerFamily<FamilySettings>>,
+/// How far the start has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Start {
+    /// The node's addresses are known, or were waited for long enough.
     network_known: bool,
     /// The programs are on the devices that were there at the start.
     attached: bool,
+    /// The first full state is in the maps.
+    synced: bool,
     /// What the first write did and how long it took, until it is announced.
     first_write: Option<(Outcome, u64)>,
-    synced: bool,
-    retry_after: Duration,
-    retry_at: Option<time::Instant>,
-    reported: String,
-    /// Refusals that the log has.
-    said: HashSet<Refusal>,
-    /// Writes since memory was last given back.
-    writes: usize,
-    reaper: Reaper,
 }
 
-impl Reconciler {
+/// The one task that writes maps.
+#[derive(Debug)]
+pub struct Reconciler<T> {
+    writer: Writer<T>,
+    world: World,
+    settings: ReconcileSettings,
+    observers: Observers,
+    reporter: Reporter,
+    reaper: Reaper,
+    pid: u32,
+    started: Instant,
+    start: Start,
+    facts: NodeFacts,
+    configured: Option<PerFamily<FamilySettings>>,
+    retry: Retry,
+    /// Something was written that the metrics do not show yet.
+    wrote: bool,
+    /// Writes since memory was last given back.
+    writes: usize,
+}
+
+impl<T: AgentTables> Reconciler<T> {
     /// Claims the maps for this process and takes over what they hold. `started`: when the agent began.
     pub fn new(
-        mut tables: KernelTables,
+        mut tables: T,
         settings: ReconcileSettings,
         origin: Origin,
         observers: Observers,
@@ -107,22 +111,17 @@ impl Reconciler {
         Ok(Self {
             writer,
             world: World::new(facts.clone(), settings.resolve.clone()),
+            reporter: Reporter::new(settings.node_name.clone(), origin),
             settings,
-            origin,
             observers,
+            reaper,
             pid,
             started,
+            start: Start::default(),
             facts,
             configured: None,
-            reaper,
-            network_known: false,
-            attached: false,
-            first_write: None,
-            synced: false,
-            retry_after: RETRY_FIRST,
-            retry_at: None,
-            reported: String::new(),
-            said: HashSet::new(),
+            retry: Retry::new(),
+            wrote: true,
             writes: 0,
         })
     }
@@ -142,37 +141,73 @@ impl Reconciler {
                     self.observers.received(&batch);
                 }
                 changed = inputs.network.changed() => {
-                    self.network_known |= changed.is_ok();
+                    self.start.network_known |= changed.is_ok();
                     if changed.is_err() {
                         // The sender is gone; its last word stays. Do not spin on it.
                         time::sleep(TICK).await;
                     }
                 }
                 _ = tick.tick() => {
-                    self.network_known |= self.started.elapsed() > NETWORK_PATIENCE;
                     if self.superseded() {
                         return Ended::TakenOver;
                     }
-                    // To look at it marks it as seen.
-                    self.attached |= inputs.attach.has_changed().unwrap_or(true);
-                    self.report(&inputs.attach.borrow_and_update().clone());
-                    self.give_memory_back();
+                    self.tick(&mut inputs.attach);
+                    if !self.is_due() && !inputs.network.has_changed().unwrap_or(false) {
+                        continue;
+                    }
                 }
-                changed = inputs.attach.changed(), if !self.attached => self.attached |= changed.is_ok(),
+                changed = inputs.attach.changed(), if !self.start.attached => {
+                    self.start.attached |= changed.is_ok();
+                    // The next tick reports it.
+                    inputs.attach.mark_changed();
+                }
             }
-            self.network_known |= inputs.network.has_changed().unwrap_or(false);
+            self.start.network_known |= inputs.network.has_changed().unwrap_or(false);
             let network = inputs.network.borrow_and_update().clone();
-            tokio::task::block_in_place(|| {
-                for event in batch.drain(..) {
-                    self.world.apply(event);
-                }
-                self.converge(&network);
-            });
+            tokio::task::block_in_place(|| self.apply(&mut batch, &network));
         }
     }
 
+    /// Takes events in, and brings the maps to what is desired then.
+    pub(super) fn apply(&mut self, batch: &mut Vec<SourceEvent>, network: &NodeNetwork) {
+        for event in batch.drain(..) {
+            self.world.apply(event);
+        }
+        self.converge(network);
+    }
+
+    /// Housekeeping. `attach`: what is attached where.
+    pub(super) fn tick(&mut self, attach: &mut watch::Receiver<AttachReport>) {
+        self.start.network_known |= self.started.elapsed() > NETWORK_PATIENCE;
+        self.observers.alive();
+        let changed = attach.has_changed();
+        self.start.attached |= changed.as_ref().copied().unwrap_or(true);
+        // To look at it marks it as seen.
+        let attach = changed.unwrap_or(false).then(|| attach.borrow_and_update().clone());
+        self.report(attach);
+        self.give_memory_back();
+    }
+
+    /// Whether there is something to do although nothing has happened.
+    pub(super) fn is_due(&self) -> bool {
+        let Start { synced, first_write, .. } = self.start;
+        !synced || first_write.is_some() || self.configured.is_none() || self.retry.is_due()
+    }
+
+    /// The maps.
+    #[cfg(test)]
+    pub(super) fn tables(&mut self) -> &mut T {
+        self.writer.tables()
+    }
+
+    /// Reports put together so far.
+    #[cfg(test)]
+    pub(super) const fn reports_serialised(&self) -> usize {
+        self.reporter.serialised
+    }
+
     fn converge(&mut self, network: &NodeNetwork) {
-        if !self.network_known {
+        if !self.start.network_known {
             return;
         }
         self.take_facts(network);
@@ -185,21 +220,23 @@ impl Reconciler {
         let begin = Instant::now();
         let mut triggers = self.world.take_triggers();
         let changes = self.world.take_changes();
-        if !self.synced {
+        if !self.start.synced {
             let announced = self.observers.announce(&changes);
             let outcome = self.writer.write_first(changes);
-            self.synced = true;
+            self.start.synced = true;
             // Also those that went while no agent ran.
             self.reaper.wake();
             self.observers.written(announced, SyncKind::Full, &outcome, begin.elapsed());
             // Only now an address that no Service has is known to be one.
             self.configure(network);
+            self.wrote = true;
             self.writes += outcome.writes;
-            self.first_write = Some((outcome, millis(begin)));
+            self.start.first_write = Some((outcome, millis(begin)));
         } else if !changes.is_empty() {
             let services = changes.len();
             let announced = self.observers.announce(&changes);
             let outcome = self.writer.write(changes);
+            self.wrote = true;
             self.writes += outcome.writes;
             if outcome.backends_gone > 0 {
                 self.reaper.wake();
@@ -208,7 +245,7 @@ impl Reconciler {
             self.observers.written(announced, SyncKind::Partial, &outcome, begin.elapsed());
             log(services, &outcome, begin);
         }
-        triggers.retain(|trigger| !self.writer.is_parked(&trigger.service));
+        triggers.retain(|trigger| !self.writer.is_deferred(&trigger.service));
         self.observers.programmed(&triggers);
         self.announce();
         self.retry();
@@ -217,10 +254,10 @@ impl Reconciler {
 
     /// The first full state counts once the programs are where the packets are.
     fn announce(&mut self) {
-        if !self.attached {
+        if !self.start.attached {
             return;
         }
-        let Some((outcome, millis_to_write)) = self.first_write.take() else { return };
+        let Some((outcome, millis_to_write)) = self.start.first_write.take() else { return };
         self.stamp(true);
         tracing::info!(
             services = self.writer.services(),
@@ -235,11 +272,10 @@ impl Reconciler {
     /// What did not fit is tried again at once when room has appeared, else after a pause that grows.
     fn retry(&mut self) {
         if !self.writer.pending() {
-            (self.retry_at, self.retry_after) = (None, RETRY_FIRST);
+            self.retry.reset();
             return;
         }
-        let due = self.retry_at.is_some_and(|at| at <= time::Instant::now());
-        if self.writer.take_freed_room() || due {
+        if self.writer.take_freed_room() || self.retry.is_due() {
             let begin = Instant::now();
             let outcome = self.writer.retry();
             if outcome.backends_gone > 0 {
@@ -247,15 +283,11 @@ impl Reconciler {
             }
             self.stamp(false);
             self.observers.wrote(&outcome);
+            self.wrote = true;
             log(outcome.services + outcome.refused, &outcome, begin);
-            if due {
-                self.retry_after = (self.retry_after * 2).min(RETRY_LAST);
-            }
-            self.retry_at = None;
+            self.retry.tried();
         }
-        if self.retry_at.is_none() {
-            self.retry_at = Some(time::Instant::now() + self.retry_after);
-        }
+        self.retry.schedule();
     }
 
     fn take_facts(&mut self, network: &NodeNetwork) {
@@ -264,7 +296,7 @@ impl Reconciler {
             self.world.set_node(facts.clone());
             self.facts = facts;
         }
-        let gone = self.world.node_is_gone(matches!(self.origin, Origin::Kube(_)));
+        let gone = self.world.node_is_gone(self.reporter.is_kube());
         let leaving = self.world.node().is_some_and(|node| node.leaving);
         self.observers.node(&self.settings.health_addresses(&self.facts), !gone && !leaving);
         self.configure(network);
@@ -276,7 +308,7 @@ impl Reconciler {
         let around = Surroundings {
             node: self.world.node(),
             service_cidrs: &service_cidrs,
-            services_known: self.synced || self.writer.services() > 0,
+            services_known: self.start.synced || self.writer.services() > 0,
         };
         let families = self.settings.family_settings(network, &around);
         if self.configured.as_ref() != Some(&families) {
@@ -320,52 +352,33 @@ impl Reconciler {
         self.writer.tables().status().is_ok_and(|status| status.pid != self.pid)
     }
 
-    /// Each refusal is logged once, when it appears.
-    fn say_what_is_refused(&mut self) {
-        let current: HashSet<&Refusal> = self.world.refusals().chain(self.writer.refusals()).collect();
-        if current.len() == self.said.len() && current.iter().all(|refusal| self.said.contains(*refusal)) {
-            return;
-        }
-        let mut fresh: Vec<&Refusal> = current.iter().copied().filter(|row| !self.said.contains(*row)).collect();
-        fresh.sort_unstable();
-        for Refusal { kind, object, reason, message } in fresh.iter().take(LINES_AT_ONCE) {
-            tracing::warn!(kind, %object, reason = reason.name(), "not served as it stands: {message}");
-        }
-        if fresh.len() > LINES_AT_ONCE {
-            tracing::warn!("and {} more, which `sluice status` shows", fresh.len() - LINES_AT_ONCE);
-        }
-        self.said = current.into_iter().cloned().collect();
-    }
-
-    fn report(&mut self, attach: &AttachReport) {
-        self.say_what_is_refused();
-        let source: SourceRow = (&self.origin).into();
-        let state = State {
-            attach,
-            source_connected: source.connected,
-            synced: self.synced,
-            services: self.writer.services(),
-            slots: self.writer.slots_in_use(),
-        };
+    /// Tells the log, the metrics and the report what is new.
+    fn report(&mut self, attach: Option<AttachReport>) {
         let refusals = self.world.refusals().chain(self.writer.refusals());
-        self.observers.tick(&state, refusals.clone());
-        let refusals = refusals.map(Into::into).collect();
-        let mut report = Report {
-            version: env!("CARGO_PKG_VERSION"),
-            node_name: &self.settings.node_name,
-            source,
-            attach,
-            sockets: &attach.sockets,
-            refusals,
-            refusals_omitted: 0,
-        };
-        match report.to_json(REPORT_LEN) {
-            Ok(json) if json == self.reported => {}
-            Ok(json) => match self.writer.tables().set_report(&json) {
-                Ok(()) => self.reported = json,
+        let versions = [self.world.refusals_version(), self.writer.refusals_version()];
+        let news = self.reporter.look(attach, versions);
+        if news.refusals {
+            self.reporter.log(refusals.clone());
+            self.observers.refused(refusals.clone());
+        }
+        if news.attach {
+            self.observers.attached(self.reporter.attach());
+        }
+        if news.source || std::mem::take(&mut self.wrote) {
+            self.observers.state(&State {
+                source_connected: self.reporter.source().connected,
+                synced: self.start.synced,
+                services: self.writer.services(),
+                slots: self.writer.slots_in_use(),
+            });
+        }
+        match self.reporter.report(refusals, REPORT_LEN) {
+            None => {}
+            Some(Ok(json)) => match self.writer.tables().set_report(&json) {
+                Ok(()) => self.reporter.written(),
                 Err(failure) => tracing::error!(%failure, "the report is not written"),
             },
-            Err(error) => tracing::error!(%error, "the report cannot be put into words"),
+            Some(Err(error)) => tracing::error!(%error, "cannot serialise the report"),
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Outcome {
 
 /// A Service that could not be written.
 #[derive(Debug)]
-struct Parked {
+struct Deferred {
     change: Change,
     refusal: Refusal,
 }
@@ -35,9 +35,11 @@ struct Parked {
 pub struct Writer<T> {
     tables: T,
     planner: Planner,
-    parked: BTreeMap<ServiceName, Parked>,
+    deferred: BTreeMap<ServiceName, Deferred>,
     /// What could not be taken back; done first in the next batch.
     undo_left: Vec<Op>,
+    /// Changes with the refusals.
+    refusals_version: u64,
     /// A removal failed: it and those after it are still to be carried out.
     removals_left: bool,
 }
@@ -46,7 +48,14 @@ impl<T: Tables> Writer<T> {
     /// Takes over what the tables hold.
     pub fn restore(tables: T) -> Result<Self, TableFailure> {
         let planner = Planner::restore(&tables.limits(), tables.read()?);
-        Ok(Self { tables, planner, parked: BTreeMap::new(), undo_left: Vec::new(), removals_left: false })
+        Ok(Self {
+            tables,
+            planner,
+            deferred: BTreeMap::new(),
+            undo_left: Vec::new(),
+            refusals_version: 0,
+            removals_left: false,
+        })
     }
 
     /// The tables.
@@ -65,13 +74,18 @@ impl<T: Tables> Writer<T> {
     }
 
     /// Whether the last change of a Service is still to be written.
-    pub fn is_parked(&self, name: &ServiceName) -> bool {
-        self.parked.contains_key(name)
+    pub fn is_deferred(&self, name: &ServiceName) -> bool {
+        self.deferred.contains_key(name)
     }
 
     /// Why Services are not as they should be.
     pub fn refusals(&self) -> impl Iterator<Item = &Refusal> + Clone {
-        self.parked.values().map(|parked| &parked.refusal)
+        self.deferred.values().map(|deferred| &deferred.refusal)
+    }
+
+    /// Changes whenever the refusals do.
+    pub const fn refusals_version(&self) -> u64 {
+        self.refusals_version
     }
 
     /// Whether maps could not be written, other than for want of room.
@@ -83,7 +97,7 @@ impl<T: Tables> Writer<T> {
 
     /// Whether something is left to try again.
     pub fn pending(&self) -> bool {
-        !self.parked.is_empty() || !self.undo_left.is_empty() || self.removals_left
+        !self.deferred.is_empty() || !self.undo_left.is_empty() || self.removals_left
     }
 
     /// Whether room has appeared since the last call.
@@ -121,26 +135,33 @@ impl<T: Tables> Writer<T> {
 
     /// Tries again what did not fit.
     pub fn retry(&mut self) -> Outcome {
-        let changes = std::mem::take(&mut self.parked).into_values().map(|parked| parked.change).collect();
+        let changes = self.deferred.values().map(|deferred| deferred.change.clone()).collect();
         self.write(changes)
     }
 
     fn write_one(&mut self, change: Change, outcome: &mut Outcome) {
         let name = change_name(&change).clone();
-        self.parked.remove(&name);
-        let failed = match self.planner.stage(&change) {
-            Err(refusal) => refusal,
-            Ok(txn) => match self.carry_out(txn, outcome) {
-                Ok(()) => {
-                    outcome.services += 1;
-                    return;
-                }
-                Err(failure) => refusal(&name, &failure),
-            },
+        let before = self.deferred.remove(&name).map(|deferred| deferred.refusal);
+        let refused = self.try_to_write(&name, &change, outcome).err();
+        if before != refused {
+            self.refusals_version += 1;
+        }
+        let Some(refusal) = refused else {
+            outcome.services += 1;
+            return;
         };
-        tracing::debug!(object = %failed.object, reason = failed.reason.name(), "Service stays as it was: {}", failed.message);
+        tracing::debug!(
+            object = %refusal.object,
+            reason = refusal.reason.name(),
+            "Service stays as it was: {}", refusal.message
+        );
         outcome.refused += 1;
-        self.parked.insert(name, Parked { change, refusal: failed });
+        self.deferred.insert(name, Deferred { change, refusal });
+    }
+
+    fn try_to_write(&mut self, name: &ServiceName, change: &Change, outcome: &mut Outcome) -> Result<(), Refusal> {
+        let txn = self.planner.stage(change)?;
+        self.carry_out(txn, outcome).map_err(|failure| refusal(name, &failure))
     }
 
     fn carry_out(&mut self, txn: Transaction, outcome: &mut Outcome) -> Result<(), TableFailure> {

@@ -1,6 +1,7 @@
-//! Tests of planner and writer together: histories of changes, carried out on maps in memory.
+//! Tests of planner, writer and reconciler together, on maps in memory.
 
 mod examples;
 mod fixtures;
 mod history;
+mod idle;
 mod meaning;
