@@ -1,8 +1,8 @@
 //! From desired Services to an ordered list of map operations. Pure: knows neither maps nor system calls.
 //!
 //! ```text
-//! Change -> Planner::stage -> Transaction { steps } -> (applied) -> Planner::commit -> removals, after all steps
-//!                                                  \-> (failed)  -> undo, Planner::abort: the Service stays as it was
+//! Change -> Planner::stage -> Staged { steps } -> (applied) -> commit -> removals, after all steps
+//!                                             \-> (failed)  -> undo, abort: the Service stays as it was
 //! ```
 //!
 //! One transaction per Service. Its steps are in the order in which a reader in the kernel may see them: name, backends,
@@ -16,7 +16,12 @@ mod planner;
 mod port;
 mod removal;
 mod restore;
+mod schedule;
 mod slots;
+mod stage;
+mod take_out;
+mod transaction;
 
 pub use op::{BackendEntry, Existing, Limits, Op, Vip};
-pub use planner::{Planner, Step, Transaction};
+pub use planner::Planner;
+pub use transaction::{Staged, Step};

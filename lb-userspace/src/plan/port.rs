@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use lb_common::abi::{FrontendValue, SetRef, algorithm, backend_flag, frontend_flag, frontend_kind};
+use lb_common::abi::{FrontendValue, SetRef, backend_flag, frontend_flag, frontend_kind};
 
 use super::op::Vip;
+use super::schedule;
 use crate::model::desired::{Backend, DesiredPort, Family, Frontend, FrontendKind, Protocol, SetKind, WhenEmpty};
 
 /// A backend of a port, as written.
@@ -143,7 +144,7 @@ pub(crate) fn frontend_value(want: &DesiredPort, frontend: &Frontend, state: &Po
             FrontendKind::LoadBalancer => frontend_kind::LOAD_BALANCER,
             FrontendKind::ExternalIp => frontend_kind::EXTERNAL_IP,
         },
-        algorithm: algorithm::RANDOM,
+        algorithm: schedule::ALGORITHM.number(),
         ..FrontendValue::default()
     }
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use lb_common::abi::SetRef;
 
 use super::op::Vip;
+use super::port::{PortSet, PortState};
 use crate::model::desired::Family;
 
 /// One thing to take out.
@@ -99,4 +100,16 @@ impl Removals {
             }
         }
     }
+}
+
+/// Everything of a port that goes away.
+pub(super) fn free_port(freed: &mut Vec<Removal>, old: &PortState) {
+    let family = old.family;
+    freed.extend(old.frontends.iter().map(|vip| Removal::Frontend(*vip, old.service)));
+    freed.extend(old.ranges.iter().map(|net| Removal::Range(old.service, *net)));
+    let sets = old.sets.iter().map(PortSet::reference).filter(|set| set.count > 0);
+    freed.extend(sets.chain(old.stray_slots.iter().copied()).map(|set| Removal::Slots(family, set)));
+    let backends = old.backends.iter().map(|b| b.id).chain(old.stray_backends.iter().copied());
+    freed.extend(backends.map(|id| Removal::Backend(family, id)));
+    freed.push(Removal::Name(old.service));
 }

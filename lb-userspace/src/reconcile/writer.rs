@@ -8,7 +8,7 @@ use crate::maps::{TableFailure, Tables};
 use crate::model::desired::{Change, DesiredService, Refusal, ServiceName};
 use crate::model::family::PerFamily;
 use crate::model::reason::Reason;
-use crate::plan::{Op, Planner, Transaction};
+use crate::plan::{Op, Planner, Staged};
 
 /// What a batch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,40 +160,9 @@ impl<T: Tables> Writer<T> {
     }
 
     fn try_to_write(&mut self, name: &ServiceName, change: &Change, outcome: &mut Outcome) -> Result<(), Refusal> {
-        let txn = self.planner.stage(change)?;
-        self.carry_out(txn, outcome).map_err(|failure| refusal(name, &failure))
-    }
-
-    fn carry_out(&mut self, txn: Transaction, outcome: &mut Outcome) -> Result<(), TableFailure> {
-        for (done, step) in txn.steps.iter().enumerate() {
-            let Err(failure) = self.tables.apply(&step.op) else {
-                outcome.writes += 1;
-                continue;
-            };
-            let undo: Vec<Op> = txn.steps[..=done].iter().filter_map(|step| step.undo.clone()).collect();
-            let left = self.take_back(undo);
-            if left.is_empty() {
-                self.planner.abort(txn);
-            } else {
-                self.planner.abandon(txn);
-                self.undo_left.extend(left);
-            }
-            return Err(failure);
-        }
-        self.planner.commit(txn);
-        Ok(())
-    }
-
-    /// Undoes from the last to the first; gives back what could not be undone.
-    fn take_back(&mut self, mut undo: Vec<Op>) -> Vec<Op> {
-        while let Some(op) = undo.last() {
-            if let Err(failure) = self.tables.apply(op) {
-                tracing::error!(%failure, "a failed write could not be taken back yet");
-                break;
-            }
-            undo.pop();
-        }
-        undo
+        let staged = self.planner.stage(change)?;
+        let written = carry_out(&mut self.tables, staged, &mut self.undo_left, outcome);
+        written.map_err(|failure| refusal(name, &failure))
     }
 
     fn remove(&mut self, outcome: &mut Outcome) {
@@ -209,6 +178,44 @@ impl<T: Tables> Writer<T> {
             self.planner.removed();
         }
     }
+}
+
+/// Carries a staged change out, or takes it back. `undo_left` gets what could not be taken back.
+fn carry_out<T: Tables>(
+    tables: &mut T,
+    staged: Staged<'_>,
+    undo_left: &mut Vec<Op>,
+    outcome: &mut Outcome,
+) -> Result<(), TableFailure> {
+    for (done, step) in staged.steps().iter().enumerate() {
+        let Err(failure) = tables.apply(&step.op) else {
+            outcome.writes += 1;
+            continue;
+        };
+        let undo: Vec<Op> = staged.steps()[..=done].iter().filter_map(|step| step.undo.clone()).collect();
+        let left = take_back(tables, undo);
+        if left.is_empty() {
+            staged.abort();
+        } else {
+            staged.abandon();
+            undo_left.extend(left);
+        }
+        return Err(failure);
+    }
+    staged.commit();
+    Ok(())
+}
+
+/// Undoes from the last to the first; gives back what could not be undone.
+fn take_back<T: Tables>(tables: &mut T, mut undo: Vec<Op>) -> Vec<Op> {
+    while let Some(op) = undo.last() {
+        if let Err(failure) = tables.apply(op) {
+            tracing::error!(%failure, "a failed write could not be taken back yet");
+            break;
+        }
+        undo.pop();
+    }
+    undo
 }
 
 fn change_name(change: &Change) -> &ServiceName {

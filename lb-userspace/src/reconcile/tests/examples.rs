@@ -11,7 +11,7 @@ use crate::maps::faulty::FaultyTables;
 use crate::maps::memory::MemoryTables;
 use crate::model::desired::Change;
 use crate::model::family::PerFamily;
-use crate::plan::{Limits, Op, Vip};
+use crate::plan::{Existing, Limits, Op, Planner, Vip};
 use crate::reconcile::writer::Writer;
 
 #[test]
@@ -102,4 +102,17 @@ fn a_full_frontend_map_keeps_the_previous_state_of_the_service() {
     assert_eq!(writer.write(vec![upsert(1, wanted)]).refused, 1);
     assert!(writer.refusals().next().unwrap().message.contains("--max-frontends"));
     check_whole(writer.tables(), &before);
+}
+
+#[test]
+fn a_staged_change_that_is_dropped_leaves_nothing_behind() {
+    let mut planner = Planner::restore(&ROOMY, Existing::default());
+    let change = upsert(1, vec![port(1, 80, &[(1, 4), (2, 4)])]);
+    let steps = planner.stage(&change).unwrap().steps().len();
+    assert_eq!((planner.services(), planner.slots_in_use().v4), (0, 0));
+    planner.begin();
+    let staged = planner.stage(&change).unwrap();
+    assert_eq!(staged.steps().len(), steps);
+    staged.commit();
+    assert_eq!((planner.services(), planner.slots_in_use().v4), (1, 2));
 }

@@ -1,0 +1,267 @@
+//! Turns a change into a transaction: every write that it needs, in the order in which a packet may see them.
+
+use std::net::IpAddr;
+
+use lb_common::abi::FrontendValue;
+
+use super::op::{BackendEntry, Op, Vip};
+use super::planner::Planner;
+use super::port::{self, PortBackend, PortSet, PortState};
+use super::removal::{Removal, free_port};
+use super::schedule;
+use super::transaction::{Staged, Transaction};
+use crate::model::desired::{Change, DesiredPort, DesiredService, FrontendKind, Refusal, ServiceName, SetKind};
+use crate::model::family::Family;
+use crate::model::reason::Reason;
+
+/// Generations reserved at a time, so that a crash never leads to one being handed out twice.
+const GENERATION_BLOCK: u32 = 65_536;
+
+/// What there was not enough of.
+#[derive(Clone, Copy, Debug)]
+enum Shortage {
+    Services,
+    Backends,
+    Slots,
+    NameLength,
+}
+
+impl Planner {
+    /// Works out what a change needs. Either all of it, or nothing and the reason.
+    pub fn stage(&mut self, change: &Change) -> Result<Staged<'_>, Refusal> {
+        let (name, ports): (_, &[DesiredPort]) = match change {
+            Change::Upsert(DesiredService { name, ports, .. }) => (name, ports),
+            Change::Remove(name) => (name, &[]),
+        };
+        self.unclaimed.remove(name);
+        let before = self.services.remove(name).unwrap_or_default();
+        let mut txn = Transaction {
+            steps: Vec::new(),
+            name: name.clone(),
+            before: Vec::new(),
+            after: Vec::with_capacity(ports.len()),
+            flips: Vec::new(),
+            taken: Vec::new(),
+            freed: Vec::new(),
+            range_before: self.vip_range,
+            reserved_before: self.reserved,
+        };
+        for want in ports {
+            match self.stage_port(&mut txn, before.iter().find(|state| state.is(want)), want) {
+                Ok(state) => txn.after.push(state),
+                Err(shortage) => {
+                    txn.before = before;
+                    self.abort(txn);
+                    return Err(refusal(name, shortage, want.id.family));
+                }
+            }
+        }
+        for old in before.iter().filter(|old| !ports.iter().any(|want| old.is(want))) {
+            free_port(&mut txn.freed, old);
+        }
+        txn.before = before;
+        Ok(Staged::new(self, txn))
+    }
+
+    fn stage_port(
+        &mut self,
+        txn: &mut Transaction,
+        old: Option<&PortState>,
+        want: &DesiredPort,
+    ) -> Result<PortState, Shortage> {
+        let family = want.id.family;
+        let service = match old {
+            Some(old) => old.service,
+            None => self.name_service(txn, want)?,
+        };
+        let mut state = PortState::new(&want.id.port_name, want.id.protocol, family, service);
+        let blank = PortState::new("", want.id.protocol, family, service);
+        let old = old.unwrap_or(&blank);
+        self.stage_backends(txn, old, want, &mut state)?;
+        for kind in [SetKind::Cluster, SetKind::Local] {
+            self.stage_set(txn, old, want, &mut state, kind)?;
+        }
+        state.ranges.clone_from(&want.source_ranges);
+        state.ranges.sort_unstable();
+        state.ranges.dedup();
+        for net in state.ranges.iter().filter(|net| !old.ranges.contains(net)) {
+            txn.step(Op::PutRange(service, *net), Some(Op::DeleteRange(service, *net)));
+        }
+        for net in old.ranges.iter().filter(|net| !state.ranges.contains(net)) {
+            txn.freed.push(Removal::Range(service, *net));
+        }
+        self.stage_frontends(txn, old, want, &mut state);
+        txn.freed.extend(old.stray_slots.iter().map(|set| Removal::Slots(family, *set)));
+        txn.freed.extend(old.stray_backends.iter().map(|id| Removal::Backend(family, *id)));
+        Ok(state)
+    }
+
+    fn name_service(&mut self, txn: &mut Transaction, want: &DesiredPort) -> Result<u32, Shortage> {
+        let name = want.id.to_string();
+        if name.len() > lb_common::abi::NAME_LEN {
+            return Err(Shortage::NameLength);
+        }
+        let service = self.service_ids.take().ok_or(Shortage::Services)?;
+        txn.taken.push(Removal::Name(service));
+        let family = want.id.family;
+        txn.step(Op::PutName { service, family, name }, Some(Op::DeleteName(service)));
+        Ok(service)
+    }
+
+    fn stage_backends(
+        &mut self,
+        txn: &mut Transaction,
+        old: &PortState,
+        want: &DesiredPort,
+        state: &mut PortState,
+    ) -> Result<(), Shortage> {
+        let family = state.family;
+        let pool = &self.backend_ids[family];
+        if want.backends.len() > pool.available() + old.backends.len() {
+            return Err(Shortage::Backends);
+        }
+        state.backends.reserve_exact(want.backends.len());
+        let mut before = old.backends.iter().peekable();
+        for (addr, backend) in &want.backends {
+            while let Some(gone) = before.next_if(|b| b.addr < *addr) {
+                txn.freed.push(Removal::Backend(family, gone.id));
+            }
+            let flags = port::backend_flags(*backend);
+            let entry = |b: &PortBackend| {
+                let entry =
+                    BackendEntry { addr: b.addr, flags: b.flags, generation: b.generation, service: old.service };
+                Op::PutBackend(family, b.id, entry)
+            };
+            if let Some(same) = before.next_if(|b| b.addr == *addr) {
+                let now = PortBackend { flags, ..*same };
+                if now != *same {
+                    txn.step(entry(&now), Some(entry(same)));
+                }
+                state.backends.push(now);
+                continue;
+            }
+            let id = self.backend_ids[family].take().ok_or(Shortage::Backends)?;
+            txn.taken.push(Removal::Backend(family, id));
+            let now = PortBackend { addr: *addr, id, generation: self.generation(txn), flags };
+            txn.step(entry(&now), Some(Op::DeleteBackend(family, id)));
+            state.backends.push(now);
+        }
+        txn.freed.extend(before.map(|gone| Removal::Backend(family, gone.id)));
+        Ok(())
+    }
+
+    fn stage_set(
+        &mut self,
+        txn: &mut Transaction,
+        old: &PortState,
+        want: &DesiredPort,
+        state: &mut PortState,
+        kind: SetKind,
+    ) -> Result<(), Shortage> {
+        let (family, at) = (state.family, port::set_index(kind));
+        let before = &old.sets[at];
+        let ids = if port::uses(want, kind) {
+            schedule::ALGORITHM.table(&port::members(&state.backends, kind))
+        } else {
+            Box::default()
+        };
+        if ids == before.ids {
+            state.sets[at] = before.clone();
+            return Ok(());
+        }
+        if !before.ids.is_empty() {
+            txn.freed.push(Removal::Slots(family, before.reference()));
+        }
+        if !ids.is_empty() {
+            let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            let base = self.slots[family].take(count).ok_or(Shortage::Slots)?;
+            state.sets[at] = PortSet { base, ids: ids.clone() };
+            txn.taken.push(Removal::Slots(family, state.sets[at].reference()));
+            txn.step(Op::PutSlots { family, base, ids }, None);
+        }
+        Ok(())
+    }
+
+    fn stage_frontends(&mut self, txn: &mut Transaction, old: &PortState, want: &DesiredPort, state: &mut PortState) {
+        for frontend in &want.frontends {
+            let vip = port::vip(want, frontend);
+            state.frontends.push(vip);
+            self.flip(txn, vip, port::frontend_value(want, frontend, state));
+            if frontend.kind == FrontendKind::ClusterIp {
+                state.cluster_ips.push(vip.addr);
+            }
+        }
+        state.frontends.sort_unstable();
+        state.frontends.dedup();
+        state.cluster_ips.sort_unstable();
+        state.cluster_ips.dedup();
+        state.frontends.shrink_to_fit();
+        state.cluster_ips.shrink_to_fit();
+        for addr in &state.cluster_ips {
+            let marked = Vip::known(*addr);
+            if !self.written.contains_key(&marked) && !txn.flips.iter().any(|(vip, _)| *vip == marked) {
+                self.widen(txn, *addr);
+                self.flip(txn, marked, port::known_vip_value(state.service));
+            }
+        }
+        let gone = old.frontends.iter().filter(|vip| state.frontends.binary_search(vip).is_err());
+        txn.freed.extend(gone.map(|vip| Removal::Frontend(*vip, old.service)));
+    }
+
+    fn flip(&self, txn: &mut Transaction, vip: Vip, value: FrontendValue) {
+        let before = self.written.get(&vip);
+        if before != Some(&value) {
+            let undo = before.map_or(Op::DeleteFrontend(vip), |before| Op::PutFrontend(vip, *before));
+            txn.step(Op::PutFrontend(vip, value), Some(undo));
+            txn.flips.push((vip, value));
+        }
+    }
+
+    /// Makes room in the range of known `ClusterIP`s.
+    fn widen(&mut self, txn: &mut Transaction, addr: IpAddr) {
+        let family = Family::of(&addr);
+        let range = &mut self.vip_range[family];
+        let wide = range.map_or((addr, addr), |(lo, hi)| (lo.min(addr), hi.max(addr)));
+        if *range != Some(wide) {
+            txn.step(Op::SetVipRange(family, Some(wide)), Some(Op::SetVipRange(family, *range)));
+            *range = Some(wide);
+        }
+    }
+
+    fn generation(&mut self, txn: &mut Transaction) -> u32 {
+        if self.next_generation >= self.reserved {
+            self.reserved = self.next_generation.saturating_add(GENERATION_BLOCK);
+            txn.step(Op::ReserveGenerations(self.reserved), None);
+        }
+        let generation = self.next_generation;
+        self.next_generation = generation.checked_add(1).unwrap_or(1);
+        generation
+    }
+}
+
+fn refusal(name: &ServiceName, shortage: Shortage, family: Family) -> Refusal {
+    let ip = family.name();
+    let (reason, message) = match shortage {
+        Shortage::Services => (
+            Reason::ServicesFull,
+            "no service id is left; raise --max-services, which takes effect after `sluice cleanup`".to_owned(),
+        ),
+        Shortage::Backends => (
+            Reason::BackendsFull,
+            format!(
+                "its endpoints do not fit into the {ip} backends; raise --max-backends, which takes effect after `sluice cleanup`"
+            ),
+        ),
+        Shortage::Slots => (
+            Reason::SlotsFull,
+            format!(
+                "its backend set does not fit into the {ip} slots; raise --max-slots, which takes effect after `sluice cleanup`"
+            ),
+        ),
+        Shortage::NameLength => (
+            Reason::NameTooLong,
+            "namespace, name and port name together are longer than a name in the maps; shorten one".to_owned(),
+        ),
+    };
+    Refusal { kind: "Service", object: name.to_string(), reason, message }
+}

@@ -1,0 +1,136 @@
+//! A change that is worked out and not yet in the maps: it ends by commit or abort, never by being forgotten.
+
+use std::net::IpAddr;
+
+use lb_common::abi::FrontendValue;
+
+use super::op::{Op, Vip};
+use super::planner::Planner;
+use super::port::PortState;
+use super::removal::Removal;
+use crate::model::desired::ServiceName;
+use crate::model::family::PerFamily;
+
+/// One write and what undoes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The write.
+    pub op: Op,
+    /// The write that takes it back, where needed.
+    pub undo: Option<Op>,
+}
+
+/// Everything that one Service needs written before anything of it is removed.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub(super) steps: Vec<Step>,
+    pub(super) name: ServiceName,
+    pub(super) before: Vec<PortState>,
+    pub(super) after: Vec<PortState>,
+    pub(super) flips: Vec<(Vip, FrontendValue)>,
+    pub(super) taken: Vec<Removal>,
+    pub(super) freed: Vec<Removal>,
+    pub(super) range_before: PerFamily<Option<(IpAddr, IpAddr)>>,
+    pub(super) reserved_before: u32,
+}
+
+impl Transaction {
+    pub(super) fn step(&mut self, op: Op, undo: Option<Op>) {
+        self.steps.push(Step { op, undo });
+    }
+}
+
+/// A staged change. Nothing else can be staged while it is there; dropped, it is aborted.
+#[derive(Debug)]
+pub struct Staged<'p> {
+    planner: &'p mut Planner,
+    /// None once it has ended.
+    txn: Option<Transaction>,
+}
+
+impl<'p> Staged<'p> {
+    pub(super) const fn new(planner: &'p mut Planner, txn: Transaction) -> Self {
+        Self { planner, txn: Some(txn) }
+    }
+
+    /// What is to be written, in this order.
+    pub fn steps(&self) -> &[Step] {
+        self.txn.as_ref().map_or(&[], |txn| &txn.steps)
+    }
+
+    /// Every step is in the maps.
+    pub fn commit(mut self) {
+        if let Some(txn) = self.txn.take() {
+            self.planner.commit(txn);
+        }
+    }
+
+    /// A step failed and those before it were taken back: the Service stays as it was.
+    pub fn abort(self) {}
+
+    /// A step failed and it could not be taken back: as [`Staged::abort`], but what it took is not used again.
+    pub fn abandon(mut self) {
+        if let Some(txn) = &mut self.txn {
+            txn.taken.clear();
+        }
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if let Some(txn) = self.txn.take() {
+            self.planner.abort(txn);
+        }
+    }
+}
+
+impl Planner {
+    /// Every step is in the maps.
+    fn commit(&mut self, txn: Transaction) {
+        self.written.extend(txn.flips);
+        for state in &txn.after {
+            for addr in &state.cluster_ips {
+                let holders = self.holders.entry(*addr).or_default();
+                if !holders.contains(&state.service) {
+                    holders.push(state.service);
+                }
+            }
+            for vip in &state.frontends {
+                self.removals.keep_frontend(vip);
+            }
+            for net in &state.ranges {
+                self.removals.keep_range(state.service, *net);
+            }
+        }
+        for old in &txn.before {
+            let now = txn.after.iter().find(|state| state.service == old.service);
+            for addr in &old.cluster_ips {
+                if !now.is_some_and(|now| now.cluster_ips.contains(addr)) {
+                    if let Some(holders) = self.holders.get_mut(addr) {
+                        holders.retain(|service| *service != old.service);
+                    }
+                    self.removals.add(Removal::Known(*addr));
+                }
+            }
+        }
+        for removal in txn.freed {
+            self.removals.add(removal);
+        }
+        if !txn.after.is_empty() {
+            self.services.insert(txn.name, txn.after);
+        }
+    }
+
+    /// A step failed and those before it were taken back: the Service stays as it was.
+    pub(super) fn abort(&mut self, txn: Transaction) {
+        // The step that reserves may not have been carried out; to carry it out twice does no harm.
+        self.vip_range = txn.range_before;
+        self.reserved = txn.reserved_before;
+        for taken in txn.taken {
+            self.give_back(taken);
+        }
+        if !txn.before.is_empty() {
+            self.services.insert(txn.name, txn.before);
+        }
+    }
+}
