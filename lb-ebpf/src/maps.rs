@@ -27,7 +27,7 @@ macro_rules! declare {
         $(
             $(#[$doc])*
             #[map]
-            static $name: map_type!($kind $key, $value) = <map_type!($kind $key, $value)>::with_max_entries(
+            pub(crate) static $name: map_type!($kind $key, $value) = <map_type!($kind $key, $value)>::with_max_entries(
                 tables::$table.entries_in_object(),
                 tables::$table.flags,
             );

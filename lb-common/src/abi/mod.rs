@@ -1,11 +1,12 @@
 //! Every type that crosses the border between the agent and the kernel.
 //!
 //! Plain integers only: no `bool`, `enum`, `Option` or `usize`, and no padding that the compiler adds
-//! (`plain.rs` proves it). What lies in which map is told in [`tables`] alone. Id 0 and generation 0 mean "none", so an
+//! (`plain.rs` proves it). What lies in which map is told in `catalogue.rs` alone. Id 0 and generation 0 mean "none", so an
 //! empty map fails safe.
 
 mod addr;
 mod backend;
+mod catalogue;
 mod config;
 mod counter;
 mod flow;
@@ -19,6 +20,7 @@ pub mod tables;
 
 pub use addr::*;
 pub use backend::*;
+pub use catalogue::ABI_VERSION;
 pub use config::*;
 pub use counter::*;
 pub use flow::*;
@@ -28,10 +30,6 @@ pub use plain::Plain;
 pub use socket::*;
 pub use stats::*;
 pub use tables::map_name;
-
-/// Version of all layouts in this module and of the meaning of their fields. Pinned maps carry it; an agent that finds
-/// another version migrates or refuses, it never reads foreign bytes.
-pub const ABI_VERSION: u32 = 3;
 
 /// IP protocol numbers (RFC 9293, RFC 768, RFC 9260, RFC 792, RFC 4443).
 pub mod proto {

@@ -9,6 +9,24 @@ use super::{Be16, V4, V6};
 pub trait Plain: Copy + 'static {
     /// Bytes of all integers in it: the type's size, unless there is padding.
     const BYTES: usize;
+    /// Changes with names, types and order of the fields.
+    const SHAPE: u64;
+}
+
+/// A step of FNV-1a.
+const fn step(shape: u64, with: u64) -> u64 {
+    (shape ^ with).wrapping_mul(0x0100_0000_01b3)
+}
+
+/// Takes a field, or a type of its own, into a shape.
+#[allow(clippy::as_conversions, reason = "widening, and const")]
+pub(super) const fn shape(before: u64, name: &str, of: u64) -> u64 {
+    let (mut shape, mut bytes) = (before, name.as_bytes());
+    while let [byte, rest @ ..] = bytes {
+        shape = step(shape, *byte as u64);
+        bytes = rest;
+    }
+    step(shape, of)
 }
 
 macro_rules! integers {
@@ -16,6 +34,7 @@ macro_rules! integers {
         $(
             impl Plain for $ty {
                 const BYTES: usize = $bytes;
+                const SHAPE: u64 = shape(0, stringify!($ty), $bytes);
             }
         )*
     };
@@ -33,6 +52,8 @@ integers! {
 
 impl<T: Plain, const N: usize> Plain for [T; N] {
     const BYTES: usize = N * T::BYTES;
+    #[allow(clippy::as_conversions, reason = "widening, and const")]
+    const SHAPE: u64 = shape(T::SHAPE, "[]", N as u64);
 }
 
 /// Declares a type that crosses the kernel border, for one or both address families, and proves that it is plain.
@@ -44,6 +65,12 @@ macro_rules! plain {
 
         impl<$addr: $crate::abi::Plain> $crate::abi::Plain for $name<$addr> {
             const BYTES: usize = 0 $(+ <$ty as $crate::abi::Plain>::BYTES)*;
+            const SHAPE: u64 = {
+                let shape = $crate::abi::plain::shape(0, stringify!($name), 0);
+                $(let shape =
+                    $crate::abi::plain::shape(shape, stringify!($field), <$ty as $crate::abi::Plain>::SHAPE);)*
+                shape
+            };
         }
 
         $crate::abi::plain::prove!($name<$crate::abi::V4>);
@@ -56,6 +83,12 @@ macro_rules! plain {
 
         impl $crate::abi::Plain for $name {
             const BYTES: usize = 0 $(+ <$ty as $crate::abi::Plain>::BYTES)*;
+            const SHAPE: u64 = {
+                let shape = $crate::abi::plain::shape(0, stringify!($name), 0);
+                $(let shape =
+                    $crate::abi::plain::shape(shape, stringify!($field), <$ty as $crate::abi::Plain>::SHAPE);)*
+                shape
+            };
         }
 
         $crate::abi::plain::prove!($name);

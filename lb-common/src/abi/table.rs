@@ -1,6 +1,6 @@
 //! What can be said of a map: the types of which the catalogue (`tables.rs`) is made.
 
-use super::Plain;
+use super::plain::{Plain, shape};
 
 /// How a map is organised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,8 @@ pub struct Map {
     pub key: u32,
     /// Bytes of a value.
     pub value: u32,
+    /// Changes with the fields of key and value.
+    pub shape: u64,
 }
 
 /// One table: a map, or one for each address family.
@@ -177,12 +179,17 @@ impl Table {
 impl Map {
     pub(super) const fn new<K: Plain, V: Plain>(name: &'static str, kind: Kind) -> Self {
         let prefix = if let Kind::LpmTrie = kind { size_of::<u32>() } else { 0 };
-        Self { name, key: bytes(prefix + size_of::<K>()), value: bytes(size_of::<V>()) }
+        Self {
+            name,
+            key: bytes(prefix + size_of::<K>()),
+            value: bytes(size_of::<V>()),
+            shape: shape(K::SHAPE, name, V::SHAPE),
+        }
     }
 
     /// A map whose value no other program shares.
     pub(super) const fn private(name: &'static str) -> Self {
-        Self { name, key: bytes(size_of::<u32>()), value: 0 }
+        Self { name, key: bytes(size_of::<u32>()), value: 0, shape: 0 }
     }
 }
 

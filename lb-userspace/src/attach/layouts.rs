@@ -34,7 +34,7 @@ impl fmt::Display for Layout {
 /// All pinned maps.
 pub(super) fn all() -> Vec<Layout> {
     let pinned = tables::all().filter(|table| table.pinned).flat_map(|table| table.maps);
-    pinned.map(|&Map { name, key, value }| Layout { name, key, value }).collect()
+    pinned.map(|&Map { name, key, value, .. }| Layout { name, key, value }).collect()
 }
 
 macro_rules! create {

@@ -24,11 +24,15 @@ fn id(flag: Flag) -> String {
 fn arg((table, flag): (&'static Table, Flag)) -> Arg {
     // What is counted for each processor may not be wanted at all; any other table needs an entry.
     let least = i64::from(!matches!(table.size, Size::PerProcessor { .. }));
+    let default = match table.size {
+        Size::Constant(entries) => entries.to_string(),
+        _ => "derived from node memory".to_owned(),
+    };
     Arg::new(id(flag))
         .long(flag.long())
         .value_name("N")
         .value_parser(value_parser!(u32).range(least..))
-        .help(format!("{}. Default: derived from node memory; a pinned map keeps its size", flag.help))
+        .help(format!("{}. Default: {default}; a pinned map keeps its size", flag.help))
 }
 
 impl Args for SizeArgs {

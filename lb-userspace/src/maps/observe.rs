@@ -87,6 +87,8 @@ pub fn fills(pin_path: &Path) -> Result<Vec<Fill>, TableFailure> {
     lb_common::tables!(agent, single);
     fills.push(filled::<BackendValue<V4>>(dir, map_name::BACKENDS[0], |value| value.generation != 0)?);
     fills.push(filled::<BackendValue<V6>>(dir, map_name::BACKENDS[1], |value| value.generation != 0)?);
+    let order = |fill: &Fill| tables::all().flat_map(|table| table.maps).position(|map| map.name == fill.map);
+    fills.sort_by_key(order);
     Ok(fills)
 }
 

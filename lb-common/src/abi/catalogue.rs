@@ -1,0 +1,256 @@
+//! The catalogue of maps: what each one is, told once. All else about maps follows from it, by macros that it is handed
+//! to (`tables.rs` here, `maps.rs` of the kernel programs, `layouts.rs` and `observe.rs` of the agent).
+
+/// Version of all layouts in this module and of the meaning of their fields. Pinned maps carry it; an agent that finds
+/// another version refuses, it never reads foreign bytes.
+pub const ABI_VERSION: u32 = 3;
+/// What the fields of all maps come to, in that version (see the test in `tables.rs`): sizes are compared with the
+/// pins', so two fields that change places are what nobody would notice.
+#[cfg(test)]
+pub(super) const SHAPE: u64 = 0xdb38_ce50_7f93_a3b8;
+
+/// Hands all maps of one group to the macro `$then`: `family` (one map for each address family; types for the address
+/// type `$addr`), `single` (one for both), `agent` (one, which programs know nothing of).
+///
+/// An entry: constant, accessor, names of the maps, `pinned` or `scratch`, kind, key and value, facts.
+#[macro_export]
+macro_rules! tables {
+    (family, $addr:ident, $then:ident) => {
+        $then! { $addr:
+            /// Frontends.
+            FRONTENDS frontends [FRONTENDS4 FRONTENDS6]: pinned Hash(FrontendKey<$addr> => FrontendValue) {
+                size: Size::ByNode { large: 1 << 17, small: 1 << 15 },
+                object: 65_536,
+                holds: "address, port, protocol → two set references, service id, affinity, flags, kind",
+                writer: "agent",
+                readers: "kernel",
+                miss: "no Service here",
+                flag: Some(Flag {
+                    name: "--max-frontends",
+                    help: "Room for frontends, per family",
+                    counts: "frontends, per family, and one per ClusterIP",
+                    full: "refusal `MapFull`",
+                }),
+            }
+            /// Members of all backend sets.
+            SLOTS slots [SLOTS4 SLOTS6]: pinned Array(u32 => u32) {
+                size: Size::ByNode { large: 1 << 20, small: 1 << 18 },
+                object: 262_144,
+                holds: "slot → backend id",
+                writer: "agent",
+                readers: "kernel",
+                miss: "id 0: drop, `drop_stale_slot`",
+                flag: Some(Flag {
+                    name: "--max-slots",
+                    help: "Room for the members of all backend sets, per family",
+                    counts: concat!(
+                        "members of all backend sets, per family. A port with a `Local` policy has two sets, and a ",
+                        "set that changes needs room for old and new"
+                    ),
+                    full: "refusal `SlotsFull`",
+                }),
+            }
+            /// Backends.
+            BACKENDS backends [BACKENDS4 BACKENDS6]: pinned Array(u32 => BackendValue<$addr>) {
+                size: Size::ByNode { large: 1 << 18, small: 1 << 16 },
+                object: 131_072,
+                holds: "backend id → address, port, flags, generation, service id, weight",
+                writer: "agent",
+                readers: "kernel",
+                miss: "generation 0: free",
+                flag: Some(Flag {
+                    name: "--max-backends",
+                    help: "Room for backends (endpoints of service ports), per family",
+                    counts: "endpoints × service ports, per family",
+                    full: "refusal `BackendsFull`",
+                }),
+            }
+            /// Prefixes of clients that a Service allows.
+            RANGES ranges [RANGES4 RANGES6]: pinned LpmTrie(SourceRangeKey<$addr> => u32) {
+                size: Size::Constant(1 << 15),
+                object: 16_384,
+                // The kernel has no trie with preallocated entries.
+                flags: NO_PREALLOC,
+                holds: "service id, prefix → 1",
+                writer: "agent",
+                readers: "kernel",
+                miss: "client not allowed: drop",
+                flag: Some(Flag {
+                    name: "--max-source-ranges",
+                    help: "Room for prefixes of `loadBalancerSourceRanges`, per family",
+                    counts: "prefixes, per family",
+                    full: "refusal `MapFull`",
+                }),
+            }
+            /// Settings of the data path.
+            CONFIG config [CONFIG4 CONFIG6]: pinned Array(u32 => FamilyConfig<$addr>) {
+                size: Size::Fixed(1),
+                holds: "0 → settings of the data path",
+                writer: "agent",
+                readers: "kernel",
+            }
+            /// Established flows.
+            FLOWS flows [FLOWS4 FLOWS6]: pinned LruHash(FlowKey<$addr> => FlowValue<$addr>) {
+                size: Size::PerMemory { bytes: 32 << 10, low: 1 << 14, high: 1 << 21 },
+                object: 131_072,
+                holds: "tuple → rewrite",
+                writer: "kernel; agent's sweep removes",
+                readers: "kernel, CLI",
+                miss: "not established",
+                flag: Some(Flag {
+                    name: "--max-flows",
+                    help: "Room for established flows, two entries a flow, per family",
+                    counts: "entries for established flows, two a flow, per family",
+                    full: "the kernel evicts old ones",
+                }),
+            }
+            /// Flows without a reply yet.
+            EMBRYOS embryos [EMBRYO4 EMBRYO6]: pinned LruHash(FlowKey<$addr> => FlowValue<$addr>) {
+                size: Size::PerMemory { bytes: 128 << 10, low: 1 << 13, high: 1 << 19 },
+                object: 65_536,
+                holds: "tuple → rewrite",
+                writer: "kernel; agent's sweep removes",
+                readers: "kernel, CLI",
+                miss: "new flow",
+                flag: Some(Flag {
+                    name: "--max-embryonic-flows",
+                    help: "Room for flows without a reply, two entries a flow, per family",
+                    counts: "entries for flows without a reply, two a flow, per family",
+                    full: "the kernel evicts old ones",
+                }),
+            }
+            /// The backend that a client had last.
+            AFFINITY affinity [AFFINITY4 AFFINITY6]: pinned LruHash(AffinityKey<$addr> => AffinityValue) {
+                size: Size::PerMemory { bytes: 64 << 10, low: 1 << 13, high: 1 << 20 },
+                object: 65_536,
+                holds: "client, service id → time, backend, generation",
+                writer: "kernel",
+                readers: "kernel",
+                miss: "choose afresh",
+                flag: Some(Flag {
+                    name: "--max-affinity",
+                    help: "Room for clients with session affinity, per family",
+                    counts: "clients with session affinity, per family",
+                    full: "the kernel evicts old ones: those clients are given a new backend",
+                }),
+            }
+            /// Sockets that are led to a backend.
+            SOCKETS sockets [SOCKETS4 SOCKETS6]: pinned LruHash(SocketKey<$addr> => SocketValue<$addr>) {
+                size: Size::ByNode { large: 1 << 16, small: 1 << 14 },
+                object: 65_536,
+                holds: "socket's cookie, address → the other side of its translation",
+                writer: "kernel; agent removes dead peers",
+                readers: "kernel, CLI",
+                miss: "the socket sees the backend's address",
+                flag: Some(Flag {
+                    name: "--max-sockets",
+                    help: "Room for sockets led to a backend, per family",
+                    counts: "sockets led to a backend, one or two entries each, per family",
+                    full: "the kernel evicts old ones: those see the Pod as their peer, and are not destroyed with it",
+                }),
+            }
+            /// Ports of fragmented datagrams in flight.
+            FRAGMENTS fragments [FRAGS4 FRAGS6]: pinned LruHash(FragmentKey<$addr> => FragmentValue) {
+                size: Size::Constant(1 << 13),
+                holds: "addresses, identification, protocol → ports",
+                writer: "kernel",
+                readers: "kernel",
+                miss: "first fragment not seen: pass",
+            }
+            /// Traffic by backend, per CPU.
+            STATS stats [STATS4 STATS6]: pinned PerCpuArray(u32 => StatsValue) {
+                // More costs memory and time at the start that few nodes make use of.
+                size: Size::PerProcessor { share: 128, low: 1 << 10, high: 1 << 17, of: "BACKENDS" },
+                object: 4_096,
+                holds: "backend id → packets and bytes each way, connections, generation",
+                writer: "kernel; agent empties",
+                readers: "agent, CLI",
+                miss: "id not counted",
+                flag: Some(Flag {
+                    name: "--max-counted-backends",
+                    help: "Backends whose packets, bytes and connections are counted, per family; 0: none",
+                    counts: "backends whose [traffic](#traffic) is counted, per family; 0: none",
+                    full: "backends with higher ids are served, but not counted",
+                }),
+            }
+            /// Working memory of the slow path.
+            SCRATCH scratch [SCRATCH4 SCRATCH6]: scratch PerCpuArray(u32 => Scratch<$addr>) {
+                size: Size::Fixed(1),
+                holds: "0 → working memory of the slow path",
+                writer: "kernel",
+                readers: "kernel",
+            }
+        }
+    };
+    (single, $then:ident) => {
+        $then! {
+            /// Devices.
+            DEVICES devices [DEVICES]: pinned Hash(u32 => DeviceValue) {
+                size: Size::Constant(1 << 13),
+                object: 4_096,
+                holds: "interface index → role, whether local, addresses",
+                writer: "agent (`attach`)",
+                readers: "kernel",
+                miss: "unknown device: no redirect by XDP",
+            }
+            /// Network namespaces that opted out of the socket hooks.
+            OPT_OUT opt_out [OPT_OUT]: pinned Hash([u32; 2] => u32) {
+                size: Size::Fixed(1_024),
+                holds: "network namespace's cookie → 1",
+                writer: "agent (`sockets`)",
+                readers: "kernel",
+                miss: "its sockets are served",
+            }
+            /// Counters, per CPU.
+            COUNTERS counters [COUNTERS]: pinned PerCpuArray(u32 => u64) {
+                size: Size::Each(Counter::COUNT, "counter"),
+                holds: "counter → number",
+                writer: "kernel",
+                readers: "CLI",
+            }
+        }
+    };
+    (agent, $then:ident) => {
+        $then! {
+            // First: it says whose the others are. An agent that is killed in between leaves nothing that its successor
+            // refuses.
+            /// Agent's state.
+            STATUS status [STATUS]: pinned Array(u32 => StatusValue) {
+                size: Size::Fixed(1),
+                holds: "0 → ABI version, pid, times, next generation",
+                writer: "agent",
+                readers: "agent, CLI",
+            }
+            /// Service names.
+            NAMES names [NAMES]: pinned Hash(u32 => NameValue) {
+                size: Size::ByNode { large: 1 << 17, small: 1 << 15 },
+                flags: NO_PREALLOC,
+                holds: "service id → `namespace/name:port/PROTOCOL`",
+                writer: "agent",
+                readers: "agent, CLI",
+                flag: Some(Flag {
+                    name: "--max-services",
+                    help: "Room for service ports",
+                    counts: "service ports, both families",
+                    full: "the Service that does not fit stays as it was: refusal `ServicesFull`",
+                }),
+            }
+            /// Traffic of backends that are gone, by service id.
+            TOTALS totals [TOTALS]: pinned Hash(u32 => StatsValue) {
+                size: Size::As("NAMES"),
+                flags: NO_PREALLOC,
+                holds: "service id → the same as `STATS`, of backends that are gone",
+                writer: "agent",
+                readers: "agent, CLI",
+                miss: "no backend is gone yet",
+            }
+            /// Agent's report.
+            REPORT report [REPORT]: pinned Array(u32 => ReportValue) {
+                size: Size::Fixed(1),
+                holds: "0 → the agent's report, JSON",
+                writer: "agent",
+                readers: "CLI",
+            }
+        }
+    };
+}
