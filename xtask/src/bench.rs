@@ -2,7 +2,9 @@
 
 mod cpu;
 mod live;
+mod load;
 mod services;
+mod session;
 mod spread;
 mod test_run;
 
@@ -24,6 +26,8 @@ enum Bench {
     Run(test_run::Args),
     /// Real sockets in network namespaces: with Sluice, without it, and through kube-proxy's nftables rules.
     Live(live::Args),
+    /// How long the agent takes to load many Services, and for a single change.
+    Load(load::Args),
 }
 
 /// Measures.
@@ -31,6 +35,7 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.bench {
         None => test_run::run(&args.run),
         Some(Bench::Run(args)) => test_run::run(args),
-        Some(Bench::Live(args)) => live::run(args),
+        Some(Bench::Live(args)) => session::in_front(|| live::run(args)),
+        Some(Bench::Load(args)) => session::in_front(|| load::run(args)),
     }
 }

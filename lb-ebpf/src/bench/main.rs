@@ -22,8 +22,9 @@ mod restore;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action::XDP_PASS};
+use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{classifier, map, xdp};
-use aya_ebpf::maps::ProgramArray;
+use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
 /// The XDP program under test, at index 0.
@@ -32,6 +33,13 @@ static NEXT_XDP: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// The TC program under test, at index 0.
 #[map]
 static NEXT_TC: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// The device by which `send_xdp` sends, at index 0.
+#[map]
+static SEND_TO: Array<u32> = Array::with_max_entries(1, 0);
+/// Packets that `sink_tc` has swallowed, at index 0.
+#[map]
+static SUNK: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Makes an entry point that restores a packet and tail-calls the program under test. Coming back is a failure.
 macro_rules! wrapper {
@@ -62,6 +70,24 @@ pub fn empty_xdp(_ctx: XdpContext) -> u32 {
 #[classifier]
 pub fn empty_tc(_ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
+}
+
+/// Sends a frame by another device: with live frames a packet generator.
+#[xdp(frags)]
+pub fn send_xdp(_ctx: XdpContext) -> u32 {
+    let Some(device) = SEND_TO.get(0) else { return XDP_ABORTED };
+    // SAFETY: takes and gives plain numbers.
+    unsafe { bpf_redirect(*device, 0) as u32 }
+}
+
+/// Counts a packet and swallows it.
+#[classifier]
+pub fn sink_tc(_ctx: TcContext) -> i32 {
+    if let Some(count) = SUNK.get_ptr_mut(0) {
+        // SAFETY: the verifier has seen the null check; each processor has a number of its own.
+        unsafe { *count += 1 };
+    }
+    TC_ACT_SHOT
 }
 
 /// The least that a translation of TCP over IPv4 needs.

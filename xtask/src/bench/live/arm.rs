@@ -9,9 +9,13 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 
 use super::island::{Island, POD_DEVICES, UPLINKS};
+use super::nft;
 use crate::bench::services::SERVICE_CIDR;
 use crate::lab::plan::CLUSTER_CIDRS;
 use crate::lab::{Agent, AgentOptions, Cgroup, Netns, RunDir};
+
+/// Services of the smaller of kube-proxy's nodes, beside the measured ones.
+const FEW: u32 = 10;
 
 /// What is done to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,8 +28,14 @@ pub(super) enum Kind {
     Sluice,
     /// The same with `--forward redirect`.
     Redirect,
+    /// The same with XDP on the uplinks.
+    Xdp,
     /// The agent of `--against`, as it is by default.
     Against,
+    /// kube-proxy's nftables rules of ten Services.
+    NftFew,
+    /// The same of as many Services as the agents serve.
+    NftMany,
 }
 
 impl Kind {
@@ -36,7 +46,10 @@ impl Kind {
             Self::Empty => "empty",
             Self::Sluice => "sluice",
             Self::Redirect => "redirect",
+            Self::Xdp => "xdp",
             Self::Against => "against",
+            Self::NftFew => "nft-few",
+            Self::NftMany => "nft-many",
         }
     }
 }
@@ -50,6 +63,8 @@ pub(super) struct Built {
     pub(super) against: Option<PathBuf>,
     /// The bench's own kernel programs.
     pub(super) programs: PathBuf,
+    /// Services beside the measured ones.
+    pub(super) services: u32,
 }
 
 impl Built {
@@ -92,6 +107,13 @@ impl Arm {
             Kind::Empty => arm.programs = Some(attach_empty(&arm.island.node, &built.programs)?),
             Kind::Sluice => arm.start(dir, kind, &built.sluice, &["--xdp", "off"])?,
             Kind::Redirect => arm.start(dir, kind, &built.sluice, &["--xdp", "off", "--forward", "redirect"])?,
+            Kind::Xdp => {
+                // XDP sees a frame before anything has filled in what the sender left to its device.
+                arm.island.outside.command("ethtool", &["-K", "eth0", "tx", "off"])?;
+                arm.start(dir, kind, &built.sluice, &["--xdp", "native"])?;
+            }
+            Kind::NftFew => nft::load(&arm.island.node, dir.path(), FEW)?,
+            Kind::NftMany => nft::load(&arm.island.node, dir.path(), built.services)?,
             Kind::Against => {
                 let agent = built.against.as_deref().context("no agent to judge by")?;
                 arm.start(dir, kind, agent, &["--xdp", "off"])?;

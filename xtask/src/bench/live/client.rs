@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::bench::cpu::Cpu;
@@ -23,11 +23,13 @@ pub(super) enum Workload {
     UdpOne,
     /// One connection that sends all it can.
     Bulk,
+    /// Small UDP frames into the uplink, as fast as they go.
+    Frames,
 }
 
 impl Workload {
     /// All, in the order of reports.
-    pub(super) const ALL: [Self; 5] = [Self::Crr, Self::Rr, Self::UdpNew, Self::UdpOne, Self::Bulk];
+    pub(super) const ALL: [Self; 6] = [Self::Crr, Self::Rr, Self::UdpNew, Self::UdpOne, Self::Bulk, Self::Frames];
 
     /// As on the command line and in JSON.
     pub(super) const fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Workload {
             Self::UdpNew => "udp-new",
             Self::UdpOne => "udp-one",
             Self::Bulk => "bulk",
+            Self::Frames => "frames",
         }
     }
 
@@ -44,6 +47,7 @@ impl Workload {
     pub(super) const fn unit(self) -> &'static str {
         match self {
             Self::Bulk => "MB",
+            Self::Frames => "frames",
             _ => "transactions",
         }
     }
@@ -105,6 +109,7 @@ pub(super) fn run(workload: Workload, to: Target, cpu: Cpu, servers: &[i32], sli
         Workload::UdpNew => udp_new(to, &mut clock)?,
         Workload::UdpOne => udp_one(to, &mut clock)?,
         Workload::Bulk => bulk(to, &mut clock)?,
+        Workload::Frames => bail!("frames are not sent by a socket"),
     }
     clock.sample(workload)
 }

@@ -47,7 +47,9 @@ pub(super) fn measure(
         let agent = nodes.get(&row.kind).and_then(|node| node.arm.agent.as_ref());
         let Some(pid) = agent.and_then(crate::lab::Agent::pid) else { continue };
         let ids = programs_of(pid)?;
-        for workload in workloads.iter().filter(|workload| **workload != Workload::Bulk) {
+        let counted =
+            |workload: &&Workload| row.fits(**workload) && !matches!(workload, Workload::Bulk | Workload::Frames);
+        for workload in workloads.iter().filter(counted) {
             all.extend(programs(nodes, row, *workload, cpu, slice, &ids)?);
         }
     }

@@ -2,9 +2,11 @@
 
 mod arm;
 mod client;
+mod frames;
 mod in_place;
 mod island;
 mod measure;
+mod nft;
 mod results;
 mod row;
 mod server;
@@ -19,6 +21,7 @@ use self::arm::Built;
 use self::client::Workload;
 use self::row::Row;
 use super::cpu::{self, Cpu};
+use super::session;
 use crate::build;
 use crate::command::is_root;
 use crate::lab::{self, RunDir};
@@ -83,7 +86,9 @@ impl Args {
 
     /// The rows that were asked for and that can be had, with those that they are compared with.
     fn rows(&self, built: &Built) -> Result<Vec<Row>> {
-        let wanted = |row: &Row| self.rows.is_empty() || self.rows.contains(&row.id);
+        let workloads = self.workloads();
+        let fits = |row: &Row| workloads.iter().any(|workload| row.fits(*workload));
+        let wanted = |row: &Row| self.rows.contains(&row.id) || (self.rows.is_empty() && fits(row));
         let chosen: Vec<Row> = row::ALL.into_iter().filter(|row| wanted(row) && built.can(row.kind)).collect();
         for id in &self.rows {
             ensure!(chosen.iter().any(|row| row.id == *id), "this agent has no row {id}");
@@ -106,6 +111,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     let built = build_or_find(args)?;
     let rows = args.rows(&built)?;
+    session::raise();
     let cpu = Cpu::choose(args.cpu)?;
     // Before any thread or agent starts: they inherit it.
     cpu.avoid()?;
@@ -117,8 +123,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     cpu::settle();
     let mut results = results::Results::new(args.rounds(), args.slice(), args.services(), cpu);
     for workload in args.workloads() {
+        let rows: Vec<Row> = rows.iter().filter(|row| row.fits(workload)).copied().collect();
+        if rows.is_empty() {
+            continue;
+        }
         eprintln!("{}: {} rows, {} rounds", workload.name(), rows.len(), args.rounds());
-        let samples = measure::rounds(&nodes, &rows, workload, cpu, args.rounds(), args.slice())?;
+        let samples = measure::workload(&nodes, &rows, workload, cpu, args.rounds(), args.slice())?;
         results.add(workload, &rows, &samples);
     }
     if !args.no_in_place {
@@ -144,5 +154,5 @@ fn build_or_find(args: &Args) -> Result<Built> {
     for agent in [Some(&sluice), against.as_ref()].into_iter().flatten() {
         ensure!(agent.is_file(), "no agent at {}", agent.display());
     }
-    Ok(Built { sluice: absolute(sluice)?, against, programs: build::bench_object_path() })
+    Ok(Built { sluice: absolute(sluice)?, against, programs: build::bench_object_path(), services: args.services() })
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::arm::Kind;
-use super::client::Target;
+use super::client::{Target, Workload};
 use super::island::{LOCAL, NODE, REMOTE};
 use super::server::{SINK, TCP_ECHO, UDP_ECHO};
 
@@ -38,6 +38,17 @@ pub(super) enum Backend {
     Remote,
 }
 
+/// What a row is measured with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// Sockets: every workload but one.
+    Sockets,
+    /// Small frames of flows that were answered before.
+    Answered,
+    /// Small frames of flows that never are.
+    Unanswered,
+}
+
 /// How the client names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -60,6 +71,8 @@ pub(super) struct Row {
     /// Which Pod answers.
     pub(super) to: Backend,
     way: Way,
+    /// What it is measured with.
+    pub(super) stream: Stream,
     /// The row that its figures are divided by.
     pub(super) base: &'static str,
 }
@@ -71,7 +84,18 @@ impl Row {
             (Source::Outside, Backend::Local) => "outside-direct",
             (Source::Outside, Backend::Remote) => "remote-direct",
         };
-        Self { id, title, kind, from, to, way, base }
+        Self { id, title, kind, from, to, way, stream: Stream::Sockets, base }
+    }
+
+    /// Small frames from a Pod of a third node to the node's Pod.
+    const fn frames(id: &'static str, title: &'static str, kind: Kind, stream: Stream, way: Way) -> Self {
+        let (from, to) = (Source::Outside, Backend::Local);
+        Self { id, title, kind, from, to, way, stream, base: "frames-direct" }
+    }
+
+    /// Whether a workload is for rows of this kind.
+    pub(super) fn fits(&self, workload: Workload) -> bool {
+        (workload == Workload::Frames) == (self.stream != Stream::Sockets)
     }
 
     /// Whether others are divided by it.
@@ -94,10 +118,11 @@ impl Row {
 }
 
 /// All rows, in the order of the report.
-pub(super) const ALL: [Row; 15] = {
+pub(super) const ALL: [Row; 32] = {
     use Backend::{Local, Remote};
-    use Kind::{Against, Empty, Plain, Redirect, Sluice};
+    use Kind::{Against, Empty, NftFew, NftMany, Plain, Redirect, Sluice, Xdp};
     use Source::{Outside, Pod, ServedPod};
+    use Stream::{Answered, Unanswered};
     use Way::{ClusterIp, Direct, NodePort};
     [
         Row::new("direct", "Pod to Pod, no proxy", Plain, Pod, Local, Direct),
@@ -110,11 +135,28 @@ pub(super) const ALL: [Row; 15] = {
         Row::new("clusterip-against", "ClusterIP, packets, the agent to judge by", Against, Pod, Local, ClusterIp),
         Row::new("sockets", "ClusterIP, sockets", Sluice, ServedPod, Local, ClusterIp),
         Row::new("sockets-against", "ClusterIP, sockets, the agent to judge by", Against, ServedPod, Local, ClusterIp),
+        Row::new("nft-few", "ClusterIP, kube-proxy's nftables rules, 10 Services", NftFew, Pod, Local, ClusterIp),
+        Row::new("nft-many", "the same, as many Services as Sluice has", NftMany, Pod, Local, ClusterIp),
         Row::new("outside-direct", "outside to Pod, no proxy", Plain, Outside, Local, Direct),
         Row::new("outside-nodeport", "NodePort to a Pod of the node", Sluice, Outside, Local, NodePort),
         Row::new("remote-direct", "outside to a Pod of another node, no proxy", Plain, Outside, Remote, Direct),
         Row::new("remote-nodeport", "NodePort to a Pod of another node", Sluice, Outside, Remote, NodePort),
         Row::new("remote-redirect", "the same, --forward redirect", Redirect, Outside, Remote, NodePort),
+        Row::new("remote-nft", "the same, kube-proxy's nftables rules", NftFew, Outside, Remote, NodePort),
+        Row::frames("frames-direct", "small frames, plain routing", Plain, Answered, Direct),
+        Row::frames("frames-empty", "an empty program on each TC hook", Empty, Answered, Direct),
+        Row::frames("frames-tax", "to a Pod on a node with Sluice", Sluice, Answered, Direct),
+        Row::frames("frames-tax-redirect", "the same, --forward redirect", Redirect, Answered, Direct),
+        Row::frames("frames-tax-xdp", "the same, XDP on the uplink", Xdp, Answered, Direct),
+        Row::frames("frames-tax-against", "the same, the agent to judge by", Against, Answered, Direct),
+        Row::frames("frames-clusterip", "ClusterIP, answered flows", Sluice, Answered, ClusterIp),
+        Row::frames("frames-clusterip-redirect", "the same, --forward redirect", Redirect, Answered, ClusterIp),
+        Row::frames("frames-clusterip-xdp", "the same, XDP on the uplink", Xdp, Answered, ClusterIp),
+        Row::frames("frames-clusterip-against", "the same, the agent to judge by", Against, Answered, ClusterIp),
+        Row::frames("frames-oneway", "ClusterIP, never answered", Sluice, Unanswered, ClusterIp),
+        Row::frames("frames-oneway-redirect", "the same, --forward redirect", Redirect, Unanswered, ClusterIp),
+        Row::frames("frames-nft", "ClusterIP, answered, kube-proxy's rules, 10 Services", NftFew, Answered, ClusterIp),
+        Row::frames("frames-nft-oneway", "the same, never answered", NftFew, Unanswered, ClusterIp),
     ]
 };
 

@@ -1,4 +1,4 @@
-//! What answers in a Pod: TCP and UDP echo, and a port that swallows what it gets. One thread each, on the bench's CPU.
+//! What answers in a Pod: TCP and UDP echo, and a port that swallows what it gets, on threads on the bench's processor.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -34,10 +34,13 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts serving in a namespace.
-    pub(super) fn start(ns: &Netns, cpu: Cpu) -> Result<Self> {
+    pub(super) fn start(ns: &Netns, addresses: &[Ipv4Addr], cpu: Cpu) -> Result<Self> {
         let mut server = Self { threads: Vec::new(), stop: Arc::default(), running: Vec::new() };
         server.spawn(ns, cpu, "tcp echo", || TcpListener::bind((Ipv4Addr::UNSPECIFIED, TCP_ECHO)), tcp_echo)?;
-        server.spawn(ns, cpu, "udp echo", || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, UDP_ECHO)), udp_echo)?;
+        // A socket of all addresses would answer from the first one, whichever was asked.
+        for address in addresses {
+            server.spawn(ns, cpu, "udp echo", || UdpSocket::bind((*address, UDP_ECHO)), udp_echo)?;
+        }
         server.spawn(ns, cpu, "sink", || TcpListener::bind((Ipv4Addr::UNSPECIFIED, SINK)), sink)?;
         Ok(server)
     }

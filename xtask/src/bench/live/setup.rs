@@ -53,8 +53,8 @@ pub(super) fn nodes(dir: &RunDir, rows: &[Row], built: &Built, cpu: Cpu) -> Resu
     for row in rows {
         if let Entry::Vacant(place) = nodes.entry(row.kind) {
             let arm = Arm::build(dir, row.kind, built).with_context(|| format!("the node of row {}", row.id))?;
-            let local = Server::start(&arm.island.server, cpu)?;
-            let remote = Server::start(&arm.island.remote, cpu)?;
+            let local = Server::start(&arm.island.server, &LOCAL, cpu)?;
+            let remote = Server::start(&arm.island.remote, &REMOTE, cpu)?;
             place.insert(Node { arm, local, remote });
         }
     }
