@@ -8,8 +8,6 @@ use super::debts::Finding;
 use super::files::TextFile;
 use crate::command::{cargo, output};
 
-/// The rule's name.
-pub(super) const RULE: &str = "flags";
 /// The heading of the table.
 const HEADING: &str = "### Flags of `sluice run`";
 
@@ -66,7 +64,7 @@ fn in_table(text: &str) -> BTreeMap<String, String> {
 
 fn compare(help: &BTreeMap<String, Option<String>>, table: &BTreeMap<String, String>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut found = |text: String| findings.push(Finding::new(RULE, "README.md", text));
+    let mut found = |text: String| findings.push(Finding::new("flags", "README.md", text));
     for (flag, default) in help {
         match (table.get(flag), default) {
             (None, _) => found(format!("README.md: the table of flags lacks {flag}")),

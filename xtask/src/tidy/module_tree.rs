@@ -25,7 +25,7 @@ pub(super) struct Import {
     pub(super) line: usize,
 }
 
-/// One module, in a file of its own or within one.
+/// One module, a file or a part of one.
 #[derive(Debug, Default)]
 pub(super) struct Module {
     /// The names that lead to it from the crate's root.

@@ -1,4 +1,4 @@
-//! The workspace's compilation targets, as cargo lists them: each is a tree of modules of its own.
+//! The workspace's compilation targets, as cargo lists them: each has its own tree of modules.
 
 use std::path::PathBuf;
 

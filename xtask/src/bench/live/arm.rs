@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::programs::tc::TcAttachOptions;
@@ -16,6 +17,8 @@ use crate::lab::{Agent, AgentOptions, Cgroup, Netns, RunDir};
 
 /// Services of the smaller of kube-proxy's nodes, beside the measured ones.
 const FEW: u32 = 10;
+/// How long an agent may take to its first full state, with many Services on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is done to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,7 +146,7 @@ impl Arm {
         let log = format!("agent-{}.log", kind.name());
         let mut agent = Agent::on(&self.island.node, dir, &format!("sluice-{}", kind.name()), &log, options);
         agent.spawn()?;
-        agent.wait_synced(super::PATIENCE)?;
+        agent.wait_synced(PATIENCE)?;
         self.agent = Some(agent);
         self.cgroup = Some(cgroup);
         Ok(())

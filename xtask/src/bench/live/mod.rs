@@ -26,9 +26,6 @@ use crate::build;
 use crate::command::is_root;
 use crate::lab::{self, RunDir};
 
-/// How long an agent may take to its first full state, with many Services on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// What to measure live.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
