@@ -1,6 +1,5 @@
 //! What holds for every packet: hostile ones do no harm, checksums stay as right or wrong as they were, the client sees
 //! its own view of a flow, and look-ups stay few.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking; its name says what it shows")]
 
 use lb_common::abi::{Be16, Counter, FrontendKey, V4, V6, frontend_kind, proto};
 use lb_common::testkit::{

@@ -1,6 +1,6 @@
 //! What socket hooks decide, in plain memory.
 #![cfg(feature = "testkit")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation should stop the test where it stands")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed expectation should stop the test where it stands")]
 
 use lb_common::abi::{
     BackendValue, Be16, Counter, FrontendKey, FrontendValue, SetRef, V4, V6, backend_flag, frontend_flag,

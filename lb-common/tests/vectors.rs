@@ -1,5 +1,4 @@
 //! All vectors, on the host: one test each, both address families.
-#![allow(missing_docs, reason = "each test's name says what it shows")]
 
 use lb_common::abi::{V4, V6};
 use lb_common::testkit::{HostNode, Scene, vectors};

@@ -1,5 +1,5 @@
 //! Keeps the process small: what a large change needed goes back to the system.
-#![allow(unsafe_code, reason = "two calls of the C library's allocator")]
+#![expect(unsafe_code, reason = "two calls of the C library's allocator")]
 
 /// Allocations from this size on are mappings of their own, gone when they are freed. The C library would raise its
 /// own threshold with each large one that it sees.

@@ -1,5 +1,7 @@
 //! Sluice's agent as a library: sources of what is wanted, the model of it, and the way into the kernel's maps.
 
+#![deny(unsafe_code)]
+
 pub mod allocator;
 pub mod attach;
 pub mod causes;

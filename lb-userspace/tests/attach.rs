@@ -1,6 +1,6 @@
 //! The loaded programs on real devices: every test is a node in a network and mount namespace of its own thread, which
 //! the kernel takes away with the thread, pins and devices included.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

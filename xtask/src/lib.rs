@@ -1,5 +1,5 @@
 //! Sluice's developer commands, one module a verb, and what its tests need to stand up.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "these are command line tools: printing is their job")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "these are command line tools: printing is their job")]
 
 pub mod apiserver;
 pub mod bench;

@@ -1,6 +1,6 @@
 //! `cargo xtask VERB`: reads the command line and hands over to the verb's module.
 
-#![allow(clippy::print_stderr, reason = "a command line tool says on its standard error what went wrong")]
+#![expect(clippy::print_stderr, reason = "a command line tool says on its standard error what went wrong")]
 
 use std::process::ExitCode;
 

@@ -2,9 +2,8 @@
 //!
 //! A vector is a script against a [`Node`]: it sets up Services, sends packets into hooks and says what has to come
 //! out, to the byte. [`HostNode`] runs it in plain memory, the in-kernel tests run it through the loaded programs.
-#![allow(
+#![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::missing_panics_doc,
     clippy::cast_possible_truncation,

@@ -17,7 +17,7 @@ pub enum Extension {
 
 /// A transport header with what follows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are those of the headers")]
+#[expect(missing_docs, reason = "the fields are those of the headers")]
 pub enum L4 {
     /// TCP without options.
     Tcp { sport: u16, dport: u16, seq: u32, ack: u32, flags: u8, window: u16, payload: Vec<u8> },

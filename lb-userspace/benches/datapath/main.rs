@@ -1,6 +1,6 @@
 //! The bench of the data path: nanoseconds per packet by `BPF_PROG_TEST_RUN`, next to a floor (see `docs/bench.md`).
 
-#![allow(clippy::print_stdout, reason = "a table on the standard output is what this program is for")]
+#![expect(clippy::print_stdout, reason = "a table on the standard output is what this program is for")]
 
 mod cases;
 mod harness;

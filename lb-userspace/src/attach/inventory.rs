@@ -9,7 +9,7 @@ use super::devices::Role;
 use super::report::NodeNetwork;
 
 /// One network device.
-#[allow(clippy::struct_excessive_bools, reason = "independent facts, as the kernel reports them")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, as the kernel reports them")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// Interface index.

@@ -1,4 +1,5 @@
 //! What the kernel says about a pinned link: the two fields that aya does not hand out, device and attach type.
+#![expect(unsafe_code, reason = "a raw system call, and the descriptor that it returns")]
 
 use std::ffi::CString;
 use std::io;

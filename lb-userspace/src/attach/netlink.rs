@@ -1,4 +1,5 @@
 //! Lists and follows devices, addresses and routes of the current network namespace over rtnetlink.
+#![expect(unsafe_code, reason = "a raw system call")]
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -22,7 +23,7 @@ use super::inventory::{DefaultRoute, Device, DeviceAddress, Inventory, Routing};
 const EVENT_BUFFER: libc::c_int = 8 << 20;
 
 /// What a batch of events asks for, besides what it already changed in the inventory.
-#[allow(clippy::struct_excessive_bools, reason = "independent consequences of a batch of events")]
+#[expect(clippy::struct_excessive_bools, reason = "independent consequences of a batch of events")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Devices or addresses changed.

@@ -1,5 +1,5 @@
 //! Prints rows as a table, JSON or YAML.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command line speaks")]
+#![expect(clippy::print_stderr, reason = "this is where the command line speaks")]
 
 use std::io::Write as _;
 

@@ -78,7 +78,7 @@ enum Tc {
 
 #[derive(Clone, Debug, Args)]
 #[group(id = "source", required = true, multiple = false, args = ["manifests", "kube"])]
-#[allow(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub(super) struct RunArgs {
     /// Settings, as `KubeProxyConfiguration` or `SluiceConfiguration`; the command line and the environment win.
     #[arg(long, value_name = "FILE")]

@@ -184,7 +184,6 @@ fn node_port_addresses(field: &str, mut entries: Vec<String>, loaded: &mut Loade
     loaded.take(field, &shown, "node-port-addresses", entries);
 }
 
-#[allow(clippy::too_many_lines, reason = "a table")]
 fn rule(field: &str, mode: &str) -> Rule {
     match field {
         "clientConnection.kubeconfig" => Rule::Flag("kubeconfig"),

@@ -73,7 +73,7 @@ impl Node {
 /// Flags of the agent that bear upon what is written.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-#[allow(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub(super) struct Flags {
     external_ips: bool,
     cluster_cidr: Vec<String>,

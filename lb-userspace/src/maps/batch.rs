@@ -1,6 +1,6 @@
 //! Walks a hash map bucket by bucket with `BPF_MAP_LOOKUP_BATCH` (Linux 5.6), which aya has not: a walk by "next key"
 //! starts over whenever the key it stands on is evicted, so in a busy table it may never end.
-#![allow(unsafe_code, reason = "one raw system call")]
+#![expect(unsafe_code, reason = "one raw system call")]
 
 use std::io;
 use std::ops::ControlFlow;

@@ -81,13 +81,13 @@ fn pair(name: &str, value: String) -> LabelPair {
 }
 
 /// A number of things as Prometheus has them.
-#[allow(clippy::cast_precision_loss, reason = "a metric is a double; above 2^53 the last digits do not matter")]
+#[expect(clippy::cast_precision_loss, reason = "a metric is a double; above 2^53 the last digits do not matter")]
 pub const fn count(number: usize) -> f64 {
     number as f64
 }
 
 /// The same for a counter.
-#[allow(clippy::cast_precision_loss, reason = "a metric is a double; above 2^53 the last digits do not matter")]
+#[expect(clippy::cast_precision_loss, reason = "a metric is a double; above 2^53 the last digits do not matter")]
 pub const fn total(number: u64) -> f64 {
     number as f64
 }

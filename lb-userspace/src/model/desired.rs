@@ -154,7 +154,7 @@ pub struct Frontend {
 /// An endpoint that is serving but in neither set (a terminating one beside ready ones, one that topology leaves out)
 /// stays here: UDP flows to it live on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(clippy::struct_excessive_bools, reason = "independent facts about one endpoint, each a bit in the kernel")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one endpoint, each a bit in the kernel")]
 pub struct Backend {
     /// On this node.
     pub local: bool,

@@ -228,7 +228,6 @@ pub struct SlicePort {
 
 /// One of an EndpointSlice's `endpoints`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "the conditions of the API are independent")]
 pub struct EndpointRecord {
     /// `addresses[0]`.
     pub ip: IpAddr,

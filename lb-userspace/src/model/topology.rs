@@ -7,7 +7,7 @@ use super::record::Hints;
 
 /// One endpoint of one service port, as seen from this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "the conditions of the API are independent")]
+#[expect(clippy::struct_excessive_bools, reason = "the conditions of the API are independent")]
 pub struct Endpoint<'a> {
     /// Address and target port, unique in its service port.
     pub addr: SocketAddr,

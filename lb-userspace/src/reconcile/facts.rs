@@ -27,7 +27,7 @@ pub struct SocketFacts {
 
 /// Settings from the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub struct ReconcileSettings {
     /// `--node-name`.
     pub node_name: String,

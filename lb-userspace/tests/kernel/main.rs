@@ -13,7 +13,7 @@
 //!
 //! Not here, since a test run cannot make such packets: unfinished checksums (offloads) and devices without a link
 //! header (`tunnel_ingress`, `tunnel_egress`).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod differential;
 mod namespace;

@@ -1,5 +1,5 @@
 //! Destroying real sockets, in network namespaces that processes and bind mounts keep.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod namespace;
 

@@ -41,7 +41,7 @@ fn median(sorted: &[f64]) -> Option<f64> {
 /// The value that this share of all values does not exceed (nearest rank). Sorts them.
 pub(super) fn percentile(values: &mut [u32], share: f64) -> Option<u32> {
     values.sort_unstable();
-    #[allow(
+    #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -227,7 +227,7 @@ impl Drop for Agent {
             let _ended_already = child.wait();
         }
         if thread::panicking() {
-            #[allow(clippy::print_stderr, reason = "a failed test shows what the agent said")]
+            #[expect(clippy::print_stderr, reason = "a failed test shows what the agent said")]
             {
                 eprintln!("--- the agent's log\n{}\n---", self.log_tail());
             }

@@ -1,5 +1,5 @@
 //! The agent against a real API server.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
 
 mod api;
 mod cases;

@@ -98,7 +98,7 @@ fn is_v6(address: &str) -> bool {
 }
 
 /// One endpoint of a port.
-#[allow(clippy::struct_excessive_bools, reason = "the conditions of the API are independent")]
+#[expect(clippy::struct_excessive_bools, reason = "the conditions of the API are independent")]
 #[derive(Clone, Copy)]
 struct Endpoint<'a> {
     api: &'a Value,

@@ -1,9 +1,9 @@
 //! Whole nodes in network namespaces, with real sockets.
-#![allow(clippy::format_collect, reason = "texts of a few thousand lines, once a test")]
-#![allow(clippy::many_single_char_names, reason = "octets and indices")]
-#![allow(clippy::float_cmp, reason = "counters are whole numbers")]
-#![allow(clippy::unchecked_time_subtraction, reason = "a time after midnight less one before it, plus a day")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
+#![expect(clippy::format_collect, reason = "texts of a few thousand lines, once a test")]
+#![expect(clippy::many_single_char_names, reason = "octets and indices")]
+#![expect(clippy::float_cmp, reason = "counters are whole numbers")]
+#![expect(clippy::unchecked_time_subtraction, reason = "a time after midnight less one before it, plus a day")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
 
 mod affinity;
 mod bad_input;

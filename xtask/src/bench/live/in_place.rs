@@ -72,7 +72,7 @@ fn programs(
         let transactions = sample.rate * slice.as_secs_f64() * (1.0 + super::client::WARM);
         for (id, after) in counters(ids)? {
             let Some(before) = before.get(&id) else { continue };
-            #[allow(clippy::cast_precision_loss, reason = "far fewer runs than a float counts")]
+            #[expect(clippy::cast_precision_loss, reason = "far fewer runs than a float counts")]
             let runs = after.runs.saturating_sub(before.runs) as f64;
             // What runs now and then, such as for a neighbour's answer, has no part in the transaction.
             if runs < transactions / 100.0 {

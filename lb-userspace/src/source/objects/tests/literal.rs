@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use crate::model::desired::{FrontendKind, NodeFacts, ResolveSettings};
 
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "the conditions of the API are independent")]
+#[expect(clippy::struct_excessive_bools, reason = "the conditions of the API are independent")]
 pub(super) struct Ep {
     pub(super) ready: bool,
     pub(super) serving: bool,
