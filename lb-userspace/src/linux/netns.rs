@@ -1,5 +1,4 @@
 //! Network namespaces: which one a thread is in, and entering one by its file.
-#![expect(unsafe_code, reason = "a raw system call")]
 #![expect(unsafe_code, reason = "a socket option that the libraries do not know")]
 
 use std::fs::File;
