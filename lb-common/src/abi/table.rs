@@ -159,14 +159,6 @@ impl Table {
         }
     }
 
-    /// The setting to raise when it is full.
-    pub fn setting(&self) -> Option<&'static str> {
-        match self.size {
-            Size::As(other) => super::tables::named(other)?.setting(),
-            _ => self.flag.map(|flag| flag.name),
-        }
-    }
-
     /// Entries in the object that holds the programs.
     pub const fn entries_in_object(&self) -> u32 {
         match self.size {

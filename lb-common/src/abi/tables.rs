@@ -123,6 +123,16 @@ pub fn named(name: &str) -> Option<&'static Table> {
     all().find(|table| table.name() == name)
 }
 
+impl Table {
+    /// The setting to raise when it is full.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self.size {
+            Size::As(other) => named(other)?.setting(),
+            _ => self.flag.map(|flag| flag.name),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

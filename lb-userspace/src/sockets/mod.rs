@@ -4,7 +4,7 @@
 //! its address was translated once, at `connect()`. Destroyed, its next call fails with `ECONNABORTED`, and the client
 //! connects anew.
 //!
-//! Calls block: from a runtime, go through `spawn_blocking`. Namespaces are entered on a thread of its own, which ends
+//! Calls block: from a runtime, go through `spawn_blocking`. Namespaces are entered on a separate thread, which ends
 //! with the call, so that no other thread is ever in a foreign one.
 
 mod diag;
