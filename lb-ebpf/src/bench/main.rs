@@ -84,7 +84,7 @@ pub fn send_xdp(_ctx: XdpContext) -> u32 {
 #[classifier]
 pub fn sink_tc(_ctx: TcContext) -> i32 {
     if let Some(count) = SUNK.get_ptr_mut(0) {
-        // SAFETY: the verifier has seen the null check; each processor has a number of its own.
+        // SAFETY: the verifier has seen the null check; each processor has its own number.
         unsafe { *count += 1 };
     }
     TC_ACT_SHOT

@@ -10,6 +10,7 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
 
 use super::island::{Island, POD_DEVICES, UPLINKS};
+use super::kind::Kind;
 use super::nft;
 use crate::bench::services::SERVICE_CIDR;
 use crate::lab::plan::CLUSTER_CIDRS;
@@ -19,43 +20,6 @@ use crate::lab::{Agent, AgentOptions, Cgroup, Netns, RunDir};
 const FEW: u32 = 10;
 /// How long an agent may take to its first full state, with many Services on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What is done to a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    /// Nothing.
-    Plain,
-    /// An empty program on both TC hooks of each device.
-    Empty,
-    /// Sluice as it is by default, TC only.
-    Sluice,
-    /// The same with `--forward redirect`.
-    Redirect,
-    /// The same with XDP on the uplinks.
-    Xdp,
-    /// The agent of `--against`, as it is by default.
-    Against,
-    /// kube-proxy's nftables rules of ten Services.
-    NftFew,
-    /// The same of as many Services as the agents serve.
-    NftMany,
-}
-
-impl Kind {
-    /// Name of its namespaces, pins and log.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Empty => "empty",
-            Self::Sluice => "sluice",
-            Self::Redirect => "redirect",
-            Self::Xdp => "xdp",
-            Self::Against => "against",
-            Self::NftFew => "nft-few",
-            Self::NftMany => "nft-many",
-        }
-    }
-}
 
 /// Where agents, programs and manifests are.
 #[derive(Clone, Debug)]

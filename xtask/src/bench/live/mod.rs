@@ -5,6 +5,7 @@ mod client;
 mod frames;
 mod in_place;
 mod island;
+mod kind;
 mod measure;
 mod nft;
 mod results;

@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::arm::Kind;
 use super::client::{Target, Workload};
 use super::island::{LOCAL, NODE, REMOTE};
+use super::kind::Kind;
 use super::server::{SINK, TCP_ECHO, UDP_ECHO};
 
 /// The `ClusterIP` of the Service in front of the node's own Pod.

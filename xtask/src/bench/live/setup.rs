@@ -8,8 +8,9 @@ use std::net::Ipv4Addr;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::arm::{Arm, Built, Kind};
+use super::arm::{Arm, Built};
 use super::island::{LOCAL, REMOTE};
+use super::kind::Kind;
 use super::row::{Backend, CLUSTER_IP, NODE_PORTS, REMOTE_CLUSTER_IP, REMOTE_NODE_PORTS, Row, SERVICE_PORTS, Source};
 use super::server::{SINK, Server, TCP_ECHO, UDP_ECHO};
 use crate::bench::cpu::Cpu;
