@@ -1,7 +1,7 @@
 //! Events on Kubernetes objects, and the same as log lines: the log always, the API when there is one.
 //!
-//! Bounded: an object is told the same thing once in a while only, by all nodes together where it is true on all of them,
-//! and the API gets a few events a second at most.
+//! Bounded: the same event about an object is sent once in ten minutes, by one of the nodes where it is true on all of
+//! them, and the API gets a few events a second at most.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -24,7 +24,7 @@ use crate::model::desired::Refusal;
 
 /// Events that wait to be sent; further ones are only logged.
 const WAITING: usize = 256;
-/// The same event is not told again before.
+/// The same event is not sent again before.
 const REPEAT: Duration = Duration::from_secs(600);
 /// Events sent without a pause between them, and the pause after those.
 const BURST: u32 = 25;
@@ -69,17 +69,17 @@ pub struct Event {
     pub action: &'static str,
     /// For people.
     pub note: String,
-    /// Every node finds the same: one of them is enough to tell.
+    /// Every node finds the same: one of them is enough to send it.
     pub everywhere: bool,
 }
 
 impl Event {
-    /// All is as it should be.
+    /// An event of type `Normal`.
     pub fn normal(regarding: Regarding, reason: &str, action: &'static str, note: String) -> Self {
         Self { regarding, warning: false, reason: reason.to_owned(), action, note, everywhere: false }
     }
 
-    /// Something is not.
+    /// An event of type `Warning`.
     pub fn warning(regarding: Regarding, reason: &str, action: &'static str, note: String) -> Self {
         Self { regarding, warning: true, reason: reason.to_owned(), action, note, everywhere: false }
     }
@@ -156,13 +156,13 @@ impl EventSink {
 }
 
 async fn send_all(client: Client, node_name: String, mut waiting: mpsc::Receiver<Event>) {
-    let mut told: HashMap<u64, Instant> = HashMap::new();
+    let mut sent: HashMap<u64, Instant> = HashMap::new();
     let mut tokens = BURST;
     let mut refilled = Instant::now();
     let mut refused = false;
     while let Some(event) = waiting.recv().await {
-        told.retain(|_, at| at.elapsed() < REPEAT);
-        if told.insert(event.fingerprint(), Instant::now()).is_some() {
+        sent.retain(|_, at| at.elapsed() < REPEAT);
+        if sent.insert(event.fingerprint(), Instant::now()).is_some() {
             continue;
         }
         let earned = u32::try_from(refilled.elapsed().as_millis() / PAUSE.as_millis()).unwrap_or(BURST);
@@ -177,9 +177,9 @@ async fn send_all(client: Client, node_name: String, mut waiting: mpsc::Receiver
         }
         if let Err(error) = send(&client, &node_name, &event).await {
             if !std::mem::replace(&mut refused, true) {
-                tracing::warn!(%error, "the API takes no event: they are in this log only, allow create of events.k8s.io");
+                tracing::warn!(%error, "the API refuses events: they are only in this log, allow create of events.k8s.io");
             }
-            tracing::debug!(%error, reason = event.reason, "an event was not taken by the API");
+            tracing::debug!(%error, reason = event.reason, "the API refused an event");
         }
     }
 }
@@ -243,7 +243,7 @@ fn cut(note: &str) -> String {
     cut
 }
 
-/// Which refusals are new: each object is told once.
+/// Which refusals are new: one event for each object.
 #[derive(Debug, Default)]
 pub struct RefusalWatch {
     known: HashMap<u64, u64>,
@@ -251,7 +251,7 @@ pub struct RefusalWatch {
 }
 
 impl RefusalWatch {
-    /// The full current set. Gives one warning for each object that has something new to be said about.
+    /// The full current set. Gives one warning for each object with a new refusal.
     pub fn news<'a>(&mut self, refusals: impl Iterator<Item = &'a Refusal>) -> Vec<Event> {
         self.round += 1;
         let mut news: Vec<&Refusal> = Vec::new();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refused_object_is_told_once_until_it_has_been_well() {
+    fn each_refused_object_gets_one_event_until_it_was_served() {
         let mut watch = RefusalWatch::default();
         let both =
             [refusal("a/x", Reason::BadPort), refusal("a/y", Reason::BadPort), refusal("a/x", Reason::BadAddress)];

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
+use super::output;
 use super::status::agent_alive;
 use crate::attach::links::detach_filters;
 use crate::maps::kernel::KernelTables;
@@ -20,7 +21,9 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
         }
         match read_report(&tables) {
             Ok(report) => filtered_devices(&report).for_each(detach_filters),
-            Err(error) => tracing::warn!(%error, "the agent's report cannot be read: clsact filters stay attached"),
+            Err(error) => {
+                output::complain(&error.context("cannot read the agent's report: clsact filters stay attached"));
+            }
         }
     }
     for part in ["links", "sockets", "maps"] {

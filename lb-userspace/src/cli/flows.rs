@@ -2,7 +2,7 @@
 //!
 //! JSON: a list of `{via, protocol, state, client, frontend, source, backend, service, backend_id}`. `via` is `packet` or
 //! `socket`; `source` is the client's address as the backend sees it; `state` is `embryonic`, `established` or `direct`.
-//! Of a socket that was led to its backend when it connected, `client` is `netns/COOKIE socket/COOKIE` (as `ss -e` shows
+//! For a socket that was load-balanced when it connected, `client` is `netns/COOKIE socket/COOKIE` (as `ss -e` shows
 //! the latter, in hexadecimal), `source` is empty and `state` is `connected`.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output;
-use super::{PinArgs, output::FormatArgs};
+use super::output::FormatArgs;
+use super::pin_args::PinArgs;
 use crate::maps::kernel::KernelTables;
 use crate::maps::{Tables, dump, flows, sockets};
 

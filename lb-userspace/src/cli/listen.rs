@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::config::values::{BindAddress, duration};
 use crate::events::{Event, EventSink, Regarding};
-use crate::health::{ProxyHealth, Wanted, node, services};
+use crate::health::{HealthCheckRegistry, ProxyHealth, node, services};
 use crate::http::listen::listen;
 use crate::http::server::{self, Answers};
 use crate::metrics::{self, AgentInfo, Metrics, RestClientMetrics};
@@ -19,7 +19,7 @@ use crate::reconcile::Observers;
 
 /// An address that an older agent still has is tried again this often.
 const RETRY: Duration = Duration::from_millis(250);
-/// So often an address may be taken before somebody is told.
+/// An event is sent when an address was taken this many times.
 const QUIET_TRIES: u32 = 12;
 
 #[derive(Clone, Debug, Args)]
@@ -59,7 +59,7 @@ pub(super) struct Agent {
     pub(super) requests: Option<RestClientMetrics>,
 }
 
-/// What the rest of the agent tells its news to.
+/// Who hears of what the rest of the agent does.
 pub(super) struct Servers {
     pub(super) observers: Observers,
     pub(super) metrics: Metrics,
@@ -80,7 +80,7 @@ impl ListenArgs {
         if let Some(requests) = requests {
             metrics.show_requests(&requests).context("cannot set up the metrics")?;
         }
-        let checks = Wanted::default();
+        let checks = HealthCheckRegistry::default();
 
         let node_answers = node::answers(Arc::clone(&health), metrics.clone());
         let metric_answers = metrics::answers(metrics.clone(), configz);
@@ -96,8 +96,8 @@ impl ListenArgs {
                 tokio::spawn(server::serve(listener, answers));
                 continue;
             }
-            let trouble = Trouble { what, reason, node: node_name.clone(), events: events.clone() };
-            tokio::spawn(serve_when_free(addr, begun.ok(), answers, trouble));
+            let problem = ListenProblem { what, reason, node: node_name.clone(), events: events.clone() };
+            tokio::spawn(serve_when_free(addr, begun.ok(), answers, problem));
         }
         tokio::spawn(services::run(checks.clone(), Arc::clone(&health), events.clone(), node_name));
         let observers = Observers::new(metrics.clone(), health, checks, events);
@@ -105,15 +105,15 @@ impl ListenArgs {
     }
 }
 
-/// What is said when an address stays taken.
-struct Trouble {
+/// What the event says when an address stays taken.
+struct ListenProblem {
     what: &'static str,
     reason: &'static str,
     node: String,
     events: EventSink,
 }
 
-async fn serve_when_free(addr: SocketAddr, begun: Option<TcpListener>, answers: Answers, trouble: Trouble) {
+async fn serve_when_free(addr: SocketAddr, begun: Option<TcpListener>, answers: Answers, problem: ListenProblem) {
     let mut listening = begun;
     let mut tries = 0;
     let listener = loop {
@@ -126,7 +126,7 @@ async fn serve_when_free(addr: SocketAddr, begun: Option<TcpListener>, answers: 
             Err(error) => {
                 tries += 1;
                 if tries == QUIET_TRIES {
-                    let Trouble { what, reason, node, events } = &trouble;
+                    let ListenProblem { what, reason, node, events } = &problem;
                     let note = format!("node {node} failed to listen on {addr} for {what}: {error}; it is tried again");
                     events.send(Event::warning(Regarding::node(node), reason, "Listen", note));
                 }
@@ -134,6 +134,6 @@ async fn serve_when_free(addr: SocketAddr, begun: Option<TcpListener>, answers: 
             }
         };
     };
-    tracing::info!(%addr, "listening for {}", trouble.what);
+    tracing::info!(%addr, "listening for {}", problem.what);
     server::serve(listener, answers).await;
 }

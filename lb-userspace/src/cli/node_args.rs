@@ -8,7 +8,7 @@ use crate::attach::LocalDevices;
 use crate::config::conntrack::Conntrack;
 use crate::config::values::{device_name, duration};
 
-/// How in-cluster clients are told from others.
+/// How in-cluster clients are recognised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum DetectLocal {
     /// By their address, in `--cluster-cidr`. Without a prefix of a family: by a Pod's device, and no client is
@@ -36,7 +36,7 @@ impl DetectLocal {
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct NodeArgs {
-    /// How in-cluster clients are told from others.
+    /// How in-cluster clients are recognised.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     detect_local: DetectLocal,
     /// With `--detect-local bridge-interface`: the bridge.
@@ -94,7 +94,7 @@ impl NodeArgs {
         self.detect_local == DetectLocal::NodeCidr
     }
 
-    /// The devices that count as local, where that is how clients are told apart.
+    /// The devices that count as local, where clients are recognised by device.
     pub(super) fn local_devices(&self) -> Option<LocalDevices> {
         match self.detect_local {
             DetectLocal::ClusterCidr | DetectLocal::NodeCidr => None,

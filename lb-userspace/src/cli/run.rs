@@ -21,10 +21,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::listen::{Agent, ListenArgs};
 use super::node_args::NodeArgs;
+use super::pin_args::PinArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
 use super::status::agent_alive;
-use super::{PinArgs, settings};
 use crate::attach::links::TcMethod;
 use crate::attach::{AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwork, XdpMode};
 use crate::config::effective::Effective;
@@ -45,7 +45,7 @@ use crate::source::kube::{KubeSettings, KubeSource};
 /// The kernel programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SLUICE_BPF_OBJECT"));
 
-/// What is logged unless told otherwise. The watcher's own warnings repeat what the source says once.
+/// What is logged by default. The watcher's own warnings repeat what the source says once.
 const LOG: &str = "info,kube_runtime=error";
 
 /// Events that wait for the writer.
@@ -227,7 +227,7 @@ impl RunArgs {
 pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
     start_log(args)?;
     crate::allocator::settle_allocator();
-    settings::log(findings);
+    log_findings(findings);
     for (flag, prefixes, room) in [("--cluster-cidr", &args.cluster_cidr, 4), ("--service-cidr", &args.service_cidr, 2)]
     {
         let v6 = prefixes.iter().filter(|prefix| prefix.addr().is_ipv6()).count();
@@ -251,6 +251,13 @@ fn start_log(args: &RunArgs) -> anyhow::Result<()> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+/// Says at start what was taken from the configuration file.
+fn log_findings(findings: &[Finding]) {
+    for Finding { field, value, verdict, note } in findings {
+        tracing::info!(field, value, verdict = verdict.name(), "configuration: {note}");
+    }
 }
 
 async fn serve(args: &RunArgs) -> anyhow::Result<()> {
@@ -317,7 +324,7 @@ async fn take_over(args: &RunArgs) -> anyhow::Result<KernelTables> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     if agent_alive(older) {
-        tracing::warn!(pid = older, "the older agent has not ended; it writes no more once it looks at the maps");
+        tracing::warn!(pid = older, "the older agent still runs; it stops writing when it next looks at the maps");
     }
     Ok(KernelTables::open(&args.pins.pin_path)?)
 }
@@ -357,7 +364,7 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
     Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube), requests: Some(requests) })
 }
 
-/// Sees to sockets of dead backends, on a thread of its own.
+/// Destroys sockets of removed backends, on a separate thread.
 fn start_reaper(args: &RunArgs, metrics: &Metrics) -> Reaper {
     let (reaper, why_not) = Reaper::start(args.pins.pin_path.clone(), args.sockets.socket_destroy, metrics.clone());
     if let Some(why) = why_not {
@@ -366,7 +373,7 @@ fn start_reaper(args: &RunArgs, metrics: &Metrics) -> Reaper {
     reaper
 }
 
-/// Takes idle flows out, on a thread of its own.
+/// Removes idle flows, on a separate thread.
 fn start_sweep(args: &RunArgs, ticks: Option<u32>, metrics: Metrics) {
     let Some(per_second) = ticks else {
         tracing::warn!("the kernel's tick rate is unknown: idle flows stay until newer ones need their room");

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
-use super::Cli;
+use super::command_line::Cli;
 use super::output::{self, Format};
 use crate::config::file;
 use crate::config::findings::{Finding, Loaded, Verdict};
@@ -116,13 +116,6 @@ fn extra_arguments(given: &ArgMatches, loaded: &Loaded) -> Vec<OsString> {
         extra.extend(arguments(flag, values));
     }
     extra
-}
-
-/// Says at start what became of the file.
-pub(super) fn log(findings: &[Finding]) {
-    for Finding { field, value, verdict, note } in findings {
-        tracing::info!(field, value, verdict = verdict.name(), "configuration: {note}");
-    }
 }
 
 /// `sluice check-config`.

@@ -11,7 +11,7 @@ use crate::sockets::opt_out::parse_pattern;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct SocketArgs {
-    /// Whose sockets are led to a backend when they connect: all, host-only (the node's network namespace), off.
+    /// Which sockets are load-balanced at `connect()`: all, host-only (the node's network namespace), off.
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     socket_lb: SocketMode,
     /// Directory of the cgroup v2 whose processes are served; without it: the root of the mounted hierarchy.

@@ -30,7 +30,7 @@ struct Status {
     /// Counters of the data path by name.
     counters: BTreeMap<&'static str, u64>,
     maps: Vec<MapRow>,
-    /// The agent's own report; null: there is none yet, or it is of another version.
+    /// The agent's own report; null: not written yet, or by another version.
     report: Option<AgentReport>,
 }
 

@@ -65,7 +65,6 @@ impl Node {
             addresses: self.addresses.clone(),
             primary_v4: primary.iter().find_map(v4),
             primary_v6: primary.iter().find_map(v6),
-            ..NodeNetwork::default()
         }
     }
 }

@@ -7,5 +7,5 @@ pub mod node;
 pub mod services;
 pub mod state;
 
-pub use services::Wanted;
+pub use services::HealthCheckRegistry;
 pub use state::ProxyHealth;

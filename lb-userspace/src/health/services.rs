@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Which health checks there should be, and where: written by the reconciler, followed by [`run`].
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct HealthCheckRegistry {
     state: watch::Sender<Checks>,
 }
 
@@ -36,7 +36,7 @@ struct Checks {
     addresses: Vec<IpAddr>,
 }
 
-impl Wanted {
+impl HealthCheckRegistry {
     /// The node's addresses on which `NodePort`s are served.
     pub fn set_addresses(&self, addresses: &[IpAddr]) {
         self.state.send_if_modified(|checks| {
@@ -100,8 +100,8 @@ impl Drop for Server {
 }
 
 /// Opens and closes servers as they are wanted, for ever. An address that is taken costs only itself.
-pub async fn run(wanted: Wanted, health: Arc<ProxyHealth>, events: EventSink, node_name: String) {
-    let mut following = wanted.state.subscribe();
+pub async fn run(registry: HealthCheckRegistry, health: Arc<ProxyHealth>, events: EventSink, node_name: String) {
+    let mut following = registry.state.subscribe();
     let mut servers: BTreeMap<Place, Server> = BTreeMap::new();
     loop {
         let places = places(&following.borrow_and_update());
@@ -115,7 +115,7 @@ pub async fn run(wanted: Wanted, health: Arc<ProxyHealth>, events: EventSink, no
             let server = match listen_on_node_address(place.1) {
                 Ok(listener) => {
                     tracing::info!(service = %place.0, address = %place.1, "health check is open");
-                    let answers = answers(place.clone(), wanted.clone(), Arc::clone(&health));
+                    let answers = answers(place.clone(), registry.clone(), Arc::clone(&health));
                     Server::Open(tokio::spawn(serve(listener, answers)))
                 }
                 Err(error) => {
@@ -157,10 +157,10 @@ fn places(checks: &Checks) -> BTreeSet<Place> {
     checks.services.iter().flat_map(of_service).collect()
 }
 
-fn answers((name, addr): Place, wanted: Wanted, health: Arc<ProxyHealth>) -> Answers {
+fn answers((name, addr): Place, registry: HealthCheckRegistry, health: Arc<ProxyHealth>) -> Answers {
     let family = Family::of(&addr.ip());
     Arc::new(move |_any_path| {
-        let check = wanted.state.borrow().services.get(&name).copied();
+        let check = registry.state.borrow().services.get(&name).copied();
         let given = match check.and_then(|check| check.local(family)) {
             Some(count) => say(&name, count, health.is_healthy()),
             None => not_found(),
@@ -240,12 +240,12 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap();
         let (events, mut told) = EventSink::for_test();
-        let wanted = Wanted::default();
-        wanted.set_addresses(&[addr.ip()]);
+        let registry = HealthCheckRegistry::default();
+        registry.set_addresses(&[addr.ip()]);
         let check = HealthCheck { port: addr.port(), local_v4: Some(1), local_v6: None };
-        wanted.take(vec![HealthChange { name: name(), check: Some(check) }]);
+        registry.take(vec![HealthChange { name: name(), check: Some(check) }]);
         let health = Arc::new(ProxyHealth::new(RETRY));
-        let task = tokio::spawn(run(wanted.clone(), health, events, "node-a".into()));
+        let task = tokio::spawn(run(registry.clone(), health, events, "node-a".into()));
         let event = told.recv().await.unwrap();
         let port = addr.port();
         assert_eq!(
@@ -255,7 +255,7 @@ mod tests {
                  listen tcp4 127.0.0.1:{port}: bind: address already in use"
             )
         );
-        wanted.take(vec![HealthChange { name: name(), check: Some(HealthCheck { local_v4: Some(2), ..check }) }]);
+        registry.take(vec![HealthChange { name: name(), check: Some(HealthCheck { local_v4: Some(2), ..check }) }]);
         tokio::task::yield_now().await;
         assert!(told.try_recv().is_err(), "told once");
         task.abort();

@@ -1,4 +1,4 @@
-//! Walks a hash map bucket by bucket with `BPF_MAP_LOOKUP_BATCH` (Linux 5.6), which aya has not: a walk by "next key"
+//! Walks a hash map bucket by bucket with `BPF_MAP_LOOKUP_BATCH` (Linux 5.6), which aya does not have: a walk by "next key"
 //! starts over whenever the key it stands on is evicted, so in a busy table it may never end.
 #![expect(unsafe_code, reason = "one raw system call")]
 
@@ -10,7 +10,7 @@ use aya::Pod;
 
 /// `BPF_MAP_LOOKUP_BATCH`, `enum bpf_cmd`.
 const LOOKUP_BATCH: libc::c_long = 24;
-/// A bucket that holds more than this is no bucket of ours.
+/// No bucket of these maps holds more than this.
 const LARGEST_CHUNK: usize = 1 << 20;
 
 /// `struct { ... } batch` of `union bpf_attr`.

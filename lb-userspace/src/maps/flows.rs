@@ -1,4 +1,4 @@
-//! Reads the flow tables: what `sluice flows` shows, and the entries that the sweep judges.
+//! Reads the flow tables: what `sluice flows` shows, and the entries that the sweep decides on.
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -61,8 +61,8 @@ pub(crate) fn is_request(value_kind: u8) -> bool {
     matches!(value_kind, flow_kind::FORWARD | flow_kind::DIRECT)
 }
 
-/// The key of an entry's twin, see [`lb_common::abi::flow_kind`].
-pub(crate) fn twin<A: MapAddress>(key: &FlowKey<A>, value: &FlowValue<A>) -> FlowKey<A> {
+/// The key of the other entry of the same flow, see [`lb_common::abi::flow_kind`].
+pub(crate) fn reverse_key<A: MapAddress>(key: &FlowKey<A>, value: &FlowValue<A>) -> FlowKey<A> {
     let same = is_request(value.kind) && value.action == flow_action::STACK;
     let (src, dst, sport, dport) = if same {
         (value.src, value.dst, value.sport, value.dport)

@@ -23,7 +23,7 @@ pub struct MemoryTables {
     pub ranges: BTreeSet<(u32, IpNet)>,
     /// Frontends.
     pub frontends: BTreeMap<Vip, FrontendValue>,
-    /// Existing state that has no table of its own.
+    /// Existing state for which there is no table here.
     pub rest: Existing,
     /// Room.
     pub limits: Limits,

@@ -103,7 +103,7 @@ where
     })
 }
 
-/// Sockets of these protocols whose backend is no endpoint any more.
+/// Sockets of these protocols whose backend is gone.
 pub fn orphans(pin_path: &Path, protocols: &[u8]) -> Result<Vec<SocketRow>, TableFailure> {
     let dir = pin_path.join("maps");
     let mut rows = Vec::new();
@@ -151,7 +151,7 @@ where
     failure.map_or(Ok(()), Err)
 }
 
-/// Removes the entries of sockets that have been seen to.
+/// Removes the entries of sockets that are destroyed or closed.
 pub fn forget<'a>(pin_path: &Path, rows: impl Iterator<Item = &'a SocketRow>) -> Result<(), TableFailure> {
     let dir = pin_path.join("maps");
     let mut v4: BpfHashMap<MapData, SocketKey<V4>, SocketValue<V4>> = open(&dir, map_name::SOCKETS[0])?;

@@ -1,6 +1,6 @@
-//! Takes flows out that are over or idle, so that the tables' room is for live ones and not only for the newest.
+//! Removes flows that are finished or idle, so that the tables have room for live ones and not only for the newest.
 //!
-//! Both entries of a flow are judged together: the newer `seen` and the union of their states count.
+//! Both entries of a flow are decided together: the newer `seen` and the union of their states count.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::address::MapAddress;
 use super::failure::TableFailure;
-use super::flows::{FlowTable, is_request, twin};
+use super::flows::{FlowTable, is_request, reverse_key};
 
 /// Idle times after which a flow is taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,22 +103,23 @@ pub fn sweep(pin_path: &Path, ticks: Ticks, timeouts: &Timeouts, pause: Duration
     let dir = pin_path.join("maps");
     let mut swept = Swept::default();
     for (names, established) in [(map_name::FLOWS, true), (map_name::EMBRYOS, false)] {
-        let judge = Judge { ticks, timeouts, established, pause };
-        judge.table(FlowTable::<V4>::open(&dir, names[0])?, &mut swept)?;
-        judge.table(FlowTable::<V6>::open(&dir, names[1])?, &mut swept)?;
+        let policy = SweepPolicy { ticks, timeouts, established, pause };
+        policy.sweep(FlowTable::<V4>::open(&dir, names[0])?, &mut swept)?;
+        policy.sweep(FlowTable::<V6>::open(&dir, names[1])?, &mut swept)?;
     }
     Ok(swept)
 }
 
-struct Judge<'a> {
+/// Which flows of one table go.
+struct SweepPolicy<'a> {
     ticks: Ticks,
     timeouts: &'a Timeouts,
     established: bool,
     pause: Duration,
 }
 
-impl Judge<'_> {
-    fn table<A>(&self, mut table: FlowTable<A>, swept: &mut Swept) -> Result<(), TableFailure>
+impl SweepPolicy<'_> {
+    fn sweep<A>(&self, mut table: FlowTable<A>, swept: &mut Swept) -> Result<(), TableFailure>
     where
         A: MapAddress + 'static,
         FlowKey<A>: Pod,
@@ -128,13 +129,13 @@ impl Judge<'_> {
         table.walk(|keys, values| {
             let now = self.ticks.now();
             for (key, value) in keys.iter().zip(values) {
-                let other = twin(key, value);
+                let other = reverse_key(key, value);
                 let reply = table.get(&other);
                 if !is_request(value.kind) && reply.is_some_and(|other| is_request(other.kind)) {
-                    // Judged with its twin.
+                    // SweepPolicyd with its twin.
                     continue;
                 }
-                if self.is_over(now, key.proto, value, reply.as_ref()) {
+                if self.is_finished(now, key.proto, value, reply.as_ref()) {
                     over.push((*key, other));
                 } else {
                     swept.live += 1;
@@ -151,11 +152,11 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn is_over<A>(&self, now: u32, protocol: u8, value: &FlowValue<A>, twin: Option<&FlowValue<A>>) -> bool {
+    fn is_finished<A>(&self, now: u32, protocol: u8, value: &FlowValue<A>, reverse: Option<&FlowValue<A>>) -> bool {
         let idle = |value: &FlowValue<A>| self.ticks.since(now, value.seen);
-        let quiet = twin.map_or(Duration::MAX, idle).min(idle(value));
-        let limit = match twin {
-            Some(twin) => self.timeouts.of(protocol, self.established, (value.state, twin.state)),
+        let quiet = reverse.map_or(Duration::MAX, idle).min(idle(value));
+        let limit = match reverse {
+            Some(reverse) => self.timeouts.of(protocol, self.established, (value.state, reverse.state)),
             // Half of a flow is of no use for long.
             None => self.timeouts.embryonic,
         };
@@ -175,8 +176,8 @@ mod tests {
 
     fn over(protocol: u8, established: bool, request: &FlowValue<V4>, reply: Option<&FlowValue<V4>>) -> bool {
         let timeouts = Timeouts::default();
-        Judge { ticks: TICKS, timeouts: &timeouts, established, pause: Duration::ZERO }
-            .is_over(100_000, protocol, request, reply)
+        SweepPolicy { ticks: TICKS, timeouts: &timeouts, established, pause: Duration::ZERO }
+            .is_finished(100_000, protocol, request, reply)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{AgentInfo, Metrics, RestClientMetrics};
 use crate::kube::RequestLog;
 
-/// Everything wrong with a text, in words.
+/// Everything wrong with a text.
 pub(super) fn lint(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut types: HashMap<&str, &str> = HashMap::new();

@@ -1,13 +1,13 @@
-//! What is measured, as Prometheus reads it: kube-proxy's families under their own names, and Sluice's beside them.
+//! Metrics for Prometheus: kube-proxy's families under their own names, and Sluice's beside them.
 //!
-//! [`kube_proxy`] is fed by the reconciler as things happen. [`own`] is put together when somebody asks, from a
+//! [`kube_proxy`] is fed by the reconciler as things happen. [`sluice_metrics`] is put together when somebody asks, from a
 //! [`Snapshot`] and the pinned maps: it costs nothing while nobody does.
 
-pub mod family;
 pub mod kube_proxy;
-pub mod own;
+pub mod metric_family;
 mod rest_client;
 mod server;
+pub mod sluice_metrics;
 mod track;
 mod traffic;
 
@@ -21,9 +21,9 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 pub use kube_proxy::KubeProxyMetrics;
-pub use own::{AgentInfo, FlowUse, Snapshot};
 pub use rest_client::RestClientMetrics;
 pub use server::answers;
+pub use sluice_metrics::{AgentInfo, FlowUse, Snapshot};
 pub use track::{Batch as TrackedBatch, Tracker};
 
 use crate::maps::sweep::Swept;
@@ -39,7 +39,7 @@ struct Shared {
     registry: Registry,
     kube_proxy: KubeProxyMetrics,
     snapshot: Mutex<Snapshot>,
-    source: own::Source,
+    collector: sluice_metrics::Collector,
 }
 
 impl Metrics {
@@ -48,8 +48,8 @@ impl Metrics {
         let registry = Registry::new();
         let kube_proxy = KubeProxyMetrics::new(&registry)?;
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let source = own::Source::new(pin_path, info, series_limit);
-        Ok(Self { shared: Arc::new(Shared { registry, kube_proxy, snapshot: Mutex::default(), source }) })
+        let collector = sluice_metrics::Collector::new(pin_path, info, series_limit);
+        Ok(Self { shared: Arc::new(Shared { registry, kube_proxy, snapshot: Mutex::default(), collector }) })
     }
 
     /// Shows what is counted of requests to the Kubernetes API as well.
@@ -75,7 +75,7 @@ impl Metrics {
     /// A sweep of the flow tables has ended.
     pub fn swept(&self, swept: Swept) {
         let amount = |flows: usize| u64::try_from(flows).unwrap_or(u64::MAX);
-        if let Some(created) = self.shared.source.flows_created() {
+        if let Some(created) = self.shared.collector.flows_created() {
             self.update(|snapshot| snapshot.flows.swept(created, amount(swept.removed), amount(swept.live)));
         }
     }
@@ -84,7 +84,7 @@ impl Metrics {
     pub fn text(&self) -> Result<String, prometheus::Error> {
         let snapshot = self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut families = self.shared.registry.gather();
-        families.extend(self.shared.source.families(&snapshot));
+        families.extend(self.shared.collector.families(&snapshot));
         encode(&families)
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::kube_proxy::KubeProxyMetrics;
 use crate::model::desired::{Change, DesiredPort, DesiredService, FrontendKind, ServiceName, SetKind, WhenEmpty};
 use crate::model::family::{Family, PerFamily};
-use crate::model::world::Trigger;
+use crate::model::trigger::Trigger;
 
 /// What is kept of a Service, by the hash of its name: service ports without a local endpoint, for the internal and for
 /// the external policy.
@@ -19,11 +19,11 @@ type Known = PerFamily<[u16; 2]>;
 #[derive(Debug)]
 pub struct Tracker {
     known: HashMap<u64, Known>,
-    /// Changes from before this are not ours to be measured.
+    /// Earlier changes are not measured: another agent wrote them.
     since: u64,
 }
 
-/// What a batch says, to be told when it is in force.
+/// What a batch changes, to be counted when it is in force.
 #[derive(Debug)]
 pub struct Batch(Vec<(u64, Option<Known>)>);
 
@@ -42,7 +42,7 @@ impl Tracker {
         Batch(read.collect())
     }
 
-    /// What these triggers led to is in force.
+    /// What changed because of these triggers is in force.
     pub fn programmed(&self, triggers: &[Trigger], metrics: &KubeProxyMetrics) {
         let now = now_ns();
         for Trigger { family, at_ns, .. } in triggers.iter().filter(|trigger| trigger.at_ns > self.since) {
@@ -86,7 +86,7 @@ fn read(service: &DesiredService) -> Known {
     known
 }
 
-/// Whether the internal, and the external, policy wants a local endpoint and there is none, although there are others.
+/// Whether the internal, and the external, policy wants a local endpoint but has only others.
 fn without_local(port: &DesiredPort) -> [bool; 2] {
     if port.local_empty != WhenEmpty::Drop || port.backends.values().any(|backend| backend.in_local) {
         return [false; 2];

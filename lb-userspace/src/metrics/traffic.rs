@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lb_common::abi::StatsValue;
 
-use super::family::{Families, Row, total};
+use super::metric_family::{Families, Row, total};
 use crate::maps::TableFailure;
 use crate::maps::kernel::KernelTables;
 use crate::maps::traffic::Traffic;
@@ -31,7 +31,7 @@ fn owner(name: &str, family: Family) -> Labels {
         Ok(PortId { service, port_name, protocol, .. }) => {
             [service.namespace, service.name, port_name, protocol.name().to_owned()]
         }
-        // Of another version: better told than left out.
+        // Written by another version: better shown than left out.
         Err(_) => [String::new(), name.to_owned(), String::new(), String::new()],
     };
     vec![

@@ -1,4 +1,4 @@
-//! What the kernel should do, in the words of the field: the output of `resolve` and the input of `plan`.
+//! What the kernel should do, in terms of load balancing: the output of `resolve` and the input of `plan`.
 //!
 //! Knows neither Kubernetes types nor maps. One [`DesiredService`] per Kubernetes Service; the unit of change.
 
@@ -130,7 +130,7 @@ pub enum SetKind {
 pub enum WhenEmpty {
     /// TCP RST, ICMP port unreachable: the Service has no usable endpoint at all.
     Refuse,
-    /// Silence: usable endpoints exist, but not where the policy wants them.
+    /// No answer: usable endpoints exist, but not where the policy wants them.
     Drop,
 }
 
@@ -198,7 +198,7 @@ pub struct DesiredService {
     pub health: Option<HealthCheck>,
 }
 
-/// A Service's `healthCheckNodePort` and what is said there.
+/// A Service's `healthCheckNodePort` and what it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
     /// The port, on every address on which `NodePort`s are served.
@@ -224,7 +224,7 @@ impl HealthCheck {
 pub enum Change {
     /// The Service is now this.
     Upsert(DesiredService),
-    /// The Service is gone, or no longer ours.
+    /// The Service is gone, or does not belong to Sluice any more.
     Remove(ServiceName),
 }
 

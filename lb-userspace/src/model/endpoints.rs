@@ -11,7 +11,7 @@ use super::topology::Endpoint;
 /// The endpoints of one service port and family, over all slices of its Service, one for each address and port.
 ///
 /// Slices overlap while the API moves endpoints between them. One that is not terminating wins; beyond that the order of
-/// preference is ours, for a result that does not depend on the order of slices: ready, serving, local.
+/// preference is Sluice's own, for a result that does not depend on the order of slices: ready, serving, local.
 pub fn merge<'a>(
     slices: &[&'a SliceRecord],
     port_name: &str,

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use super::desired::{DesiredPort, DesiredService};
 
-/// The fingerprint of everything that the kernel is told.
+/// The fingerprint of everything that is written to the kernel.
 pub(super) fn fingerprint(service: &DesiredService) -> u64 {
     let mut hasher = DefaultHasher::new();
     service.ports.len().hash(&mut hasher);

@@ -17,4 +17,5 @@ pub mod record;
 pub mod refusals;
 pub mod resolve;
 pub mod topology;
+pub mod trigger;
 pub mod world;

@@ -33,7 +33,7 @@ impl Endpoint<'_> {
     }
 }
 
-/// What of a service port decides about its sets.
+/// The settings of a service port that decide about its sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// `internalTrafficPolicy: Local`.

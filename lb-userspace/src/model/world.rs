@@ -10,6 +10,7 @@ use super::event::{Kind, Object, SourceEvent};
 use super::fingerprint::fingerprint;
 use super::record::{Keeps, NodeRecord, ServiceCidrRecord, ServiceRecord, SliceRecord};
 use super::resolve::resolve;
+use super::trigger::Trigger;
 
 /// Everything about one Service name: the Service, its slices (which may come first), and what was given out.
 #[derive(Debug)]
@@ -51,20 +52,9 @@ pub struct World {
     refusals_version: u64,
     /// By name.
     service_cidrs: BTreeMap<String, Vec<IpNet>>,
-    /// What changed EndpointSlices, by their entry.
+    /// Why EndpointSlices changed, by their entry.
     triggers: Vec<(u32, Family, u64)>,
     synced: bool,
-}
-
-/// What changed an EndpointSlice, such as a Pod that became ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trigger {
-    /// The Service of the slice.
-    pub service: ServiceName,
-    /// The slice's family.
-    pub family: Family,
-    /// When: `endpoints.kubernetes.io/last-change-trigger-time`, nanoseconds since the epoch.
-    pub at_ns: u64,
 }
 
 fn without_namespace(name: &str) -> ServiceName {
@@ -141,7 +131,7 @@ impl World {
 
     /// What changed EndpointSlices since the last call. Take it before the changes: they are its outcome.
     ///
-    /// A slice that goes has no trigger of its own: what it carries is what changed it last.
+    /// A slice that is removed brings no new trigger: its annotation is from its last change.
     pub fn take_triggers(&mut self) -> Vec<Trigger> {
         let taken = std::mem::take(&mut self.triggers).into_iter();
         let named = taken.filter_map(|(id, family, at_ns)| {

@@ -48,7 +48,7 @@ pub struct BackendEntry {
 pub enum Op {
     /// Generations below this may be handed out from now on; a restart continues here.
     ReserveGenerations(u32),
-    /// Lowest and highest known `ClusterIP`; `None`: there is none.
+    /// Lowest and highest known `ClusterIP`; `None`: no `ClusterIP` is known.
     SetVipRange(Family, Option<(IpAddr, IpAddr)>),
     /// Name a service id.
     PutName {

@@ -27,7 +27,7 @@ pub struct Planner {
     pub(super) next_generation: u32,
     pub(super) reserved: u32,
     pub(super) removals: Removals,
-    /// Services found in the maps that no source has spoken of yet.
+    /// Services found in the maps that no source has named yet.
     pub(super) unclaimed: BTreeSet<ServiceName>,
     pub(super) freed_room: bool,
 }
@@ -78,7 +78,7 @@ impl Planner {
         })
     }
 
-    /// Services found in the maps that no change has named since: to be removed once the source has spoken in full.
+    /// Services found in the maps that no change has named since: to be removed once the source has listed everything.
     pub fn unclaimed(&self) -> Vec<ServiceName> {
         self.unclaimed.iter().cloned().collect()
     }

@@ -41,7 +41,7 @@ pub struct ReconcileSettings {
     pub cluster_cidrs: Vec<IpNet>,
     /// `--detect-local node-cidr`: they are in the Pod ranges of the Node object instead.
     pub node_cidrs: bool,
-    /// `--detect-local bridge-interface` or `interface-name-prefix`: they are told by their device instead.
+    /// `--detect-local bridge-interface` or `interface-name-prefix`: they are recognised by their device instead.
     pub local_devices: bool,
     /// `--service-cidr`: where unallocated addresses are dropped; empty: where the cluster takes `ClusterIP`s from.
     pub service_cidrs: Vec<IpNet>,

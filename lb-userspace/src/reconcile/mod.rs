@@ -10,6 +10,7 @@
 
 pub mod agent_report;
 pub mod facts;
+mod inputs;
 mod observers;
 mod origin;
 mod reporter;
@@ -20,7 +21,8 @@ mod tests;
 mod writer;
 
 pub use facts::{ReconcileSettings, SocketFacts, Surroundings};
+pub use inputs::{Ended, Inputs};
 pub use observers::Observers;
 pub use origin::Origin;
-pub use task::{Ended, Inputs, Reconciler};
+pub use task::Reconciler;
 pub use writer::{Outcome, Writer};

@@ -1,4 +1,4 @@
-//! Who is told what the reconciler does: metrics, health, health check servers, events.
+//! Who hears of what the reconciler does: metrics, health, health check servers, events.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use super::writer::Outcome;
 use crate::attach::AttachReport;
 use crate::events::{Event, EventSink, RefusalWatch, Regarding};
 use crate::health::services::HealthChange;
-use crate::health::{ProxyHealth, Wanted};
+use crate::health::{HealthCheckRegistry, ProxyHealth};
 use crate::metrics::kube_proxy::SyncKind;
 use crate::metrics::{Metrics, TrackedBatch, Tracker};
 use crate::model::desired::{Change, Refusal};
 use crate::model::event::{Kind, SourceEvent};
 use crate::model::family::PerFamily;
-use crate::model::world::Trigger;
+use crate::model::trigger::Trigger;
 
 /// All of them.
 #[derive(Debug)]
 pub struct Observers {
     metrics: Metrics,
     health: Arc<ProxyHealth>,
-    checks: Wanted,
+    checks: HealthCheckRegistry,
     events: EventSink,
     tracker: Tracker,
     refusals: RefusalWatch,
@@ -36,7 +36,7 @@ pub(super) struct PendingBatch {
 
 impl Observers {
     /// Tells these.
-    pub fn new(metrics: Metrics, health: Arc<ProxyHealth>, checks: Wanted, events: EventSink) -> Self {
+    pub fn new(metrics: Metrics, health: Arc<ProxyHealth>, checks: HealthCheckRegistry, events: EventSink) -> Self {
         Self { metrics, health, checks, events, tracker: Tracker::new(), refusals: RefusalWatch::default() }
     }
 
@@ -45,7 +45,7 @@ impl Observers {
         self.events.send(Event::normal(Regarding::node(node), "Starting", "StartSluice", String::new()));
     }
 
-    /// The source has said something.
+    /// Events of the source have arrived.
     pub(super) fn received(&self, events: &[SourceEvent]) {
         let (mut services, mut slices) = (0, 0);
         for event in events {
@@ -84,7 +84,7 @@ impl Observers {
         self.wrote(outcome);
     }
 
-    /// What these triggers led to is in force.
+    /// What changed because of these triggers is in force.
     pub(super) fn programmed(&self, triggers: &[Trigger]) {
         self.tracker.programmed(triggers, self.metrics.kube_proxy());
     }

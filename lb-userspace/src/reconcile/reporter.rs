@@ -91,7 +91,7 @@ impl Reporter {
         let mut fresh: Vec<&Refusal> = current.iter().copied().filter(|row| !self.logged.contains(*row)).collect();
         fresh.sort_unstable();
         for Refusal { kind, object, reason, message } in fresh.iter().take(LINES_AT_ONCE) {
-            tracing::warn!(kind, %object, reason = reason.name(), "not served as it stands: {message}");
+            tracing::warn!(kind, %object, reason = reason.name(), "not served: {message}");
         }
         if fresh.len() > LINES_AT_ONCE {
             tracing::warn!("and {} more, which `sluice status` shows", fresh.len() - LINES_AT_ONCE);

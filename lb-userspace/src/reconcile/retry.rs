@@ -52,7 +52,7 @@ mod tests {
         let mut retry = Retry::new();
         for secs in [1, 2, 4, 8, 16, 30, 30] {
             retry.schedule();
-            tokio::time::advance(Duration::from_secs(secs) - Duration::from_millis(1)).await;
+            tokio::time::advance(Duration::from_millis(secs * 1000 - 1)).await;
             retry.schedule();
             assert!(!retry.is_due(), "{secs}");
             tokio::time::advance(Duration::from_millis(1)).await;

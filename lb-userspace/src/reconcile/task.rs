@@ -5,10 +5,11 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lb_common::abi::REPORT_LEN;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{self, MissedTickBehavior};
 
 use super::facts::{ReconcileSettings, Surroundings};
+use super::inputs::{Ended, Inputs};
 use super::observers::{Observers, State};
 use super::origin::Origin;
 use super::reporter::Reporter;
@@ -34,26 +35,6 @@ const EVENTS_AT_ONCE: usize = 100_000;
 const LARGE_CHANGE: usize = 5_000;
 /// Ranges of `ClusterIP`s that the data path knows, per family.
 const SERVICE_RANGES: usize = 2;
-
-/// Where everything comes from.
-#[derive(Debug)]
-pub struct Inputs {
-    /// Kubernetes objects.
-    pub events: mpsc::Receiver<SourceEvent>,
-    /// The node's addresses.
-    pub network: watch::Receiver<NodeNetwork>,
-    /// Devices and features, for the report.
-    pub attach: watch::Receiver<AttachReport>,
-}
-
-/// Why the loop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// Another agent has taken this pin path over.
-    TakenOver,
-    /// The source is gone.
-    SourceEnded,
-}
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,7 +124,7 @@ impl<T: AgentTables> Reconciler<T> {
                 changed = inputs.network.changed() => {
                     self.start.network_known |= changed.is_ok();
                     if changed.is_err() {
-                        // The sender is gone; its last word stays. Do not spin on it.
+                        // The sender is gone; its last value stays. Do not spin on it.
                         time::sleep(TICK).await;
                     }
                 }
@@ -313,7 +294,7 @@ impl<T: AgentTables> Reconciler<T> {
         let families = self.settings.family_settings(network, &around);
         if self.configured.as_ref() != Some(&families) {
             if let Some(left_out) = families.iter().find_map(|(_, family)| family.services.get(SERVICE_RANGES)) {
-                tracing::warn!(%left_out, "more than {SERVICE_RANGES} ranges of ClusterIPs: unallocated addresses pass here");
+                tracing::warn!(%left_out, "more than {SERVICE_RANGES} ranges of ClusterIPs: unallocated addresses of this one are not dropped");
             }
             let tables = self.writer.tables();
             let written = families.iter().try_for_each(|(family, settings)| tables.configure(family, settings));
@@ -321,7 +302,7 @@ impl<T: AgentTables> Reconciler<T> {
                 Ok(()) => self.configured = Some(families),
                 Err(failure) => {
                     self.configured = None;
-                    tracing::error!(%failure, "settings of the data path are not written yet");
+                    tracing::error!(%failure, "cannot write the settings of the data path, trying again");
                 }
             }
         }
@@ -343,7 +324,7 @@ impl<T: AgentTables> Reconciler<T> {
             }
         });
         if let Err(failure) = written {
-            tracing::error!(%failure, "the agent's state is not written");
+            tracing::error!(%failure, "cannot write the agent's state");
         }
     }
 
@@ -376,7 +357,7 @@ impl<T: AgentTables> Reconciler<T> {
             None => {}
             Some(Ok(json)) => match self.writer.tables().set_report(&json) {
                 Ok(()) => self.reporter.written(),
-                Err(failure) => tracing::error!(%failure, "the report is not written"),
+                Err(failure) => tracing::error!(%failure, "cannot write the report"),
             },
             Some(Err(error)) => tracing::error!(%error, "cannot serialise the report"),
         }

@@ -1,4 +1,4 @@
-//! Carries transactions out on tables. A Service that does not fit, or whose write fails, stays as it was and is tried
+//! Writes transactions to the tables. A Service that does not fit, or whose write fails, stays as it was and is tried
 //! again; it never costs another Service anything.
 
 use std::collections::BTreeMap;
@@ -125,7 +125,7 @@ impl<T: Tables> Writer<T> {
         outcome
     }
 
-    /// The source has spoken in full: what it did not name goes away.
+    /// The source has listed everything: what it did not name goes away.
     pub fn write_first(&mut self, mut changes: Vec<Change>) -> Outcome {
         let named: std::collections::HashSet<&ServiceName> = changes.iter().map(change_name).collect();
         let gone: Vec<_> = self.planner.unclaimed().into_iter().filter(|name| !named.contains(name)).collect();
@@ -169,7 +169,7 @@ impl<T: Tables> Writer<T> {
         self.removals_left = false;
         while let Some(op) = self.planner.next_removal() {
             if let Err(failure) = self.tables.apply(&op) {
-                tracing::error!(%failure, "removal failed, it is tried again");
+                tracing::error!(%failure, "cannot remove an entry, trying again");
                 self.removals_left = true;
                 return;
             }
@@ -210,7 +210,7 @@ fn carry_out<T: Tables>(
 fn take_back<T: Tables>(tables: &mut T, mut undo: Vec<Op>) -> Vec<Op> {
     while let Some(op) = undo.last() {
         if let Err(failure) = tables.apply(op) {
-            tracing::error!(%failure, "a failed write could not be taken back yet");
+            tracing::error!(%failure, "cannot take back a failed write, trying again");
             break;
         }
         undo.pop();

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::fixtures::ROOMY;
 use crate::attach::{AttachReport, NodeNetwork};
 use crate::events::EventSink;
-use crate::health::ProxyHealth;
+use crate::health::{HealthCheckRegistry, ProxyHealth};
 use crate::maps::memory::MemoryTables;
 use crate::metrics::{AgentInfo, Metrics};
 use crate::model::desired::Refusal;
@@ -34,7 +34,7 @@ impl Agent {
     fn new(folder: &std::path::Path) -> Self {
         let metrics = Metrics::new("/nonexistent".into(), AgentInfo::default(), 10).unwrap();
         let health = Arc::new(ProxyHealth::new(Duration::from_secs(30)));
-        let observers = Observers::new(metrics, health, Default::default(), EventSink::log_only());
+        let observers = Observers::new(metrics, health, HealthCheckRegistry::default(), EventSink::log_only());
         let settings = ReconcileSettings { node_name: "n".into(), ..ReconcileSettings::default() };
         let origin = Origin::Manifests(folder.to_owned());
         let tables = MemoryTables::new(ROOMY);

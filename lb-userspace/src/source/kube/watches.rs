@@ -17,7 +17,7 @@ use crate::kube::backoff::Backoff;
 use crate::model::event::{Kind, Object, SourceEvent};
 use crate::source::objects::{ApiObject, Selector, Wait, for_each_kind};
 
-/// A watch is asked for anew this often: what a connection that died in silence costs at most.
+/// A watch is asked for anew this often: how long a dead connection goes unnoticed at most.
 const WATCH_SECS: u32 = 90;
 /// How long everything else waits for the Node, which may not be there or not be readable.
 const NODE_GRACE: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ pub(super) async fn node_grace(progress: Arc<Progress>) {
     tokio::time::sleep(NODE_GRACE).await;
     if progress.missing(progress.hoped_for) {
         tracing::warn!(
-            "the own Node cannot be read: going on without its zone and Pod ranges, allow get, list and watch of nodes"
+            "cannot read this node's Node object: its zone and Pod ranges are not used, allow get, list and watch of nodes"
         );
         progress.send_synced().await;
     }
@@ -171,7 +171,7 @@ pub(super) async fn follow<K: ApiObject>(api: Api<K>, selector: Selector, progre
     }
 }
 
-/// A watch that is refused with "gone" would be asked for with the same version for ever. (Gone in the middle of a watch
+/// A watch that is refused with "gone" would be asked for with the same version again and again. (Gone in the middle of a watch
 /// is handled by the watcher itself.)
 fn is_gone(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == HTTP_GONE)

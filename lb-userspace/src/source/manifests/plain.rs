@@ -2,7 +2,7 @@
 //! them.
 //!
 //! Block mappings and sequences, plain and simply quoted scalars on one line. Anything else (anchors, tags, block
-//! scalars, comments behind values, other spellings of numbers and booleans, ...) is none of it and left to the YAML
+//! scalars, comments behind values, other spellings of numbers and booleans, ...) is left to the YAML
 //! reader: [`to_json`] gives an answer only where there is no doubt.
 
 /// Nesting that real objects do not reach.

@@ -22,7 +22,7 @@ const GATHER_AT_MOST: Duration = Duration::from_millis(4);
 const QUIET: Duration = Duration::from_secs(2);
 /// Every so often everything is looked at, for what inotify cannot see: targets of symlinks, network file systems.
 const RESCAN: Duration = Duration::from_secs(10);
-/// The same where inotify is not to be had.
+/// The same without inotify.
 const POLL: Duration = Duration::from_millis(500);
 
 /// What there is to do.
@@ -42,7 +42,7 @@ pub(super) fn run(mut folder: Folder, events: &Sender<SourceEvent>) {
     let mut watcher = match notify::recommended_watcher(tx) {
         Ok(watcher) => Some(watcher),
         Err(error) => {
-            tracing::warn!(%error, "no inotify: the folder of manifests is polled, raise fs.inotify.max_user_instances");
+            tracing::warn!(%error, "inotify is not available: polling the folder of manifests, raise fs.inotify.max_user_instances");
             None
         }
     };
@@ -107,7 +107,7 @@ fn watch_again(watcher: &mut Option<RecommendedWatcher>, current: &mut Option<(u
     if current.take().is_some()
         && let Err(error) = watcher.unwatch(path)
     {
-        tracing::debug!(%error, "the former folder of manifests was not watched any more");
+        tracing::debug!(%error, "the previous folder of manifests was not watched any more");
     }
     if now.is_some() {
         match watcher.watch(path, RecursiveMode::NonRecursive) {

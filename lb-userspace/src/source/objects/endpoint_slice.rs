@@ -108,7 +108,7 @@ fn endpoints(endpoints: Vec<ApiEndpoint>, family: Family, bad: &mut Refusals) ->
         };
         if Family::of(&ip) != family {
             bad.note(Reason::WrongFamily, || {
-                format!("endpoint {ip} is not of the slice's addressType: move it to a slice of its own family")
+                format!("endpoint {ip} is not of the slice's addressType: move it to a slice of that family")
             });
             continue;
         }

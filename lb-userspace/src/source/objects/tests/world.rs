@@ -237,7 +237,7 @@ fn each_trigger_of_each_slice_is_told_once() {
         let time = time.map(|time| json!({"endpoints.kubernetes.io/last-change-trigger-time": time}));
         world.apply(slice(name, "a", &[ip], &time.unwrap_or_else(|| json!({}))));
     };
-    let told = |world: &mut World| -> Vec<u64> {
+    let triggers = |world: &mut World| -> Vec<u64> {
         let triggers = world.take_triggers();
         assert!(triggers.iter().all(|trigger| trigger.family == Family::V4 && trigger.service.name == "a"));
         triggers.iter().map(|trigger| trigger.at_ns - 1_767_225_600_000_000_000).collect()
@@ -245,15 +245,15 @@ fn each_trigger_of_each_slice_is_told_once() {
     apply(&mut world, "s", "10.9.0.1", Some("2026-01-01T00:00:01.5Z"));
     apply(&mut world, "s", "10.9.0.2", Some("2026-01-01T00:00:02Z"));
     apply(&mut world, "t", "10.9.0.3", Some("2026-01-01T00:00:01Z"));
-    assert_eq!(told(&mut world), [1_500_000_000, 2_000_000_000, 1_000_000_000]);
-    // The same again, a change without a trigger of its own, none, and the end.
+    assert_eq!(triggers(&mut world), [1_500_000_000, 2_000_000_000, 1_000_000_000]);
+    // The same again, a change without a new trigger, none, and the end.
     apply(&mut world, "s", "10.9.0.2", Some("2026-01-01T00:00:02Z"));
     apply(&mut world, "s", "10.9.0.4", Some("2026-01-01T00:00:02Z"));
     apply(&mut world, "t", "10.9.0.3", None);
     world.apply(delete(Kind::EndpointSlice, "s"));
-    assert_eq!(told(&mut world), Vec::<u64>::new());
+    assert_eq!(triggers(&mut world), Vec::<u64>::new());
     apply(&mut world, "s", "10.9.0.4", Some("2026-01-01T00:00:03Z"));
-    assert_eq!(told(&mut world), [3_000_000_000]);
+    assert_eq!(triggers(&mut world), [3_000_000_000]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lb_common::abi::{Counter, map_name};
 use prometheus::proto::MetricFamily;
 
-use super::family::{Families, count, total};
+use super::metric_family::{Families, count, total};
 use super::traffic;
 use crate::attach::AttachReport;
 use crate::attach::devices::Role;
@@ -90,7 +90,7 @@ impl Snapshot {
 
 /// Where the rest is read.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct Collector {
     pin_path: PathBuf,
     info: AgentInfo,
     limit: usize,
@@ -101,7 +101,7 @@ fn none<'a>() -> Vec<(&'a str, String)> {
     Vec::new()
 }
 
-impl Source {
+impl Collector {
     pub(super) fn new(pin_path: PathBuf, info: AgentInfo, limit: usize) -> Self {
         Self { pin_path, info, limit, fills: Mutex::default() }
     }

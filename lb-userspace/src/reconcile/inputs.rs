@@ -1,0 +1,26 @@
+//! What the reconciler is fed with, and how it ends.
+
+use tokio::sync::{mpsc, watch};
+
+use crate::attach::{AttachReport, NodeNetwork};
+use crate::model::event::SourceEvent;
+
+/// Where everything comes from.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Kubernetes objects.
+    pub events: mpsc::Receiver<SourceEvent>,
+    /// The node's addresses.
+    pub network: watch::Receiver<NodeNetwork>,
+    /// Devices and features, for the report.
+    pub attach: watch::Receiver<AttachReport>,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Another agent has taken this pin path over.
+    TakenOver,
+    /// The source is gone.
+    SourceEnded,
+}
