@@ -1,7 +1,7 @@
 //! Keeps the process small: what a large change needed goes back to the system.
 #![expect(unsafe_code, reason = "two calls of the C library's allocator")]
 
-/// Allocations from this size on are mappings of their own, gone when they are freed. The C library would raise its
+/// Allocations from this size on are separate mappings, gone when they are freed. The C library would raise its
 /// own threshold with each large one that it sees.
 #[cfg(target_env = "gnu")]
 const OWN_MAPPING_FROM: libc::c_int = 256 * 1024;

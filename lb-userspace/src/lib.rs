@@ -3,10 +3,10 @@
 #![deny(unsafe_code)]
 
 pub mod allocator;
-pub mod attach;
 pub mod causes;
 pub mod cli;
 pub mod config;
+pub mod devices;
 pub mod events;
 #[cfg(test)]
 mod golden;
@@ -14,6 +14,7 @@ pub mod health;
 pub mod http;
 pub mod kube;
 pub mod linux;
+pub mod load;
 pub mod maps;
 pub mod metrics;
 pub mod model;

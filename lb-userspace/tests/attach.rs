@@ -13,10 +13,10 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use lb_common::abi::{ABI_VERSION, StatusValue, tables};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use sluice::attach::devices::Role;
-use sluice::attach::links::TcMethod;
-use sluice::attach::report::DeviceReport;
-use sluice::attach::{AttachError, AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwork, XdpMode};
+use sluice::devices::plan::programs_at_start;
+use sluice::devices::{AttachReport, DeviceReport, DeviceSettings, DeviceTask, NodeNetwork, Role, TcMethod, XdpMode};
+use sluice::linux::netlink::NetlinkError;
+use sluice::load::{LoadError, LoadSettings, Loaded, MapSizes};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -80,22 +80,37 @@ impl Drop for Neighbour {
     }
 }
 
-fn settings(pins: &Path) -> AttachSettings {
-    AttachSettings { pin_path: pins.to_owned(), sizes: MapSizes::for_memory(0, 2), ..AttachSettings::default() }
+#[derive(Clone)]
+struct Settings {
+    load: LoadSettings,
+    devices: DeviceSettings,
+}
+
+fn settings(pins: &Path) -> Settings {
+    let load = LoadSettings { pin_path: pins.to_owned(), sizes: MapSizes::for_memory(0, 2) };
+    Settings { load, devices: DeviceSettings::default() }
+}
+
+fn with_devices(pins: &Path, devices: DeviceSettings) -> Settings {
+    Settings { devices, ..settings(pins) }
+}
+
+fn load(settings: &Settings) -> Result<Loaded, LoadError> {
+    Loaded::load(&settings.load, &object(), &programs_at_start())
 }
 
 struct Agent {
-    task: JoinHandle<Result<(), AttachError>>,
+    task: JoinHandle<Result<(), NetlinkError>>,
     network: watch::Receiver<NodeNetwork>,
     report: watch::Receiver<AttachReport>,
 }
 
 impl Agent {
-    fn start(settings: &AttachSettings) -> Self {
-        let datapath = Datapath::load(settings, &object()).unwrap();
+    fn start(settings: &Settings) -> Self {
+        let task = DeviceTask::new(load(settings).unwrap(), settings.devices.clone()).unwrap();
         let (network_sender, network) = watch::channel(NodeNetwork::default());
         let (report_sender, report) = watch::channel(AttachReport::default());
-        Self { task: tokio::spawn(datapath.run(network_sender, report_sender)), network, report }
+        Self { task: tokio::spawn(task.run(network_sender, report_sender)), network, report }
     }
 
     async fn report_where(&mut self, what: &str, holds: impl Fn(&AttachReport) -> bool) -> AttachReport {
@@ -261,7 +276,8 @@ fn clsact_filters_do_the_same_where_there_is_no_tcx() {
     on_a_node(|pin_path| async move {
         let pod = Neighbour::new();
         pod.pair("veth0");
-        let settings = AttachSettings { tc: Some(TcMethod::Clsact), ..settings(&pin_path) };
+        let settings =
+            with_devices(&pin_path, DeviceSettings { tc: Some(TcMethod::Clsact), ..DeviceSettings::default() });
         let filters = || {
             let output = Command::new("tc").args(["filter", "show", "dev", "veth0", "ingress"]).output().unwrap();
             String::from_utf8(output.stdout).unwrap().lines().filter(|line| line.contains("pod_ingress")).count()
@@ -274,7 +290,7 @@ fn clsact_filters_do_the_same_where_there_is_no_tcx() {
             assert_eq!(filters(), 1, "{round}: one filter, which stays without the agent");
         }
         let ignored = vec![glob::Pattern::new("veth*").unwrap()];
-        let mut agent = Agent::start(&AttachSettings { ignored, ..settings.clone() });
+        let mut agent = Agent::start(&with_devices(&pin_path, DeviceSettings { ignored, ..settings.devices.clone() }));
         agent.report_where("veth0 ignored", |r| device(r, "veth0").is_some_and(|d| d.role == Role::Ignored)).await;
         assert_eq!(filters(), 0, "filters of a former agent are removed from a device that is ignored now");
         agent.stop().await;
@@ -287,10 +303,10 @@ fn xdp_is_native_when_forced_and_veth_is_left_to_tc_otherwise() {
         let outside = Neighbour::new();
         outside.pair("eth0");
         let uplinks = vec![glob::Pattern::new("eth0").unwrap()];
-        let automatic = AttachSettings { uplinks, ..settings(&pin_path) };
-        let forced = AttachSettings { xdp: XdpMode::Native, ..automatic.clone() };
-        for (settings, expected) in [(&automatic, false), (&forced, true), (&automatic, false)] {
-            let mut agent = Agent::start(settings);
+        let automatic = DeviceSettings { uplinks, ..DeviceSettings::default() };
+        let forced = DeviceSettings { xdp: XdpMode::Native, ..automatic.clone() };
+        for (devices, expected) in [(&automatic, false), (&forced, true), (&automatic, false)] {
+            let mut agent = Agent::start(&with_devices(&pin_path, devices.clone()));
             let uplink = agent.served("eth0", Role::Uplink).await;
             assert_eq!(uplink.hooks.iter().any(|hook| hook.how == "native"), expected, "{uplink:?}");
             assert_eq!(uplink.notes.iter().any(|note| note.contains("partial checksums")), !expected);
@@ -304,7 +320,7 @@ fn xdp_is_native_when_forced_and_veth_is_left_to_tc_otherwise() {
 fn named_devices_that_are_not_there_yet_are_a_warning_until_they_come() {
     on_a_node(|pin_path| async move {
         let uplinks = vec![glob::Pattern::new("eth9").unwrap()];
-        let mut agent = Agent::start(&AttachSettings { uplinks, ..settings(&pin_path) });
+        let mut agent = Agent::start(&with_devices(&pin_path, DeviceSettings { uplinks, ..DeviceSettings::default() }));
         let warns = |report: &AttachReport| report.warnings.iter().any(|w| w.contains("--uplink eth9: no such device"));
         agent.report_where("warning", warns).await;
         let outside = Neighbour::new();
@@ -318,15 +334,15 @@ fn named_devices_that_are_not_there_yet_are_a_warning_until_they_come() {
 #[test]
 fn pinned_maps_are_kept_with_their_content_and_size() {
     on_a_node(|pin_path| async move {
-        drop(Datapath::load(&settings(&pin_path), &object()).unwrap());
+        drop(load(&settings(&pin_path)).unwrap());
         let mut status = status_map(&pin_path).get(&0, 0).unwrap();
         assert_eq!(status.abi, ABI_VERSION);
         status.next_generation = 77;
         status_map(&pin_path).set(0, status, 0).unwrap();
 
         let mut larger = settings(&pin_path);
-        let flows = larger.sizes.of("FLOWS4").unwrap();
-        larger.sizes.set(&tables::FLOWS, 2 * flows);
+        let flows = larger.load.sizes.of("FLOWS4").unwrap();
+        larger.load.sizes.set(&tables::FLOWS, 2 * flows);
         let agent_report = {
             let mut agent = Agent::start(&larger);
             let report = agent.report_where("first report", |report| !report.features.is_empty()).await;
@@ -342,12 +358,12 @@ fn pinned_maps_are_kept_with_their_content_and_size() {
 #[test]
 fn pins_of_another_abi_are_refused_and_left_untouched() {
     on_a_node(|pin_path| async move {
-        drop(Datapath::load(&settings(&pin_path), &object()).unwrap());
+        drop(load(&settings(&pin_path)).unwrap());
         let mut status = status_map(&pin_path).get(&0, 0).unwrap();
         status.abi = ABI_VERSION + 1;
         status_map(&pin_path).set(0, status, 0).unwrap();
-        let error = Datapath::load(&settings(&pin_path), &object()).unwrap_err();
-        assert!(matches!(error, AttachError::ForeignAbi { found, .. } if found == ABI_VERSION + 1), "{error}");
+        let error = load(&settings(&pin_path)).unwrap_err();
+        assert!(matches!(error, LoadError::ForeignAbi { found, .. } if found == ABI_VERSION + 1), "{error}");
         assert_eq!(status_map(&pin_path).get(&0, 0).unwrap().abi, ABI_VERSION + 1);
     });
 }
@@ -357,22 +373,22 @@ fn a_bpf_file_system_is_mounted_where_there_is_none_but_never_over_files() {
     on_a_node(|pin_path| async move {
         std::fs::create_dir_all(&pin_path).unwrap();
         std::fs::write(pin_path.join("precious"), "x").unwrap();
-        let error = Datapath::load(&settings(&pin_path), &object()).unwrap_err();
-        assert!(matches!(error, AttachError::PinPathInUse { .. }), "{error}");
+        let error = load(&settings(&pin_path)).unwrap_err();
+        assert!(matches!(error, LoadError::PinPathInUse { .. }), "{error}");
         std::fs::remove_file(pin_path.join("precious")).unwrap();
-        let datapath = Datapath::load(&settings(&pin_path), &object()).unwrap();
-        assert_eq!(datapath.directories().mounted.as_deref(), Some(pin_path.as_path()));
+        let loaded = load(&settings(&pin_path)).unwrap();
+        assert_eq!(loaded.directories.mounted.as_deref(), Some(pin_path.as_path()));
         let below = pin_path.join("second");
-        let datapath = Datapath::load(&settings(&below), &object()).unwrap();
-        assert_eq!(datapath.directories().mounted, None, "a second agent below the same mount");
+        let loaded = load(&settings(&below)).unwrap();
+        assert_eq!(loaded.directories.mounted, None, "a second agent below the same mount");
     });
 }
 
 #[test]
 fn the_kernels_tick_rate_is_found_out() {
     on_a_node(|pin_path| async move {
-        let datapath = Datapath::load(&settings(&pin_path), &object()).unwrap();
-        let rate = datapath.ticks_per_second().expect("the object has the program ticks");
+        let loaded = load(&settings(&pin_path)).unwrap();
+        let rate = loaded.ticks_per_second.expect("the object has the program ticks");
         assert!([100, 250, 300, 1000].contains(&rate), "{rate}");
     });
 }

@@ -189,7 +189,7 @@ macro_rules! tables {
                 size: Size::Constant(1 << 13),
                 object: 4_096,
                 holds: "interface index → role, whether local, addresses",
-                writer: "agent (`attach`)",
+                writer: "agent (`devices`)",
                 readers: "kernel",
                 miss: "unknown device: no redirect by XDP",
             }

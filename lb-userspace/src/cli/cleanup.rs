@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::output;
 use super::status::agent_alive;
-use crate::attach::links::detach_filters;
+use crate::devices::clsact::detach_filters;
 use crate::maps::kernel::KernelTables;
 use crate::reconcile::agent_report::AgentReport;
 

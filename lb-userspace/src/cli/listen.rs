@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::config::values::{BindAddress, duration};
 use crate::events::{Event, EventSink, Regarding};
-use crate::health::{HealthCheckRegistry, ProxyHealth, node, services};
+use crate::health::{HealthCheckRegistry, ProxyHealth, check_ports, node};
 use crate::http::listen::listen;
 use crate::http::server::{self, Answers};
 use crate::metrics::{self, AgentInfo, Metrics, RestClientMetrics};
@@ -99,7 +99,7 @@ impl ListenArgs {
             let problem = ListenProblem { what, reason, node: node_name.clone(), events: events.clone() };
             tokio::spawn(serve_when_free(addr, begun.ok(), answers, problem));
         }
-        tokio::spawn(services::run(checks.clone(), Arc::clone(&health), events.clone(), node_name));
+        tokio::spawn(check_ports::run(checks.clone(), Arc::clone(&health), events.clone(), node_name));
         let observers = Observers::new(metrics.clone(), health, checks, events);
         Ok(Servers { observers, metrics })
     }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::attach::LocalDevices;
 use crate::config::conntrack::Conntrack;
 use crate::config::values::{device_name, duration};
+use crate::devices::LocalDevices;
 
 /// How in-cluster clients are recognised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

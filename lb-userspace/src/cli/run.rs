@@ -25,20 +25,21 @@ use super::pin_args::PinArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
 use super::status::agent_alive;
-use crate::attach::links::TcMethod;
-use crate::attach::{AttachReport, AttachSettings, Datapath, MapSizes, NodeNetwork, XdpMode};
 use crate::config::effective::Effective;
 use crate::config::findings::Finding;
 use crate::config::values::NodePortAddress;
+use crate::devices::plan::programs_at_start;
+use crate::devices::{AttachReport, DeviceSettings, DeviceTask, NodeNetwork, TcMethod, XdpMode};
 use crate::events::EventSink;
 use crate::kube::ClientSettings;
+use crate::load::{LoadError, LoadSettings, Loaded, MapSizes};
 use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
 use crate::metrics::{Metrics, RestClientMetrics};
 use crate::model::desired::ResolveSettings;
 use crate::model::event::SourceEvent;
-use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler, SocketFacts};
-use crate::sockets::{Reaper, opt_out};
+use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler};
+use crate::sockets::{Reaper, SocketReport, hooks, opt_out};
 use crate::source;
 use crate::source::kube::{KubeSettings, KubeSource};
 
@@ -163,9 +164,12 @@ fn port_range(text: &str) -> Result<(u16, u16), String> {
 }
 
 impl RunArgs {
-    fn attach_settings(&self) -> AttachSettings {
-        AttachSettings {
-            pin_path: self.pins.pin_path.clone(),
+    fn load_settings(&self) -> LoadSettings {
+        LoadSettings { pin_path: self.pins.pin_path.clone(), sizes: self.sizes.over(MapSizes::default()) }
+    }
+
+    fn device_settings(&self) -> DeviceSettings {
+        DeviceSettings {
             uplinks: self.uplink.clone(),
             pod_devices: self.pod_device.clone(),
             ignored: self.ignore_device.clone(),
@@ -176,12 +180,20 @@ impl RunArgs {
                 Tc::Tcx => Some(TcMethod::Tcx),
                 Tc::Clsact => Some(TcMethod::Clsact),
             },
-            sockets: self.sockets.settings(),
-            sizes: self.sizes.over(MapSizes::default()),
         }
     }
 
-    fn reconcile_settings(&self, sockets: SocketFacts) -> ReconcileSettings {
+    /// The programs in the kernel, sockets already served, devices not yet.
+    fn load(&self) -> Result<(DeviceTask, SocketReport, Option<u32>), LoadError> {
+        let sockets = self.sockets.settings();
+        let programs = [programs_at_start(), hooks::programs_at_start(&sockets)].concat();
+        let mut loaded = Loaded::load(&self.load_settings(), OBJECT, &programs)?;
+        let sockets = SocketReport::attach(&mut loaded, &sockets);
+        let ticks = loaded.ticks_per_second;
+        Ok((DeviceTask::new(loaded, self.device_settings())?, sockets, ticks))
+    }
+
+    fn reconcile_settings(&self, sockets: SocketReport) -> ReconcileSettings {
         ReconcileSettings {
             node_name: self.node_name.clone(),
             resolve: ResolveSettings { external_ips: self.external_ips },
@@ -194,7 +206,8 @@ impl RunArgs {
             snat_ports: self.snat_ports,
             masquerade_all: self.masquerade_all,
             takeover: self.takeover,
-            sockets,
+            sockets: self.sockets.facts(&sockets),
+            socket_report: sockets,
         }
     }
 
@@ -268,16 +281,15 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     // The source reads while the kernel looks at the programs.
     let (events, from_source) = mpsc::channel(EVENTS);
     let source = start_source(args, events).await?;
-    let datapath = tokio::task::block_in_place(|| Datapath::load(&args.attach_settings(), OBJECT))?;
-    let ticks = datapath.ticks_per_second();
-    let sockets = args.sockets.facts(datapath.sockets());
-    if sockets.opt_out {
+    let (devices, sockets, ticks) = tokio::task::block_in_place(|| args.load())?;
+    let settings = args.reconcile_settings(sockets);
+    if settings.sockets.opt_out {
         opt_out::follow(&args.pins.pin_path, args.sockets.socket_opt_out.clone());
     }
 
     let (network, network_changes) = watch::channel(NodeNetwork::default());
     let (report, report_changes) = watch::channel(AttachReport::default());
-    let mut following = tokio::spawn(datapath.run(network, report));
+    let mut following = tokio::spawn(devices.run(network, report));
 
     let tables = take_over(args).await?;
     let servers = args.listen.start(Agent {
@@ -288,8 +300,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         configz: args.configz(),
         requests: source.requests.clone(),
     })?;
-    let settings = args.reconcile_settings(sockets);
-    let reaper = if sockets.attached { start_reaper(args, &servers.metrics) } else { Reaper::default() };
+    let reaper = if settings.sockets.attached { start_reaper(args, &servers.metrics) } else { Reaper::default() };
     let reconciler = Reconciler::new(tables, settings, source.origin.clone(), servers.observers, reaper, started)?;
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes };
     let mut writing = tokio::spawn(reconciler.run(inputs));
@@ -366,7 +377,9 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
 
 /// Destroys sockets of removed backends, on a separate thread.
 fn start_reaper(args: &RunArgs, metrics: &Metrics) -> Reaper {
-    let (reaper, why_not) = Reaper::start(args.pins.pin_path.clone(), args.sockets.socket_destroy, metrics.clone());
+    let (pin_path, metrics) = (args.pins.pin_path.clone(), metrics.clone());
+    let count = move |destroyed| metrics.sockets_destroyed(destroyed);
+    let (reaper, why_not) = Reaper::start(pin_path, args.sockets.socket_destroy, count);
     if let Some(why) = why_not {
         tracing::warn!("{why}");
     }

@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use lb_common::abi::table::{Flag, Size, Table};
 use lb_common::abi::tables;
 
-use crate::attach::MapSizes;
+use crate::load::MapSizes;
 
 /// Capacities that were given, by the name of the table.
 #[derive(Clone, Debug, Default)]

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::attach::{SocketMode, SocketReport, SocketSettings};
 use crate::reconcile::SocketFacts;
-use crate::sockets::Destroy;
 use crate::sockets::opt_out::parse_pattern;
+use crate::sockets::{Destroy, SocketMode, SocketReport, SocketSettings};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct SocketArgs {

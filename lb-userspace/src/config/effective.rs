@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::conntrack::Conntrack;
 use super::values::BindAddress;
-use crate::attach::LocalDevices;
+use crate::devices::LocalDevices;
 
 /// Settings that have a name in kube-proxy's configuration.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::attach::NodeNetwork;
+use crate::devices::NodeNetwork;
 use crate::model::desired::ResolveSettings;
 use crate::model::event::Object;
 use crate::model::record::ServiceCidrRecord;
@@ -115,6 +115,7 @@ impl Flags {
             masquerade_all: self.masquerade_all,
             takeover: self.takeover,
             sockets: SocketFacts { attached: self.sockets, ..SocketFacts::default() },
+            ..ReconcileSettings::default()
         }
     }
 }

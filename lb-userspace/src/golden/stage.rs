@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::scenario::{Fail, Happens, Restart, Scenario, Step};
-use crate::attach::NodeNetwork;
+use crate::devices::NodeNetwork;
 use crate::maps::faulty::FaultyTables;
 use crate::maps::memory::MemoryTables;
 use crate::maps::{TableFailure, Tables, dump};

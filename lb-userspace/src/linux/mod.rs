@@ -1,4 +1,7 @@
 //! The kernel's interfaces that the rest of the agent builds on. Knows nothing of Services, devices or maps.
 
+pub mod bpf_link;
+pub mod kernel_version;
 pub mod mounts;
+pub mod netlink;
 pub mod netns;

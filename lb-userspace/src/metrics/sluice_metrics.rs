@@ -10,8 +10,7 @@ use prometheus::proto::MetricFamily;
 
 use super::metric_family::{Families, count, total};
 use super::traffic;
-use crate::attach::AttachReport;
-use crate::attach::devices::Role;
+use crate::devices::{AttachReport, Role};
 use crate::maps::TableFailure;
 use crate::maps::observe::{self, Fill};
 use crate::model::desired::Refusal;

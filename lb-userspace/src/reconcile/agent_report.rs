@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::attach::{AttachReport, SocketReport};
+use crate::devices::AttachReport;
 use crate::model::desired::Refusal;
+use crate::sockets::SocketReport;
 
 /// The last refusals to be left out when the report is too long.
 const FEW: usize = 16;
@@ -97,9 +98,9 @@ impl AgentReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attach::devices::Role;
-    use crate::attach::report::DeviceReport;
-    use crate::attach::{MapSizeNote, report};
+    use crate::devices::device_report::HookReport;
+    use crate::devices::{DeviceReport, Role};
+    use crate::load::{Feature, MapSizeNote};
 
     fn device(index: u32, role: Role) -> DeviceReport {
         DeviceReport {
@@ -108,7 +109,7 @@ mod tests {
             kind: "veth".into(),
             role,
             why: "because".into(),
-            hooks: vec![report::HookReport { hook: "xdp".into(), program: "uplink_xdp".into(), how: "native".into() }],
+            hooks: vec![HookReport { hook: "xdp".into(), program: "uplink_xdp".into(), how: "native".into() }],
             notes: vec!["a note".into()],
             errors: vec!["an error".into()],
         }
@@ -128,7 +129,7 @@ mod tests {
     fn a_report_is_read_as_it_was_written() {
         let attach = AttachReport {
             devices: vec![device(1, Role::Pod), device(2, Role::Ignored)],
-            features: vec![report::Feature { name: "tcx".into(), found: true, used: "links".into() }],
+            features: vec![Feature { name: "tcx".into(), found: true, used: "links".into() }],
             map_sizes: vec![MapSizeNote { map: "FLOWS4".into(), wanted: 1, actual: 2 }],
             not_served: vec!["somebody".into()],
             warnings: vec!["look".into()],

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use lb_common::abi::config_flag;
 
-use crate::attach::NodeNetwork;
 use crate::config::values::NodePortAddress;
+use crate::devices::NodeNetwork;
 use crate::maps::FamilySettings;
 use crate::model::desired::{NodeFacts, ResolveSettings};
 use crate::model::family::{Family, PerFamily};
 use crate::model::record::NodeRecord;
+use crate::sockets::SocketReport;
 
 /// What the maps have to say of the socket hooks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct ReconcileSettings {
     pub takeover: bool,
     /// Socket hooks.
     pub sockets: SocketFacts,
+    /// The same for people.
+    pub socket_report: SocketReport,
 }
 
 /// What the source says beside Services and EndpointSlices.

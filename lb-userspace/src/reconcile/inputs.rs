@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, watch};
 
-use crate::attach::{AttachReport, NodeNetwork};
+use crate::devices::{AttachReport, NodeNetwork};
 use crate::model::event::SourceEvent;
 
 /// Where everything comes from.

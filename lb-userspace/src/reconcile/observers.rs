@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::writer::Outcome;
-use crate::attach::AttachReport;
+use crate::devices::AttachReport;
 use crate::events::{Event, EventSink, RefusalWatch, Regarding};
-use crate::health::services::HealthChange;
+use crate::health::check_ports::HealthChange;
 use crate::health::{HealthCheckRegistry, ProxyHealth};
 use crate::metrics::kube_proxy::SyncKind;
 use crate::metrics::{Metrics, TrackedBatch, Tracker};

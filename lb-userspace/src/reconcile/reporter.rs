@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use super::agent_report::{AgentReport, SourceRow};
 use super::origin::Origin;
-use crate::attach::AttachReport;
+use crate::devices::AttachReport;
 use crate::model::desired::Refusal;
+use crate::sockets::SocketReport;
 
 /// Lines of the log about refusals at a time; the report has them all.
 const LINES_AT_ONCE: usize = 50;
@@ -28,6 +29,7 @@ pub(super) struct Reporter {
     origin: Origin,
     source: SourceRow,
     attach: AttachReport,
+    sockets: SocketReport,
     /// Version of the refusals, of the world and of the writer, that was told.
     refusals_seen: Option<[u64; 2]>,
     /// Refusals that the log has.
@@ -40,12 +42,13 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) fn new(node_name: String, origin: Origin) -> Self {
+    pub(super) fn new(node_name: String, origin: Origin, sockets: SocketReport) -> Self {
         Self {
             node_name,
             source: origin.row(),
             origin,
             attach: AttachReport::default(),
+            sockets,
             refusals_seen: None,
             logged: HashSet::new(),
             stale: true,
@@ -116,8 +119,8 @@ impl Reporter {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node_name: self.node_name.clone(),
             source: self.source.clone(),
-            sockets: self.attach.sockets.clone(),
-            attach: self.attach.clone(),
+            attach: AttachReport { not_served: self.sockets.not_served().into_iter().collect(), ..self.attach.clone() },
+            sockets: self.sockets.clone(),
             refusals: refusals.map(Into::into).collect(),
             refusals_omitted: 0,
         };

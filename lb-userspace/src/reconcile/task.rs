@@ -16,7 +16,7 @@ use super::reporter::Reporter;
 use super::retry::Retry;
 use super::writer::{Outcome, Writer};
 use crate::allocator;
-use crate::attach::{AttachReport, NodeNetwork};
+use crate::devices::{AttachReport, NodeNetwork};
 use crate::maps::{AgentTables, FamilySettings, TableFailure};
 use crate::metrics::kube_proxy::SyncKind;
 use crate::model::desired::NodeFacts;
@@ -92,7 +92,7 @@ impl<T: AgentTables> Reconciler<T> {
         Ok(Self {
             writer,
             world: World::new(facts.clone(), settings.resolve.clone()),
-            reporter: Reporter::new(settings.node_name.clone(), origin),
+            reporter: Reporter::new(settings.node_name.clone(), origin, settings.socket_report.clone()),
             settings,
             observers,
             reaper,

@@ -159,7 +159,7 @@ fn read(mut piece: &[u8], sequence: u32, found: &mut impl FnMut(SocketId)) -> Re
     while !piece.is_empty() {
         let message = NetlinkBuffer::new_checked(piece)?;
         let length = usize::try_from(message.length()).unwrap_or(usize::MAX).next_multiple_of(4);
-        // What a request before this one left unread is none of ours.
+        // What a request before this one left unread does not count.
         if message.sequence_number() == sequence {
             match message.message_type() {
                 NLMSG_ERROR => {

@@ -50,16 +50,16 @@ pub enum DestroyError {
 /// Why this kernel, or this process, destroys no UDP sockets.
 #[derive(Debug, thiserror::Error)]
 pub enum WhyNot {
-    /// A socket of our own could not be destroyed.
+    /// One of the agent's own sockets could not be destroyed.
     #[error(transparent)]
     Destroy(#[from] DestroyError),
     /// There is no loopback to try it on.
     #[error("cannot connect a UDP socket on loopback to try it")]
     Loopback(#[source] io::Error),
     /// The kernel does not list a socket that is there.
-    #[error("the kernel did not list a socket of our own")]
+    #[error("the kernel did not list one of the agent's own sockets")]
     NotSeen,
     /// The kernel said yes and did nothing.
-    #[error("the kernel destroyed a socket of our own without any effect")]
+    #[error("the kernel destroyed one of the agent's own sockets without any effect")]
     NoEffect,
 }

@@ -9,20 +9,23 @@
 
 mod diag;
 mod error;
+mod hook_plan;
+pub mod hooks;
 mod namespaces;
 pub mod opt_out;
-mod probe;
 mod reaper;
-mod within;
+mod search;
+mod support;
 
 use std::collections::{BTreeMap, HashSet};
 use std::thread;
 
 pub use error::{DestroyError, WhyNot};
+pub use hook_plan::{SocketMode, SocketReport, SocketSettings};
 use namespaces::Namespaces;
 pub use namespaces::Survey;
-pub use probe::supported;
 pub use reaper::{Destroy, Reaper};
+pub use support::supported;
 
 use crate::linux::netns::own_netns_cookie;
 pub use crate::maps::sockets::SocketRow as Victim;
@@ -105,7 +108,7 @@ fn destroy(namespaces: &mut Namespaces, victims: &[Victim]) -> Outcome {
     let mut outcome = Outcome::default();
     // First, while the thread is still in it: this one needs no rights to enter.
     if let Some(victims) = by_netns.remove(&own) {
-        within::destroy(&victims, &mut outcome);
+        search::destroy(&victims, &mut outcome);
     }
     by_netns.retain(|cookie, victims| !in_namespace(namespaces, *cookie, victims, &mut outcome));
     if !by_netns.is_empty() {
@@ -122,7 +125,7 @@ fn in_namespace(namespaces: &mut Namespaces, netns_cookie: u64, victims: &[Victi
     match namespaces.enter(netns_cookie) {
         Ok(true) => {
             outcome.entered += 1;
-            within::destroy(victims, outcome);
+            search::destroy(victims, outcome);
             true
         }
         Ok(false) => false,

@@ -32,7 +32,7 @@ pub fn parse_pattern(text: &str) -> Result<String, String> {
 /// Follows the patterns' files for as long as the process lives.
 pub fn follow(pin_path: &Path, patterns: Vec<String>) {
     if let Err(error) = own_netns_cookie() {
-        return tracing::error!(%error, "--socket-opt-out has no effect: namespaces are told apart from Linux 5.14 on");
+        return tracing::error!(%error, "--socket-opt-out has no effect: namespaces cannot be distinguished before Linux 5.14");
     }
     let path = pin_path.join("maps").join(map_name::OPT_OUT);
     let map = MapData::from_pin(&path).and_then(Map::from_map_data).and_then(BpfHashMap::try_from);

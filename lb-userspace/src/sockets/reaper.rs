@@ -1,4 +1,4 @@
-//! Sees to sockets whose backend went away, on a thread of its own.
+//! Sees to sockets whose backend went away, on a separate thread.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -10,7 +10,6 @@ use lb_common::abi::proto;
 use super::{Destroyer, Outcome, Victim, supported};
 use crate::causes::with_causes;
 use crate::maps::sockets::{forget, orphans};
-use crate::metrics::Metrics;
 
 /// A connect that had chosen its backend just before that went is noted a moment later.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
@@ -46,8 +45,12 @@ pub struct Reaper(Option<(SyncSender<()>, Receiver<()>)>);
 
 impl Reaper {
     /// Starts the thread, unless nothing is to be destroyed or the kernel cannot. The second value is what a person
-    /// should know.
-    pub fn start(pin_path: PathBuf, which: Destroy, metrics: Metrics) -> (Self, Option<String>) {
+    /// should know. `destroyed` gets how many sockets each look destroyed.
+    pub fn start(
+        pin_path: PathBuf,
+        which: Destroy,
+        destroyed: impl Fn(usize) + Send + 'static,
+    ) -> (Self, Option<String>) {
         if which == Destroy::Off {
             return (Self::default(), Some("sockets of dead backends are left alone (--socket-destroy off)".into()));
         }
@@ -58,7 +61,7 @@ impl Reaper {
         let (done, looked) = sync_channel(1);
         let started = thread::Builder::new()
             .name("reaper".into())
-            .spawn(move || reap(&woken, &done, &pin_path, which.protocols(), &metrics));
+            .spawn(move || reap(&woken, &done, &pin_path, which.protocols(), &destroyed));
         match started {
             Ok(_) => (Self(Some((wake, looked))), None),
             Err(error) => (Self::default(), Some(format!("sockets of dead backends are left alone: {error}"))),
@@ -76,7 +79,7 @@ impl Reaper {
     }
 }
 
-fn reap(woken: &Receiver<()>, done: &SyncSender<()>, pin_path: &Path, protocols: &[u8], metrics: &Metrics) {
+fn reap(woken: &Receiver<()>, done: &SyncSender<()>, pin_path: &Path, protocols: &[u8], destroyed: &impl Fn(usize)) {
     let mut destroyer = Destroyer::default();
     warn_of_namespaces_out_of_reach(&mut destroyer);
     let mut again = false;
@@ -93,7 +96,7 @@ fn reap(woken: &Receiver<()>, done: &SyncSender<()>, pin_path: &Path, protocols:
         } else {
             return;
         };
-        look(&mut destroyer, pin_path, protocols, metrics);
+        look(&mut destroyer, pin_path, protocols, destroyed);
         if news {
             let _nobody_waits = done.try_send(());
         }
@@ -113,7 +116,7 @@ fn warn_of_namespaces_out_of_reach(destroyer: &mut Destroyer) {
     }
 }
 
-fn look(destroyer: &mut Destroyer, pin_path: &Path, protocols: &[u8], metrics: &Metrics) {
+fn look(destroyer: &mut Destroyer, pin_path: &Path, protocols: &[u8], destroyed: &impl Fn(usize)) {
     let victims = match orphans(pin_path, protocols) {
         Ok(victims) => victims,
         Err(failure) => return tracing::warn!(%failure, "sockets of dead backends cannot be listed"),
@@ -123,7 +126,7 @@ fn look(destroyer: &mut Destroyer, pin_path: &Path, protocols: &[u8], metrics: &
     }
     let outcome = destroyer.destroy(&victims);
     say(&outcome);
-    metrics.sockets_destroyed(outcome.destroyed);
+    destroyed(outcome.destroyed);
     let seen_to = |victim: &&Victim| !outcome.failed.iter().any(|row| row.victims.contains(victim));
     if let Err(failure) = forget(pin_path, victims.iter().filter(seen_to)) {
         tracing::warn!(%failure, "entries of destroyed sockets stay");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::fixtures::ROOMY;
-use crate::attach::{AttachReport, NodeNetwork};
+use crate::devices::{AttachReport, NodeNetwork};
 use crate::events::EventSink;
 use crate::health::{HealthCheckRegistry, ProxyHealth};
 use crate::maps::memory::MemoryTables;

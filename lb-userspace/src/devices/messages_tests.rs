@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use rtnetlink::packet_core::NetlinkHeader;
+use rtnetlink::packet_core::{NetlinkHeader, NetlinkMessage};
 
 use super::*;
 
@@ -105,4 +105,16 @@ fn the_own_end_of_a_point_to_point_address_counts() {
     assert!(found.preferred && found.global);
     message.attributes.push(AddressAttribute::Flags(AddressFlags::Tentative));
     assert!(!address(&message).unwrap().preferred);
+}
+
+#[test]
+fn a_hardware_address_counts_only_where_frames_have_one() {
+    let with = |kind, address: &[u8]| {
+        let mut message = link(7, "dev", &[LinkAttribute::Address(address.to_vec())]);
+        message.header.link_layer_type = kind;
+        device(&message).unwrap().mac
+    };
+    assert_eq!(with(LinkLayerType::Ether, &[2, 0, 0, 0, 0, 1]), Some([2, 0, 0, 0, 0, 1]));
+    assert_eq!(with(LinkLayerType::Ether, &[1, 2]), None);
+    assert_eq!(with(LinkLayerType::Tunnel, &[192, 0, 2, 1]), None);
 }

@@ -1,26 +1,16 @@
-//! Lists and follows devices, addresses and routes of the current network namespace over rtnetlink.
-#![expect(unsafe_code, reason = "a raw system call")]
+//! Messages of rtnetlink, read as facts about devices, addresses and routes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
 
-use futures::channel::mpsc::UnboundedReceiver;
-use futures::{FutureExt, StreamExt, TryStreamExt};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::sys::SocketAddr;
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
-use tokio::task::JoinHandle;
+use rtnetlink::packet_core::NetlinkPayload;
 
-use super::AttachError;
 use super::inventory::{DefaultRoute, Device, DeviceAddress, Inventory, Routing};
-
-/// Receive buffer for events: a burst of this many bytes is survived without a new listing.
-const EVENT_BUFFER: libc::c_int = 8 << 20;
+use crate::linux::netlink::Message;
 
 /// What a batch of events asks for, besides what it already changed in the inventory.
 #[expect(clippy::struct_excessive_bools, reason = "independent consequences of a batch of events")]
@@ -36,115 +26,8 @@ pub struct Change {
     pub relist: bool,
 }
 
-type Events = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
-
-/// A subscription to the events of a network namespace, and a second socket for listings.
-#[derive(Debug)]
-pub struct Netlink {
-    handle: Handle,
-    events: Events,
-    tasks: [JoinHandle<()>; 2],
-}
-
-impl Drop for Netlink {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
-}
-
-fn failed<E>(what: &'static str) -> impl FnOnce(E) -> AttachError
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    move |source| AttachError::Netlink { what, source: Box::new(source) }
-}
-
-impl Netlink {
-    /// Subscribes. Events from now on are kept, so a listing made after this misses nothing.
-    pub fn open() -> Result<Self, AttachError> {
-        let groups = [
-            MulticastGroup::Link,
-            MulticastGroup::Ipv4Ifaddr,
-            MulticastGroup::Ipv6Ifaddr,
-            MulticastGroup::Ipv4Route,
-            MulticastGroup::Ipv6Route,
-        ];
-        let (mut following, _, events) =
-            rtnetlink::new_multicast_connection(&groups).map_err(failed("subscribe to device events"))?;
-        enlarge_buffer(following.socket_mut().as_raw_fd());
-        let (listing, handle, _) = rtnetlink::new_connection().map_err(failed("open a socket for listings"))?;
-        Ok(Self { handle, events, tasks: [tokio::spawn(following), tokio::spawn(listing)] })
-    }
-
-    /// Lists everything.
-    pub async fn list(&self) -> Result<Inventory, AttachError> {
-        let mut inventory = Inventory::default();
-        let mut links = self.handle.link().get().execute();
-        while let Some(link) = links.try_next().await.map_err(failed("list devices"))? {
-            if let Some(device) = device(&link) {
-                inventory.devices.insert(device.index, device);
-            }
-        }
-        let mut addresses = self.handle.address().get().execute();
-        while let Some(message) = addresses.try_next().await.map_err(failed("list addresses"))? {
-            if let Some(address) = address(&message) {
-                inventory.upsert_address(message.header.index, address);
-            }
-        }
-        inventory.routing = self.routing().await?;
-        Ok(inventory)
-    }
-
-    /// Lists the routes of all tables, condensed as they arrive.
-    pub async fn routing(&self) -> Result<Routing, AttachError> {
-        let mut routing = Routing::default();
-        let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().table_id(0).build();
-        let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().table_id(0).build();
-        for request in [v4, v6] {
-            let mut routes = self.handle.route().get(request).execute();
-            while let Some(route) = routes.try_next().await.map_err(failed("list routes"))? {
-                note_route(&mut routing, &route);
-            }
-        }
-        routing.defaults.sort_unstable();
-        Ok(routing)
-    }
-
-    /// Waits for events, applies all that are there to the inventory and says what changed. `None`: the socket is
-    /// gone, open another one.
-    pub async fn next(&mut self, inventory: &mut Inventory) -> Option<Change> {
-        let mut change = Change::default();
-        let (first, _) = self.events.next().await?;
-        apply(inventory, &mut change, first);
-        while let Some(next) = self.events.next().now_or_never() {
-            let (message, _) = next?;
-            apply(inventory, &mut change, message);
-        }
-        Some(change)
-    }
-}
-
-/// Best effort: without the privilege the default buffer stays, and lost events lead to a new listing.
-fn enlarge_buffer(fd: libc::c_int) {
-    let size = EVENT_BUFFER;
-    // SAFETY: `fd` is an open socket for the duration of the call, the pointer and length are those of `size`.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const size).cast(),
-            libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4),
-        )
-    };
-    if result != 0 {
-        tracing::debug!(error = %std::io::Error::last_os_error(), "netlink event buffer keeps its default size");
-    }
-}
-
-fn apply(inventory: &mut Inventory, change: &mut Change, message: NetlinkMessage<RouteNetlinkMessage>) {
+/// Applies one event to the inventory.
+pub(super) fn apply(inventory: &mut Inventory, change: &mut Change, message: Message) {
     let inner = match message.payload {
         NetlinkPayload::InnerMessage(inner) => inner,
         NetlinkPayload::Overrun(_) | NetlinkPayload::Error(_) => {
@@ -193,7 +76,7 @@ fn apply(inventory: &mut Inventory, change: &mut Change, message: NetlinkMessage
 }
 
 /// The facts about a device; `None` for messages about something else, such as bridge ports.
-fn device(message: &LinkMessage) -> Option<Device> {
+pub(super) fn device(message: &LinkMessage) -> Option<Device> {
     let header = &message.header;
     if header.interface_family != AddressFamily::Unspec {
         return None;
@@ -211,6 +94,7 @@ fn device(message: &LinkMessage) -> Option<Device> {
             LinkAttribute::Controller(index) => device.master = Some(*index),
             LinkAttribute::Link(index) => device.peer = Some(*index),
             LinkAttribute::LinkNetNsId(_) => device.peer_elsewhere = true,
+            LinkAttribute::Address(mac) if device.ethernet => device.mac = mac.as_slice().try_into().ok(),
             LinkAttribute::LinkInfo(infos) => {
                 device.kind = infos.iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),
@@ -226,7 +110,8 @@ fn device(message: &LinkMessage) -> Option<Device> {
     Some(device)
 }
 
-fn address(message: &AddressMessage) -> Option<DeviceAddress> {
+/// An address with its state.
+pub(super) fn address(message: &AddressMessage) -> Option<DeviceAddress> {
     let mut local = None;
     let mut plain = None;
     let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
@@ -248,7 +133,8 @@ fn address(message: &AddressMessage) -> Option<DeviceAddress> {
     })
 }
 
-fn note_route(routing: &mut Routing, route: &RouteMessage) {
+/// Notes what a route says about devices.
+pub(super) fn note_route(routing: &mut Routing, route: &RouteMessage) {
     if route.header.kind != RouteType::Unicast || is_multicast(route) {
         return;
     }
@@ -315,5 +201,5 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-#[path = "netlink_tests.rs"]
+#[path = "messages_tests.rs"]
 mod tests;

@@ -12,7 +12,7 @@ use aya::maps::{Array, HashMap, MapData};
 use lb_common::abi::table::{Map, Table};
 use lb_common::abi::*;
 
-use super::{AttachError, MapSizes};
+use super::{LoadError, MapSizes};
 
 /// Sizes of one map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,15 +51,15 @@ macro_rules! of_agent {
         $kind:ident($key:ty => $value:ty) { $($facts:tt)* })*) => {
         /// Makes and pins the agent's own maps, as far as they are missing: the data path never reads them, so they are
         /// not in the object.
-        pub(super) fn create_missing(dir: &Path, sizes: &MapSizes) -> Result<(), AttachError> {
+        pub(super) fn create_missing(dir: &Path, sizes: &MapSizes) -> Result<(), LoadError> {
             $({
                 let Table { flags, .. } = tables::$table;
                 let (name, path) = (map_name::$table, dir.join(map_name::$table));
                 if !path.exists() {
                     let entries = sizes.of(name).unwrap_or(tables::$table.entries_in_object());
                     let map = create!($kind $key, $value, entries, flags);
-                    let map = map.map_err(|source| AttachError::Map { name: name.to_owned(), source })?;
-                    map.pin(&path).map_err(|source| AttachError::PinMap { name: name.to_owned(), source })?;
+                    let map = map.map_err(|source| LoadError::Map { name: name.to_owned(), source })?;
+                    map.pin(&path).map_err(|source| LoadError::PinMap { name: name.to_owned(), source })?;
                 }
             })*
             Ok(())

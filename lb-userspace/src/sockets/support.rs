@@ -1,4 +1,4 @@
-//! Whether this kernel destroys UDP sockets for this process: tried on a socket of our own.
+//! Whether this kernel destroys UDP sockets for this process: tried on one of the agent's own sockets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use lb_common::abi::proto;
 use socket2::SockRef;
 
-use super::{Outcome, Victim, WhyNot, within};
+use super::{Outcome, Victim, WhyNot, search};
 use crate::linux::netns::own_netns_cookie;
 use crate::model::desired::Family;
 
@@ -20,7 +20,7 @@ pub fn supported() -> Result<(), WhyNot> {
     let socket_cookie = SockRef::from(&socket).cookie().map_err(WhyNot::Loopback)?;
     let family = Family::of(&peer.ip());
     let mut outcome = Outcome::default();
-    within::destroy(&[Victim { netns_cookie, socket_cookie, protocol: proto::UDP, family, peer }], &mut outcome);
+    search::destroy(&[Victim { netns_cookie, socket_cookie, protocol: proto::UDP, family, peer }], &mut outcome);
     if let Some(failure) = outcome.failed.pop() {
         return Err(failure.why.into());
     }

@@ -1,7 +1,7 @@
 //! Role decision by tables: a namespace described in lines, and the role expected of each device.
 
 use super::*;
-use crate::attach::inventory::{DefaultRoute, DeviceAddress};
+use crate::devices::inventory::{DefaultRoute, DeviceAddress};
 
 /// `NAME KIND [flag...]`; flags: `default`, `addr`, `gw`, `route`, `in=MASTER`, `elsewhere`, `down`, `raw`.
 fn namespace(lines: &[&str]) -> Inventory {
@@ -26,6 +26,7 @@ fn namespace(lines: &[&str]) -> Inventory {
                 up: !has("down"),
                 master,
                 peer: None,
+                mac: None,
                 peer_elsewhere: has("elsewhere"),
             },
         );
@@ -175,13 +176,4 @@ fn a_device_is_local_by_the_name_of_what_netfilter_sees() {
     assert_eq!(local(prefix("cni")), "-LLL----");
     assert_eq!(local(prefix("veth")), "-----L--", "a bridge's port has the bridge's name, a VRF's its own");
     assert_eq!(local(prefix("eth0")), "L-------");
-}
-
-#[test]
-fn xdp_is_tried_on_devices_with_a_driver_and_whole_checksums_unless_forced() {
-    let node = namespace(&["eth0 -", "bond0 bond", "eth1 veth", "vx vxlan", "tap0 tun"]);
-    let wanted = |mode| node.devices.values().map(|d| xdp_wanted(mode, d).is_ok()).collect::<Vec<_>>();
-    assert_eq!(wanted(XdpMode::Auto), [true, true, false, false, false]);
-    assert_eq!(wanted(XdpMode::Native), [true; 5]);
-    assert_eq!(wanted(XdpMode::Off), [false; 5]);
 }

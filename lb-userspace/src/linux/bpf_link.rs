@@ -1,4 +1,4 @@
-//! What the kernel says about a pinned link: the two fields that aya does not hand out, device and attach type.
+//! BPF links by their pins: what aya does not hand out or do. Which device a link is on, and another program under it.
 #![expect(unsafe_code, reason = "a raw system call, and the descriptor that it returns")]
 
 use std::ffi::CString;
@@ -10,18 +10,24 @@ use std::path::Path;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
-const BPF_LINK_TYPE_XDP: u32 = 6;
-const BPF_LINK_TYPE_TCX: u32 = 11;
-const BPF_TCX_INGRESS: u32 = 46;
-const BPF_TCX_EGRESS: u32 = 47;
+/// `BPF_LINK_TYPE_XDP`.
+pub const LINK_TYPE_XDP: u32 = 6;
+/// `BPF_LINK_TYPE_TCX`.
+pub const LINK_TYPE_TCX: u32 = 11;
+/// `BPF_TCX_INGRESS`.
+pub const TCX_INGRESS: u32 = 46;
+/// `BPF_TCX_EGRESS`.
+pub const TCX_EGRESS: u32 = 47;
 
 /// Where a link is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LinkTarget {
-    /// Device; 0: the device is gone.
-    pub(super) ifindex: u32,
-    /// The hook.
-    pub(super) hook: super::links::Hook,
+pub struct LinkInfo {
+    /// Kind of link, such as [`LINK_TYPE_TCX`].
+    pub kind: u32,
+    /// Device, of links on devices; 0: the device is gone.
+    pub ifindex: u32,
+    /// Attach type, of links that have one. (The `xdp` part of the kernel's union ends with the device.)
+    pub attach_type: u32,
 }
 
 /// `union bpf_attr`, the part for `BPF_OBJ_GET`.
@@ -62,7 +68,7 @@ fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
 }
 
 /// Opens a pin.
-pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+pub fn open(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = ObjGet { pathname: name.as_ptr().addr() as u64, bpf_fd: 0, file_flags: 0 };
     let fd = bpf(BPF_OBJ_GET, &mut attr)?;
@@ -81,7 +87,7 @@ struct LinkUpdate {
 }
 
 /// Puts another program under a link, atomically; aya has it for some kinds of links only.
-pub(super) fn update(link: &impl AsFd, program: &impl AsFd) -> io::Result<()> {
+pub fn update(link: &impl AsFd, program: &impl AsFd) -> io::Result<()> {
     let mut attr = LinkUpdate {
         link_fd: link.as_fd().as_raw_fd().cast_unsigned(),
         new_prog_fd: program.as_fd().as_raw_fd().cast_unsigned(),
@@ -91,8 +97,8 @@ pub(super) fn update(link: &impl AsFd, program: &impl AsFd) -> io::Result<()> {
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
-/// Reads a pinned link's target. `None`: it is a link of a kind that Sluice does not make.
-pub(super) fn target(path: &Path) -> io::Result<Option<LinkTarget>> {
+/// What the kernel says of a pinned link.
+pub fn info(path: &Path) -> io::Result<LinkInfo> {
     let fd = open(path)?;
     let mut info = BpfLinkInfo::default();
     let mut attr = InfoByFd {
@@ -101,12 +107,5 @@ pub(super) fn target(path: &Path) -> io::Result<Option<LinkTarget>> {
         info: std::ptr::from_mut(&mut info).expose_provenance() as u64,
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    let hook = match (info.kind, info.attach_type) {
-        // The `xdp` part of the union ends with the device.
-        (BPF_LINK_TYPE_XDP, _) => super::links::Hook::Xdp,
-        (BPF_LINK_TYPE_TCX, BPF_TCX_INGRESS) => super::links::Hook::Ingress,
-        (BPF_LINK_TYPE_TCX, BPF_TCX_EGRESS) => super::links::Hook::Egress,
-        _ => return Ok(None),
-    };
-    Ok(Some(LinkTarget { ifindex: info.ifindex, hook }))
+    Ok(LinkInfo { kind: info.kind, ifindex: info.ifindex, attach_type: info.attach_type })
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::links::Hook;
+use super::hook::Hook;
 
 /// `DEVICE:HOOK`. A BPF file system refuses dots in names; a device's name has no colon, so colons stand for its dots.
 pub(super) fn pin_name(device: &str, hook: Hook) -> String {

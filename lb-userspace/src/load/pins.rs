@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::AttachError;
+use super::LoadError;
 use crate::linux::mounts;
 
 /// Where the kernel offers a mount point.
@@ -22,12 +22,12 @@ pub struct PinDirectories {
     pub mounted: Option<PathBuf>,
 }
 
-/// Creates the directories, and mounts a BPF file system where there is none: at `/sys/fs/bpf` for paths below it, at
+/// Creates the directories, and mounts a BPF file system where it has to: at `/sys/fs/bpf` for paths below it, at
 /// the pin path itself otherwise.
-pub fn ensure(pin_path: &Path) -> Result<PinDirectories, AttachError> {
+pub fn ensure(pin_path: &Path) -> Result<PinDirectories, LoadError> {
     let existing = nearest_existing(pin_path);
     let on_bpffs =
-        mounts::is_bpffs(existing).map_err(|source| AttachError::Read { path: existing.to_owned(), source })?;
+        mounts::is_bpffs(existing).map_err(|source| LoadError::Read { path: existing.to_owned(), source })?;
     let mounted = if on_bpffs { None } else { Some(mount_for(pin_path)?) };
     let directories = PinDirectories {
         root: pin_path.to_owned(),
@@ -41,20 +41,20 @@ pub fn ensure(pin_path: &Path) -> Result<PinDirectories, AttachError> {
     Ok(directories)
 }
 
-fn mount_for(pin_path: &Path) -> Result<PathBuf, AttachError> {
+fn mount_for(pin_path: &Path) -> Result<PathBuf, LoadError> {
     let usual = Path::new(USUAL);
     let mount_point = if pin_path.starts_with(usual) && usual.is_dir() {
         usual.to_owned()
     } else {
         create(pin_path)?;
         let mut entries =
-            fs::read_dir(pin_path).map_err(|source| AttachError::Read { path: pin_path.to_owned(), source })?;
+            fs::read_dir(pin_path).map_err(|source| LoadError::Read { path: pin_path.to_owned(), source })?;
         if entries.next().is_some() {
-            return Err(AttachError::PinPathInUse { path: pin_path.to_owned() });
+            return Err(LoadError::PinPathInUse { path: pin_path.to_owned() });
         }
         pin_path.to_owned()
     };
-    mounts::mount_bpffs(&mount_point).map_err(|source| AttachError::MountBpffs {
+    mounts::mount_bpffs(&mount_point).map_err(|source| LoadError::MountBpffs {
         path: pin_path.to_owned(),
         mount_point: mount_point.clone(),
         source,
@@ -66,8 +66,8 @@ fn mount_for(pin_path: &Path) -> Result<PathBuf, AttachError> {
     Ok(mount_point)
 }
 
-fn create(path: &Path) -> Result<(), AttachError> {
-    fs::create_dir_all(path).map_err(|source| AttachError::CreateDirectory { path: path.to_owned(), source })
+fn create(path: &Path) -> Result<(), LoadError> {
+    fs::create_dir_all(path).map_err(|source| LoadError::CreateDirectory { path: path.to_owned(), source })
 }
 
 fn nearest_existing(path: &Path) -> &Path {

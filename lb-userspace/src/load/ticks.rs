@@ -5,30 +5,39 @@ use std::time::{Duration, Instant};
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 
+use super::Programs;
+
 /// Values that `CONFIG_HZ` can have on the machines that matter.
 const KNOWN: &[u32] = &[100, 200, 250, 300, 500, 1000];
 const MEASURE: Duration = Duration::from_millis(60);
 
-/// Ticks per second, by the program `ticks` if the object has it, else from the kernel's configuration.
-pub fn per_second(object: &mut aya::Ebpf) -> Option<u32> {
-    measured(object).or_else(configured)
+/// A measurement that has begun: the low 31 bits of the jiffies just after they changed, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TickMeasurement {
+    first: u32,
+    begin: Instant,
 }
 
-/// Runs the program that returns the low 31 bits of the jiffies at both ends of a short interval.
-fn measured(object: &mut aya::Ebpf) -> Option<u32> {
-    let program: &mut SchedClassifier = object.program_mut("ticks")?.try_into().ok()?;
-    if program.fd().is_err() {
-        program.load().inspect_err(|error| tracing::debug!(%error, "program ticks")).ok()?;
+impl TickMeasurement {
+    /// Begins, by the program `ticks` if the object has it.
+    pub(super) fn begin(programs: &mut Programs) -> Option<Self> {
+        let (first, begin) = sample(programs)?;
+        Some(Self { first, begin })
     }
-    let (first, begin) = sample(program)?;
-    std::thread::sleep(MEASURE);
-    let (last, end) = sample(program)?;
-    let ticks = last.wrapping_sub(first) & 0x7fff_ffff;
-    Some(nearest(ticks, end.duration_since(begin)))
+
+    /// Ticks per second. Waits if not enough time has passed.
+    pub(super) fn end(self, programs: &mut Programs) -> Option<u32> {
+        std::thread::sleep(MEASURE.saturating_sub(self.begin.elapsed()));
+        let (last, end) = sample(programs)?;
+        let ticks = last.wrapping_sub(self.first) & 0x7fff_ffff;
+        Some(nearest(ticks, end.duration_since(self.begin)))
+    }
 }
 
 /// The value just after a change, and when: waiting for the edge makes the measurement exact to a fraction of a tick.
-fn sample(program: &SchedClassifier) -> Option<(u32, Instant)> {
+fn sample(programs: &mut Programs) -> Option<(u32, Instant)> {
+    programs.ready("ticks").inspect_err(|error| tracing::debug!(%error, "ticks are not measured")).ok()?;
+    let program: &mut SchedClassifier = programs.get_mut("ticks")?.try_into().ok()?;
     let read = || {
         let packet = [0u8; 64];
         let mut options = TestRunOptions::new();
@@ -56,7 +65,7 @@ fn nearest(ticks: u32, elapsed: Duration) -> u32 {
 }
 
 /// `CONFIG_HZ` of the running kernel, where its configuration can be read.
-fn configured() -> Option<u32> {
+pub(super) fn configured() -> Option<u32> {
     let release = nix::sys::utsname::uname().ok()?.release().to_string_lossy().into_owned();
     let mut text = String::new();
     std::fs::File::open(format!("/boot/config-{release}")).ok()?.read_to_string(&mut text).ok()?;

@@ -99,7 +99,7 @@ impl Drop for Server {
     }
 }
 
-/// Opens and closes servers as they are wanted, for ever. An address that is taken costs only itself.
+/// Opens and closes servers as they are wanted; does not end. An address that is taken costs only itself.
 pub async fn run(registry: HealthCheckRegistry, health: Arc<ProxyHealth>, events: EventSink, node_name: String) {
     let mut following = registry.state.subscribe();
     let mut servers: BTreeMap<Place, Server> = BTreeMap::new();

@@ -24,16 +24,17 @@ pub(super) fn destroy(victims: &[Victim], outcome: &mut Outcome) {
         of_protocol.insert(key(victim.socket_cookie, victim.peer), *victim);
     }
     for (protocol, victims) in by_protocol {
-        let mut hunt = Hunt { protocol, left: victims, hidden: HashSet::new() };
+        let mut search = SocketSearch { protocol, left: victims, hidden: HashSet::new() };
         let result = match protocol {
-            proto::UDP | proto::TCP => hunt.run(outcome),
+            proto::UDP | proto::TCP => search.run(outcome),
             other => Err(DestroyError::Protocol(other)),
         };
         if let Err(why) = result {
-            outcome.failed.push(Failure { victims: hunt.left.into_values().collect(), why });
+            outcome.failed.push(Failure { victims: search.left.into_values().collect(), why });
             continue;
         }
-        let (hidden, gone): (Vec<_>, Vec<_>) = hunt.left.into_iter().partition(|(key, _)| hunt.hidden.contains(key));
+        let (hidden, gone): (Vec<_>, Vec<_>) =
+            search.left.into_iter().partition(|(key, _)| search.hidden.contains(key));
         outcome.gone += gone.len();
         if !hidden.is_empty() {
             let victims = hidden.into_iter().map(|(_, victim)| victim).collect();
@@ -43,14 +44,14 @@ pub(super) fn destroy(victims: &[Victim], outcome: &mut Outcome) {
 }
 
 /// The victims of one protocol.
-struct Hunt {
+struct SocketSearch {
     protocol: u8,
     left: HashMap<Key, Victim>,
     /// In the last listing, and not found when they were to be destroyed.
     hidden: HashSet<Key>,
 }
 
-impl Hunt {
+impl SocketSearch {
     fn run(&mut self, outcome: &mut Outcome) -> Result<(), DestroyError> {
         let mut diag = Diag::open()?;
         let result = self.rounds(&mut diag, outcome);

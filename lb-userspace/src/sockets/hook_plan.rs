@@ -1,39 +1,18 @@
-//! Hooks on the socket calls of a cgroup's processes: which cgroup, which sockets, and the pinned links.
+//! Socket hooks, decided: at which cgroup they go, and whose sockets they serve.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use aya::Ebpf;
-use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, Program, ProgramError};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::link_info;
-use crate::causes::with_causes;
 use crate::linux::mounts;
 use crate::linux::netns::own_netns_cookie;
 
 /// The initial network namespace's cookie: it is the first that the kernel gives out.
 const INITIAL_NETNS: u64 = 1;
-
-/// Programs that serve sockets. Told addresses first: a socket is not led away while its peer would look wrong.
-const HOOKS: [&str; 9] = [
-    "recvmsg4",
-    "recvmsg6",
-    "getpeername4",
-    "getpeername6",
-    "sock_release",
-    "sendmsg4",
-    "sendmsg6",
-    "connect4",
-    "connect6",
-];
-/// Programs that keep processes off `NodePort`s.
-const BIND_HOOKS: [&str; 2] = ["bind4", "bind6"];
 
 /// Whose sockets are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -140,45 +119,6 @@ impl SocketReport {
         let why = self.errors.first().or(self.notes.first()).map_or("no hooks", String::as_str);
         Some(format!("processes of the node itself, as clients: {why}"))
     }
-
-    /// Puts the hooks in place, and takes away what a former agent left elsewhere.
-    pub(super) fn attach(&mut self, object: &mut Ebpf, pins: &Path, settings: &SocketSettings) {
-        if let Err(error) = fs::create_dir_all(pins) {
-            self.errors.push(format!("{}: {error}", pins.display()));
-            return;
-        }
-        let mut kept = Vec::new();
-        if let (Some(cgroup), true) = (self.cgroup.clone(), self.mode != SocketMode::Off) {
-            let protect = if settings.protect_node_ports { &BIND_HOOKS[..] } else { &[] };
-            match File::open(&cgroup).and_then(|dir| Ok((dir.metadata()?.ino(), dir))) {
-                Ok((id, dir)) => {
-                    for hook in HOOKS.iter().chain(protect).copied() {
-                        let pin = pins.join(format!("{id}:{hook}"));
-                        match ensure(object, &dir, hook, &pin) {
-                            Ok(()) => self.hooks.push(hook.into()),
-                            Err(why) => self.errors.push(format!("{hook} at {}: {why}", cgroup.display())),
-                        }
-                        kept.push(pin);
-                    }
-                }
-                Err(error) => self.errors.push(format!("{}: {error}", cgroup.display())),
-            }
-        }
-        remove_others(pins, &kept);
-        self.log();
-    }
-
-    fn log(&self) {
-        for error in &self.errors {
-            tracing::error!("socket hooks: {error}");
-        }
-        for note in &self.notes {
-            tracing::warn!("socket hooks: {note}");
-        }
-        if let (Some(cgroup), false) = (&self.cgroup, self.hooks.is_empty()) {
-            tracing::info!(cgroup = %cgroup.display(), mode = ?self.mode, hooks = self.hooks.len(), "socket hooks");
-        }
-    }
 }
 
 fn find_cgroup(wanted: Option<&Path>) -> Result<PathBuf, String> {
@@ -207,67 +147,6 @@ fn in_namespace_of_init() -> bool {
 /// Only the root of the hierarchy itself has no events (Documentation/admin-guide/cgroup-v2.rst).
 fn is_real_root(cgroup: &Path) -> bool {
     !cgroup.join("cgroup.events").exists()
-}
-
-fn remove_others(pins: &Path, kept: &[PathBuf]) {
-    for entry in fs::read_dir(pins).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if !kept.contains(&path)
-            && let Err(error) = fs::remove_file(&path)
-        {
-            tracing::warn!(pin = %path.display(), %error, "pin of a former socket hook cannot be removed");
-        }
-    }
-}
-
-/// Makes sure that a hook runs this agent's program: a pinned link gets it without a gap.
-fn ensure(object: &mut Ebpf, cgroup: &File, hook: &'static str, pin: &Path) -> Result<(), String> {
-    let program = object.program_mut(hook).ok_or("the BPF object has no such program")?;
-    load(program).map_err(|error| with_causes(&error))?;
-    let fd = program.fd().map_err(|error| with_causes(&error))?.try_clone().map_err(|error| error.to_string())?;
-    if let Ok(link) = link_info::open(pin) {
-        match link_info::update(&link, &fd) {
-            Ok(()) => return Ok(()),
-            Err(error) => {
-                tracing::warn!(hook, %error, "link of a former agent is replaced by a new one");
-                fs::remove_file(pin).map_err(|error| error.to_string())?;
-            }
-        }
-    }
-    let link = attach(program, cgroup).map_err(|error| {
-        let in_the_way = match &error {
-            ProgramError::SyscallError(failed) if failed.io_error.kind() == io::ErrorKind::PermissionDenied => {
-                " (another program may be attached there, or above, that allows no second one)"
-            }
-            _ => "",
-        };
-        format!("{}{in_the_way}", with_causes(&error))
-    })?;
-    link.pin(pin).map(drop).map_err(|error| error.to_string())
-}
-
-fn load(program: &mut Program) -> Result<(), ProgramError> {
-    match program {
-        Program::CgroupSockAddr(program) => super::loader::patiently(|| program.load()),
-        Program::CgroupSock(program) => super::loader::patiently(|| program.load()),
-        _ => Err(ProgramError::UnexpectedProgramType),
-    }
-}
-
-/// A link needs no flags for others to attach beside it.
-fn attach(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
-    let link = match program {
-        Program::CgroupSockAddr(program) => {
-            let id = program.attach(cgroup, CgroupAttachMode::Single)?;
-            FdLink::try_from(program.take_link(id)?)
-        }
-        Program::CgroupSock(program) => {
-            let id = program.attach(cgroup, CgroupAttachMode::Single)?;
-            FdLink::try_from(program.take_link(id)?)
-        }
-        _ => return Err(ProgramError::UnexpectedProgramType),
-    };
-    link.map_err(|_not_a_link| ProgramError::UnexpectedProgramType)
 }
 
 #[cfg(test)]

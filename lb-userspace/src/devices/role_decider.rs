@@ -3,42 +3,9 @@
 use std::collections::BTreeMap;
 
 use glob::Pattern;
-use serde::{Deserialize, Serialize};
 
-use super::XdpMode;
 use super::inventory::{Device, Inventory};
-
-/// What is behind a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Pods.
-    Pod,
-    /// The outside, or other nodes.
-    Uplink,
-    /// Nothing of ours; no program is attached.
-    Ignored,
-}
-
-impl Role {
-    /// As in reports and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pod => "pod",
-            Self::Uplink => "uplink",
-            Self::Ignored => "ignored",
-        }
-    }
-}
-
-/// A role and its reason, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The role.
-    pub role: Role,
-    /// Why.
-    pub why: String,
-}
+use super::role::{Decision, Role};
 
 /// What the user said about devices.
 #[derive(Clone, Debug, Default)]
@@ -49,11 +16,11 @@ pub struct RoleRules {
     pub pods: Vec<Pattern>,
     /// Devices to leave alone.
     pub ignored: Vec<Pattern>,
-    /// Devices that count as local; `None`: clients are not told apart by device.
+    /// Devices that count as local; `None`: no client is local by its device.
     pub local: Option<LocalDevices>,
 }
 
-/// Behind which devices the Pods of this node are, where clients are told apart by device (KEP-2450).
+/// Behind which devices the Pods of this node are, where that decides which clients are local (KEP-2450).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalDevices {
     /// Behind this bridge.
@@ -88,23 +55,23 @@ const OUTWARD: &[&str] = &["bond", "team", "vlan", "macvlan", "ipvlan", "ipoib",
 
 /// Gives each device its role.
 pub fn decide(inventory: &Inventory, rules: &RoleRules) -> BTreeMap<u32, Decision> {
-    let judge = Judge { inventory, rules };
+    let decider = RoleDecider { inventory, rules };
     inventory
         .devices
         .values()
         .map(|device| {
-            let (role, why) = judge.role(device);
+            let (role, why) = decider.role(device);
             (device.index, Decision { role, why })
         })
         .collect()
 }
 
-struct Judge<'a> {
+struct RoleDecider<'a> {
     inventory: &'a Inventory,
     rules: &'a RoleRules,
 }
 
-impl Judge<'_> {
+impl RoleDecider<'_> {
     fn role(&self, device: &Device) -> (Role, String) {
         if device.loopback {
             return (Role::Ignored, "loopback".into());
@@ -123,7 +90,7 @@ impl Judge<'_> {
         {
             return self.enslaved(device, master);
         }
-        if device.is(PAIRS) {
+        if is_pair(device) {
             return self.pair_end(device, default_route);
         }
         if is_tap(device) {
@@ -170,7 +137,7 @@ impl Judge<'_> {
         if master.is(BUNDLES) {
             return (Role::Ignored, port);
         }
-        if device.is(PAIRS) || is_tap(device) {
+        if is_pair(device) || is_tap(device) {
             return self.pod_candidate(port);
         }
         if device.is(TUNNELS) {
@@ -247,26 +214,16 @@ pub fn is_local(inventory: &Inventory, device: &Device, rules: &RoleRules) -> bo
     }
 }
 
+/// One end of a pair, of which the other can be in a Pod.
+pub fn is_pair(device: &Device) -> bool {
+    device.is(PAIRS)
+}
+
 /// A tap (Ethernet) device, made for a virtual machine; a tun device has no Ethernet header.
 pub fn is_tap(device: &Device) -> bool {
     device.is(&["tun"]) && device.ethernet
 }
 
-/// Whether native XDP is to be tried on an uplink, else why not.
-pub fn xdp_wanted(mode: XdpMode, device: &Device) -> Result<(), String> {
-    match mode {
-        XdpMode::Off => Err("XDP is switched off".into()),
-        XdpMode::Auto if device.is(&["veth"]) || is_tap(device) => Err(format!(
-            "no XDP: packets from a {} may carry partial checksums; --xdp native forces it",
-            device.kind_name()
-        )),
-        XdpMode::Auto if device.kind.is_some() && !device.is(&["bond"]) => {
-            Err(format!("no XDP: a {} device has no driver of its own", device.kind_name()))
-        }
-        XdpMode::Native | XdpMode::Auto => Ok(()),
-    }
-}
-
 #[cfg(test)]
-#[path = "devices_tests.rs"]
+#[path = "role_decider_tests.rs"]
 mod tests;

@@ -1,11 +1,11 @@
-//! What can go wrong while loading and attaching.
+//! What can go wrong while loading.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why the data path cannot be loaded or followed.
+/// Why the data path cannot be loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError {
+pub enum LoadError {
     /// The kernel lacks something without a fallback.
     #[error("kernel {found} is older than {needed}: {what} is missing and has no fallback")]
     KernelTooOld {
@@ -69,7 +69,7 @@ pub enum AttachError {
         /// This agent's version.
         ours: u32,
     },
-    /// A pinned map whose layout is not ours.
+    /// A pinned map with another layout.
     #[error(
         "pinned map {path} has {found}, this agent needs {needed}: it is not of this version; remove the pin \
          directory (its connections are lost) and start again"
@@ -110,26 +110,7 @@ pub enum AttachError {
         /// The map.
         name: &'static str,
     },
-    /// The object lacks a program.
-    #[error("the BPF object has no program {name} of the right type")]
-    MissingProgram {
-        /// The program.
-        name: &'static str,
-    },
-    /// The kernel refused a program.
-    #[error("the kernel refused program {name}: {reason}")]
-    Refused {
-        /// The program.
-        name: &'static str,
-        /// Errno and the end of the verifier's log.
-        reason: String,
-    },
-    /// Netlink cannot be used.
-    #[error("netlink: {what}")]
-    Netlink {
-        /// What was tried.
-        what: &'static str,
-        /// Cause.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    /// A program is not there that has no fallback.
+    #[error(transparent)]
+    Program(#[from] super::ProgramFailure),
 }

@@ -1,0 +1,224 @@
+//! The task that keeps programs on the right devices while devices, addresses and routes change.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use glob::Pattern;
+use lb_common::abi::map_name;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::apply::Applier;
+use super::device_report::{AttachReport, DeviceReport, HookReport};
+use super::hook::{Hook, TcMethod};
+use super::inventory::{Device, Inventory};
+use super::links::Links;
+use super::messages::Change;
+use super::node_network::NodeNetwork;
+use super::plan::{Plan, plan, programs_at_start};
+use super::role::Role;
+use super::role_decider::{LocalDevices, RoleRules};
+use super::warnings;
+use super::watcher::DeviceWatcher;
+use super::xdp_mode::XdpMode;
+use crate::causes::with_causes;
+use crate::linux::netlink::NetlinkError;
+use crate::load::{Feature, LoadError, Loaded, MapSizeNote, open_map};
+
+/// Other routes than default ones change often and matter little: they are listed again at most this often.
+const ROUTES_DELAY: Duration = Duration::from_millis(500);
+/// What failed is tried again after this.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// A netlink socket that is gone is opened again after this.
+const REOPEN_DELAY: Duration = Duration::from_millis(100);
+
+/// Settings of this part, from the command line.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceSettings {
+    /// `--uplink`: names or patterns of the node's uplinks; empty: found by routes and addresses.
+    pub uplinks: Vec<Pattern>,
+    /// `--pod-device`: patterns of Pod devices; empty: found by their kind.
+    pub pod_devices: Vec<Pattern>,
+    /// Devices to leave alone, whatever they look like.
+    pub ignored: Vec<Pattern>,
+    /// Devices that count as local, where that decides which clients are local.
+    pub local: Option<LocalDevices>,
+    /// Where to use XDP.
+    pub xdp: XdpMode,
+    /// How to attach TC programs; `None`: tcx where the kernel has it.
+    pub tc: Option<TcMethod>,
+}
+
+/// Attaches the loaded programs and keeps them attached.
+#[derive(Debug)]
+pub struct DeviceTask {
+    rules: RoleRules,
+    xdp: XdpMode,
+    features: Vec<Feature>,
+    map_sizes: Vec<MapSizeNote>,
+    applier: Applier,
+    plan: Plan,
+    routes_due: Option<Instant>,
+    retry_due: Option<Instant>,
+    relist_due: Option<Instant>,
+    warnings: BTreeSet<String>,
+    published: bool,
+}
+
+impl DeviceTask {
+    /// Takes stock of what a former agent left attached. Fails if a program is missing that has no fallback.
+    pub fn new(mut loaded: Loaded, settings: DeviceSettings) -> Result<Self, LoadError> {
+        for program in programs_at_start() {
+            loaded.programs.ready(program)?;
+        }
+        let by_kernel = if loaded.tcx { TcMethod::Tcx } else { TcMethod::Clsact };
+        let directory = &loaded.directories.links;
+        let links = Links::adopt(directory, settings.tc.unwrap_or(by_kernel))
+            .map_err(|source| LoadError::Read { path: directory.clone(), source })?;
+        let devices = open_map(&loaded.directories.maps.join(map_name::DEVICES))?;
+        let DeviceSettings { uplinks, pod_devices: pods, ignored, local, xdp, .. } = settings;
+        Ok(Self {
+            rules: RoleRules { uplinks, pods, ignored, local },
+            xdp,
+            features: loaded.features,
+            map_sizes: loaded.map_sizes,
+            applier: Applier::new(loaded.programs, links, devices),
+            plan: Plan::new(),
+            routes_due: None,
+            retry_due: None,
+            relist_due: None,
+            warnings: BTreeSet::new(),
+            published: false,
+        })
+    }
+
+    /// Attaches to the devices of the current network namespace and follows them. Returns only when netlink cannot be
+    /// used at all; what is attached stays attached, also when this future is dropped.
+    pub async fn run(
+        mut self,
+        network: watch::Sender<NodeNetwork>,
+        report: watch::Sender<AttachReport>,
+    ) -> Result<(), NetlinkError> {
+        let mut watcher = DeviceWatcher::open()?;
+        let mut inventory = watcher.list().await?;
+        self.applier.take_over_entries(&inventory);
+        loop {
+            self.plan = plan(&inventory, &self.rules, self.xdp);
+            // The node's addresses follow from the roles, before anything is attached.
+            replace(&network, inventory.node_network(|index| self.role(index)), !self.published);
+            if self.applier.apply(&self.plan, &inventory).await {
+                self.retry_due.get_or_insert_with(|| Instant::now() + RETRY_DELAY);
+            }
+            self.publish(&inventory, &report);
+            let change = tokio::select! {
+                change = watcher.next(&mut inventory) => change,
+                change = self.due() => Some(change),
+            };
+            let Some(change) = change else {
+                tracing::warn!("netlink socket is gone, opening another one");
+                tokio::time::sleep(REOPEN_DELAY).await;
+                watcher = DeviceWatcher::open()?;
+                self.relist(&watcher, &mut inventory).await;
+                continue;
+            };
+            self.refresh(change, &watcher, &mut inventory).await;
+        }
+    }
+
+    /// Waits until something that was put off is due.
+    async fn due(&mut self) -> Change {
+        let next = [self.routes_due, self.retry_due, self.relist_due].into_iter().flatten().min();
+        match next {
+            Some(instant) => tokio::time::sleep_until(instant).await,
+            None => std::future::pending().await,
+        }
+        let now = Instant::now();
+        let passed = |due: &mut Option<Instant>| due.take_if(|instant| *instant <= now).is_some();
+        let routes = passed(&mut self.routes_due);
+        let retry = passed(&mut self.retry_due);
+        let relist = passed(&mut self.relist_due);
+        Change { devices: retry, default_routes: routes, routes: false, relist }
+    }
+
+    async fn refresh(&mut self, change: Change, watcher: &DeviceWatcher, inventory: &mut Inventory) {
+        if change.relist {
+            self.relist(watcher, inventory).await;
+        } else if change.default_routes {
+            match watcher.routing().await {
+                Ok(routing) => inventory.routing = routing,
+                Err(error) => self.relist_later(&error),
+            }
+            self.routes_due = None;
+        } else if change.routes && self.routes_due.is_none() {
+            self.routes_due = Some(Instant::now() + ROUTES_DELAY);
+        }
+    }
+
+    async fn relist(&mut self, watcher: &DeviceWatcher, inventory: &mut Inventory) {
+        match watcher.list().await {
+            Ok(fresh) => *inventory = fresh,
+            Err(error) => self.relist_later(&error),
+        }
+    }
+
+    fn relist_later(&mut self, error: &NetlinkError) {
+        tracing::warn!(error = with_causes(error), "devices are listed again later");
+        self.relist_due = Some(Instant::now() + RETRY_DELAY);
+    }
+
+    fn role(&self, index: u32) -> Role {
+        self.plan.get(&index).map_or(Role::Ignored, |device| device.decision.role)
+    }
+
+    fn publish(&mut self, inventory: &Inventory, report: &watch::Sender<AttachReport>) {
+        let warnings = warnings::all(inventory, &self.plan, &self.rules);
+        for warning in &warnings {
+            if self.warnings.insert(warning.clone()) {
+                tracing::warn!("{warning}");
+            }
+        }
+        self.warnings.retain(|warning| warnings.contains(warning));
+        let fresh = AttachReport {
+            devices: inventory.devices.values().map(|device| self.device_report(device)).collect(),
+            devices_left_out: 0,
+            features: self.features.iter().cloned().chain(self.applier.xdp_refusal()).collect(),
+            map_sizes: self.map_sizes.clone(),
+            not_served: Vec::new(),
+            warnings,
+        };
+        replace(report, fresh, !self.published);
+        self.published = true;
+    }
+
+    fn device_report(&self, device: &Device) -> DeviceReport {
+        let tc = self.applier.method().name();
+        let hooks = [(Hook::Ingress, tc), (Hook::Egress, tc), (Hook::Xdp, "native")];
+        let hooks = hooks
+            .into_iter()
+            .filter_map(|(hook, how)| {
+                let program = self.applier.running(device.index, hook)?;
+                Some(HookReport { hook: hook.name().into(), program: program.into(), how: how.into() })
+            })
+            .collect();
+        let outcome = self.applier.outcome(device.index).cloned().unwrap_or_default();
+        DeviceReport {
+            index: device.index,
+            name: device.name.clone(),
+            kind: device.kind_name().to_owned(),
+            role: self.role(device.index),
+            why: self.plan.get(&device.index).map_or_else(String::new, |planned| planned.decision.why.clone()),
+            hooks,
+            notes: outcome.notes,
+            errors: outcome.errors,
+        }
+    }
+}
+
+/// Sends a value when it differs from the last, and the very first one always.
+fn replace<T: PartialEq>(sender: &watch::Sender<T>, fresh: T, first: bool) {
+    sender.send_if_modified(|value| {
+        let differs = *value != fresh;
+        *value = fresh;
+        differs || first
+    });
+}

@@ -1,0 +1,175 @@
+//! Which programs run where: pinned tcx and XDP links, and clsact filters on older kernels.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::attach::{self, HookFailure};
+use super::clsact;
+use super::hook::{Hook, TcMethod};
+use super::inventory::Device;
+use super::link_target::{self, LinkTarget};
+use super::pin_names::{device_of_pin, pin_name, remove_pin};
+use crate::load::Programs;
+
+#[derive(Debug)]
+struct Attached {
+    /// `None`: found pinned, and still running a former agent's program.
+    program: Option<&'static str>,
+    /// `None`: a clsact filter.
+    pin: Option<PathBuf>,
+    device: String,
+}
+
+/// All attached programs of one agent.
+#[derive(Debug)]
+pub(super) struct Links {
+    directory: PathBuf,
+    method: TcMethod,
+    attached: BTreeMap<(u32, Hook), Attached>,
+}
+
+impl Links {
+    /// Takes stock of the links that a former agent left pinned; those of vanished devices are removed.
+    pub(super) fn adopt(directory: &Path, method: TcMethod) -> io::Result<Self> {
+        let mut attached = BTreeMap::new();
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            match link_target::of_pin(&path) {
+                Ok(Some(target)) if target.ifindex != 0 => {
+                    let device = device_of_pin(&path);
+                    let found = Attached { program: None, pin: Some(path), device };
+                    if let Some(double) = attached.insert((target.ifindex, target.hook), found) {
+                        remove_pin(double.pin.as_deref());
+                    }
+                }
+                Ok(Some(_)) => {
+                    tracing::info!(pin = %path.display(), "removed the link of a device that is gone");
+                    remove_pin(Some(&path));
+                }
+                Ok(None) => tracing::warn!(pin = %path.display(), "left alone: not a tcx or XDP link"),
+                Err(error) => tracing::warn!(pin = %path.display(), %error, "left alone: cannot be read as a link"),
+            }
+        }
+        Ok(Self { directory: directory.to_owned(), method, attached })
+    }
+
+    /// Notes that a former agent served this device: without links, its filters are only known by this.
+    pub(super) fn adopt_filters(&mut self, device: &Device) {
+        if self.method == TcMethod::Clsact {
+            for hook in [Hook::Ingress, Hook::Egress] {
+                let found = Attached { program: None, pin: None, device: device.name.clone() };
+                self.attached.entry((device.index, hook)).or_insert(found);
+            }
+        }
+    }
+
+    /// How TC programs are attached.
+    pub(super) fn method(&self) -> TcMethod {
+        self.method
+    }
+
+    /// Makes sure that a program runs at a hook. A program that runs there already is replaced without a gap.
+    pub(super) fn ensure(
+        &mut self,
+        programs: &mut Programs,
+        device: &Device,
+        hook: Hook,
+        program: &'static str,
+    ) -> Result<(), HookFailure> {
+        let key = (device.index, hook);
+        if self.running(device.index, hook) == Some(program) {
+            self.follow_name(key, device);
+            return Ok(());
+        }
+        // A program that the kernel refuses does not cost the device the one that runs.
+        programs.ready(program)?;
+        if let Some(pin) = self.known_pin(device, hook) {
+            match attach::update(programs, hook, program, &pin) {
+                Ok(()) => {
+                    let device = device.name.clone();
+                    self.attached.insert(key, Attached { program: Some(program), pin: Some(pin), device });
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::warn!(device = device.name, hook = hook.name(), %error, "link is replaced by a new one");
+                    self.attached.remove(&key);
+                    remove_pin(Some(&pin));
+                }
+            }
+        }
+        let pin = if self.method == TcMethod::Clsact && hook != Hook::Xdp {
+            clsact::attach(programs, &device.name, hook, program)?;
+            None
+        } else {
+            let pin = self.free_pin(device, hook);
+            attach::attach_link(programs, device, hook, program, &pin)?;
+            Some(pin)
+        };
+        self.attached.insert(key, Attached { program: Some(program), pin, device: device.name.clone() });
+        Ok(())
+    }
+
+    /// Whether this agent's program runs at a hook.
+    pub(super) fn running(&self, index: u32, hook: Hook) -> Option<&'static str> {
+        self.attached.get(&(index, hook)).and_then(|a| a.program)
+    }
+
+    /// Detaches what is at a hook.
+    pub(super) fn remove(&mut self, index: u32, hook: Hook) {
+        let Some(attached) = self.attached.remove(&(index, hook)) else { return };
+        if attached.pin.is_some() {
+            remove_pin(attached.pin.as_deref());
+        } else {
+            clsact::detach(&attached.device, hook);
+        }
+    }
+
+    /// Forgets everything on devices other than these.
+    pub(super) fn retain(&mut self, keep: impl Fn(u32) -> bool) {
+        let gone: Vec<(u32, Hook)> = self.attached.keys().copied().filter(|(index, _)| !keep(*index)).collect();
+        for key in gone {
+            // A clsact filter went away with its device; its name may already be another device's.
+            if let Some(attached) = self.attached.remove(&key) {
+                remove_pin(attached.pin.as_deref());
+            }
+        }
+    }
+
+    /// Pins carry the device's name for people; after a renaming they follow when the new name is free.
+    fn follow_name(&mut self, key: (u32, Hook), device: &Device) {
+        let Some(attached) = self.attached.get_mut(&key) else { return };
+        if attached.device == device.name {
+            return;
+        }
+        attached.device.clone_from(&device.name);
+        let Some(old) = &attached.pin else { return };
+        let new = self.directory.join(pin_name(&device.name, key.1));
+        if !new.exists() && std::fs::rename(old, &new).is_ok() {
+            attached.pin = Some(new);
+        }
+    }
+
+    /// The pin of the link at this hook: this agent's, or that of another one that overlaps with this one for a moment.
+    fn known_pin(&self, device: &Device, hook: Hook) -> Option<PathBuf> {
+        if let Some(attached) = self.attached.get(&(device.index, hook)) {
+            return attached.pin.clone();
+        }
+        let path = self.directory.join(pin_name(&device.name, hook));
+        let target = link_target::of_pin(&path).ok().flatten()?;
+        (target == LinkTarget { ifindex: device.index, hook }).then_some(path)
+    }
+
+    fn free_pin(&self, device: &Device, hook: Hook) -> PathBuf {
+        let plain = self.directory.join(pin_name(&device.name, hook));
+        if !plain.exists() {
+            return plain;
+        }
+        if self.attached.values().all(|a| a.pin.as_deref() != Some(plain.as_path())) {
+            remove_pin(Some(&plain));
+            return plain;
+        }
+        // A device that was renamed still holds the name.
+        self.directory.join(format!("{}:{}", pin_name(&device.name, hook), device.index))
+    }
+}

@@ -1,0 +1,94 @@
+//! The pinned maps: whose they are, and whether their layout is this agent's.
+
+use std::path::Path;
+
+use aya::maps::{Array, Map, MapData, MapInfo};
+use lb_common::abi::{ABI_VERSION, StatusValue, map_name};
+use serde::{Deserialize, Serialize};
+
+use super::layouts::{self, Layout};
+use super::pins::PinDirectories;
+use super::{LoadError, MapSizes};
+
+/// A pinned map keeps its capacity over restarts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapSizeNote {
+    /// The map.
+    pub map: String,
+    /// Capacity asked for.
+    pub wanted: u32,
+    /// Capacity of the pinned map.
+    pub actual: u32,
+}
+
+fn map_error(name: &str) -> impl FnOnce(aya::maps::MapError) -> LoadError {
+    let name = name.to_owned();
+    move |source| LoadError::Map { name, source }
+}
+
+/// Opens a pinned map.
+pub fn open_map<T>(path: &Path) -> Result<T, LoadError>
+where
+    T: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    let name = path.display().to_string();
+    MapData::from_pin(path).and_then(Map::from_map_data).and_then(T::try_from).map_err(map_error(&name))
+}
+
+fn open_status(directories: &PinDirectories) -> Result<Array<MapData, StatusValue>, LoadError> {
+    open_map(&directories.maps.join(map_name::STATUS))
+}
+
+/// Pins of another ABI version are not touched. All maps count as foreign when some are there but `STATUS` is not.
+pub(super) fn check_abi(directories: &PinDirectories) -> Result<(), LoadError> {
+    let pinned = layouts::all().iter().any(|layout| directories.maps.join(layout.name).exists());
+    if !pinned {
+        return Ok(());
+    }
+    let foreign = |found| LoadError::ForeignAbi { path: directories.root.clone(), found, ours: ABI_VERSION };
+    if !directories.maps.join(map_name::STATUS).exists() {
+        return Err(foreign(0));
+    }
+    let info = MapInfo::from_pin(directories.maps.join(map_name::STATUS)).map_err(map_error(map_name::STATUS))?;
+    if usize::try_from(info.value_size()).ok() != Some(size_of::<StatusValue>()) {
+        return Err(foreign(0));
+    }
+    let status = open_status(directories)?.get(&0, 0).map_err(map_error(map_name::STATUS))?;
+    // Zero: an agent made the maps and ended before it wrote anything.
+    if status.abi == 0 || status.abi == ABI_VERSION { Ok(()) } else { Err(foreign(status.abi)) }
+}
+
+/// Writes this agent's version where none is written yet.
+pub(super) fn claim_abi(directories: &PinDirectories) -> Result<(), LoadError> {
+    let mut map = open_status(directories)?;
+    let mut status = map.get(&0, 0).map_err(map_error(map_name::STATUS))?;
+    if status.abi == 0 {
+        status.abi = ABI_VERSION;
+        map.set(0, status, 0).map_err(map_error(map_name::STATUS))?;
+    }
+    Ok(())
+}
+
+/// Pinned maps must have this agent's layout; their capacity stays, and is noted where another one was asked for.
+pub(super) fn check_pinned_maps(directories: &PinDirectories, sizes: &MapSizes) -> Result<Vec<MapSizeNote>, LoadError> {
+    let mut notes = Vec::new();
+    for layout in layouts::all() {
+        let path = directories.maps.join(layout.name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapInfo::from_pin(&path).map_err(map_error(layout.name))?;
+        let found = Layout { name: layout.name, key: info.key_size(), value: info.value_size() };
+        if found != layout {
+            return Err(LoadError::ForeignMap { path, found: found.to_string(), needed: layout.to_string() });
+        }
+        if let Some(wanted) = sizes.of(layout.name)
+            && wanted != info.max_entries()
+        {
+            let (map, actual) = (layout.name.to_owned(), info.max_entries());
+            tracing::warn!(map, wanted, actual, "pinned map keeps its size; remove the pins to change it");
+            notes.push(MapSizeNote { map, wanted, actual });
+        }
+    }
+    Ok(notes)
+}

@@ -1,0 +1,125 @@
+//! Gets the BPF object into the kernel: probes it, finds a place for pins, creates or reuses the pinned maps, hands
+//! programs to the verifier. Attaches nothing.
+
+mod error;
+pub mod features;
+mod layouts;
+mod map_pins;
+pub mod pins;
+pub mod programs;
+mod retry;
+pub mod sizes;
+mod ticks;
+
+use std::path::PathBuf;
+
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+
+pub use self::error::LoadError;
+pub use self::features::Feature;
+pub use self::map_pins::{MapSizeNote, open_map};
+pub use self::pins::PinDirectories;
+pub use self::programs::{ProgramFailure, Programs};
+pub use self::sizes::MapSizes;
+use self::ticks::TickMeasurement;
+use crate::linux::kernel_version;
+
+/// Settings of this part, from the command line.
+#[derive(Clone, Debug, Default)]
+pub struct LoadSettings {
+    /// Directory of the pins; `maps`, `links` and `sockets` are made below it.
+    pub pin_path: PathBuf,
+    /// Capacity of the maps, for those that are not pinned yet.
+    pub sizes: MapSizes,
+}
+
+/// The object in the kernel.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its programs.
+    pub programs: Programs,
+    /// Where maps and links are pinned.
+    pub directories: PinDirectories,
+    /// What the kernel offers and what is used because of it.
+    pub features: Vec<Feature>,
+    /// The kernel has tcx links.
+    pub tcx: bool,
+    /// Maps whose pinned capacity differs from the wanted one.
+    pub map_sizes: Vec<MapSizeNote>,
+    /// Ticks per second of the kernel's jiffies, where they could be found out.
+    pub ticks_per_second: Option<u32>,
+}
+
+impl Loaded {
+    /// Loads maps and these programs; others are loaded when they are needed. `object` is the ELF file's content,
+    /// aligned to 4 bytes. Only what has no fallback is an error: which program is missing, the caller finds out by
+    /// [`Programs::ready`].
+    pub fn load(settings: &LoadSettings, object: &[u8], programs: &[&'static str]) -> Result<Self, LoadError> {
+        let found = features::probe()?;
+        lift_memory_limit();
+        let directories = pins::ensure(&settings.pin_path)?;
+        map_pins::check_abi(&directories)?;
+        let map_sizes = map_pins::check_pinned_maps(&directories, &settings.sizes)?;
+        // `STATUS` says whose the others are: an agent that is killed in between leaves nothing that its successor refuses.
+        layouts::create_missing(&directories.maps, &settings.sizes)?;
+        let object = load_object(&directories, settings, &map_sizes, object)?;
+        if let Some(layout) = layouts::all().iter().find(|layout| !directories.maps.join(layout.name).exists()) {
+            return Err(LoadError::MissingMap { name: layout.name });
+        }
+        map_pins::claim_abi(&directories)?;
+        let mut features = found.features;
+        features.push(bpffs_feature(&directories));
+        // The ticks pass while the verifier works.
+        let mut loaded = Programs::new(object);
+        let measurement = TickMeasurement::begin(&mut loaded);
+        loaded.load(programs);
+        let measured = measurement.and_then(|measurement| measurement.end(&mut loaded));
+        let ticks_per_second = measured.or_else(ticks::configured);
+        Ok(Self { programs: loaded, directories, features, tcx: found.tcx, map_sizes, ticks_per_second })
+    }
+}
+
+/// Needed before kernel 5.11 only, and may be refused.
+fn lift_memory_limit() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        if kernel_version::counts_maps_as_locked_memory() {
+            tracing::warn!(%error, "before Linux 5.11 maps need locked memory, and their limit stays (CAP_SYS_RESOURCE)");
+        } else {
+            tracing::debug!(%error, "memlock limit stays as it is");
+        }
+    }
+}
+
+fn load_object(
+    directories: &PinDirectories,
+    settings: &LoadSettings,
+    notes: &[MapSizeNote],
+    object: &[u8],
+) -> Result<Ebpf, LoadError> {
+    let mut loader = EbpfLoader::new();
+    // A trace of every instruction makes a refusal take minutes: only for those who look for it.
+    loader.verifier_log_level(if tracing::enabled!(tracing::Level::DEBUG) {
+        VerifierLogLevel::DEBUG | VerifierLogLevel::STATS
+    } else {
+        VerifierLogLevel::STATS
+    });
+    for layout in layouts::all() {
+        loader.map_pin_path(layout.name, directories.maps.join(layout.name));
+        let actual = notes.iter().find(|note| note.map == layout.name).map(|note| note.actual);
+        if let Some(size) = actual.or_else(|| settings.sizes.of(layout.name)) {
+            loader.map_max_entries(layout.name, size);
+        }
+    }
+    let refuses = u8::from(kernel_version::can_refuse_sockets());
+    loader.override_global("SET_RETVAL", &refuses, true);
+    loader.load(object).map_err(|error| LoadError::Object { source: Box::new(error) })
+}
+
+fn bpffs_feature(directories: &PinDirectories) -> Feature {
+    let used = match &directories.mounted {
+        Some(path) => format!("mounted at {} by this agent", path.display()),
+        None => directories.root.display().to_string(),
+    };
+    Feature { name: "bpffs".into(), found: directories.mounted.is_none(), used }
+}

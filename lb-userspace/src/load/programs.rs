@@ -1,0 +1,112 @@
+//! The object's programs: handed to the verifier when they are needed, several side by side.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::thread;
+
+use aya::Ebpf;
+use aya::programs::{Program, ProgramError};
+
+use super::retry::retry_on_eagain;
+
+/// Why a program is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProgramFailure {
+    /// The object lacks it.
+    #[error("the BPF object has no program {name} of the right type")]
+    Missing {
+        /// The program.
+        name: &'static str,
+    },
+    /// The kernel refused it.
+    #[error("the kernel refused program {name}: {reason}")]
+    Refused {
+        /// The program.
+        name: &'static str,
+        /// Errno and the end of the verifier's log.
+        reason: String,
+        /// The verifier had no look at it: the kernel does not know one of its flags.
+        unread: bool,
+    },
+}
+
+/// Programs of one object. What was loaded, or refused, is not tried again.
+#[derive(Debug)]
+pub struct Programs {
+    object: Ebpf,
+    tried: BTreeMap<&'static str, Result<(), ProgramFailure>>,
+}
+
+impl Programs {
+    pub(super) fn new(object: Ebpf) -> Self {
+        Self { object, tried: BTreeMap::new() }
+    }
+
+    /// Hands those of these programs that were not tried yet to the verifier, each on its own thread: that is most
+    /// of the time that an agent takes to start.
+    pub fn load(&mut self, names: &[&'static str]) {
+        let wanted: Vec<&'static str> = names.iter().copied().filter(|name| !self.tried.contains_key(name)).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let loaded: Vec<_> = thread::scope(|scope| {
+            let mut verifying = Vec::with_capacity(wanted.len());
+            for (found, program) in self.object.programs_mut() {
+                if let Some(name) = wanted.iter().copied().find(|name| *name == found) {
+                    verifying.push((name, scope.spawn(move || load(program))));
+                }
+            }
+            verifying.into_iter().filter_map(|(name, load)| Some((name, load.join().ok()?))).collect()
+        });
+        self.tried
+            .extend(loaded.into_iter().map(|(name, result)| (name, result.map_err(|error| failure(name, &error)))));
+        for name in wanted {
+            self.tried.entry(name).or_insert(Err(ProgramFailure::Missing { name }));
+        }
+    }
+
+    /// Whether a program is loaded; loads it if nobody has yet.
+    pub fn ready(&mut self, name: &'static str) -> Result<(), ProgramFailure> {
+        self.load(&[name]);
+        self.tried.get(name).cloned().unwrap_or(Err(ProgramFailure::Missing { name }))
+    }
+
+    /// A program of the object.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Program> {
+        self.object.program_mut(name)
+    }
+}
+
+fn load(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::SchedClassifier(program) => retry_on_eagain(|| program.load()),
+        Program::Xdp(program) => retry_on_eagain(|| program.load()),
+        Program::CgroupSockAddr(program) => retry_on_eagain(|| program.load()),
+        Program::CgroupSock(program) => retry_on_eagain(|| program.load()),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// Lines of the verifier's log that are worth a look: the refusal is at the end.
+const LOG_LINES: usize = 24;
+/// How the verifier's statistics begin.
+const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+
+/// The refusal, with the end of the verifier's log in the log.
+fn failure(name: &'static str, error: &ProgramError) -> ProgramFailure {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return ProgramFailure::Refused { name, reason: error.to_string(), unread: false };
+    };
+    let log = verifier_log.to_string();
+    let unread = io_error.kind() == ErrorKind::InvalidInput && log.trim().is_empty();
+    let lines: Vec<&str> = log.lines().collect();
+    for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES)) {
+        tracing::error!(program = name, "verifier: {line}");
+    }
+    // The last lines are statistics, the one before them says what is wrong.
+    let verdict = lines
+        .iter()
+        .rev()
+        .find(|line| !line.trim().is_empty() && !STATISTICS.iter().any(|statistic| line.starts_with(statistic)));
+    ProgramFailure::Refused { name, reason: format!("{io_error}: {}", verdict.unwrap_or(&"no verifier log")), unread }
+}

@@ -1,0 +1,146 @@
+//! Hooks on the socket calls of a cgroup's processes: their programs and pinned links.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use aya::programs::links::FdLink;
+use aya::programs::{CgroupAttachMode, Program, ProgramError};
+
+use super::hook_plan::{SocketMode, SocketReport, SocketSettings};
+use crate::causes::with_causes;
+use crate::linux::{bpf_link, kernel_version};
+use crate::load::{Loaded, Programs};
+
+/// Programs that serve sockets. Told addresses first: a socket is not led away while its peer would look wrong.
+const HOOKS: [&str; 9] = [
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+    "sock_release",
+    "sendmsg4",
+    "sendmsg6",
+    "connect4",
+    "connect6",
+];
+/// Programs that keep processes off `NodePort`s.
+const BIND_HOOKS: [&str; 2] = ["bind4", "bind6"];
+
+/// Programs that sockets with these settings need, to be loaded with those of devices.
+pub fn programs_at_start(settings: &SocketSettings) -> Vec<&'static str> {
+    match (settings.mode, settings.protect_node_ports) {
+        (SocketMode::Off, _) => Vec::new(),
+        (_, false) => HOOKS.to_vec(),
+        (_, true) => HOOKS.iter().chain(&BIND_HOOKS).copied().collect(),
+    }
+}
+
+impl SocketReport {
+    /// Decides what to do, puts the hooks in place, and takes away what a former agent left elsewhere.
+    pub fn attach(loaded: &mut Loaded, settings: &SocketSettings) -> Self {
+        let mut report = Self::plan(settings);
+        report.carry_out(&mut loaded.programs, &loaded.directories.root.join("sockets"), settings);
+        if !kernel_version::can_refuse_sockets() {
+            report.notes.push(
+                "sockets are not refused, their packets are: those of the node itself are dropped (needs Linux 5.18)"
+                    .into(),
+            );
+        }
+        report
+    }
+
+    fn carry_out(&mut self, programs: &mut Programs, pins: &Path, settings: &SocketSettings) {
+        if let Err(error) = fs::create_dir_all(pins) {
+            self.errors.push(format!("{}: {error}", pins.display()));
+            return;
+        }
+        let mut kept = Vec::new();
+        if let (Some(cgroup), true) = (self.cgroup.clone(), self.mode != SocketMode::Off) {
+            let protect = if settings.protect_node_ports { &BIND_HOOKS[..] } else { &[] };
+            match File::open(&cgroup).and_then(|dir| Ok((dir.metadata()?.ino(), dir))) {
+                Ok((id, dir)) => {
+                    let hooks: Vec<&'static str> = HOOKS.iter().chain(protect).copied().collect();
+                    programs.load(&hooks);
+                    for hook in hooks {
+                        let pin = pins.join(format!("{id}:{hook}"));
+                        match ensure(programs, &dir, hook, &pin) {
+                            Ok(()) => self.hooks.push(hook.into()),
+                            Err(why) => self.errors.push(format!("{hook} at {}: {why}", cgroup.display())),
+                        }
+                        kept.push(pin);
+                    }
+                }
+                Err(error) => self.errors.push(format!("{}: {error}", cgroup.display())),
+            }
+        }
+        remove_others(pins, &kept);
+        self.log();
+    }
+
+    fn log(&self) {
+        for error in &self.errors {
+            tracing::error!("socket hooks: {error}");
+        }
+        for note in &self.notes {
+            tracing::warn!("socket hooks: {note}");
+        }
+        if let (Some(cgroup), false) = (&self.cgroup, self.hooks.is_empty()) {
+            tracing::info!(cgroup = %cgroup.display(), mode = ?self.mode, hooks = self.hooks.len(), "socket hooks");
+        }
+    }
+}
+
+fn remove_others(pins: &Path, kept: &[PathBuf]) {
+    for entry in fs::read_dir(pins).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !kept.contains(&path)
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::warn!(pin = %path.display(), %error, "pin of a former socket hook cannot be removed");
+        }
+    }
+}
+
+/// Makes sure that a hook runs this agent's program: a pinned link gets it without a gap.
+fn ensure(programs: &mut Programs, cgroup: &File, hook: &'static str, pin: &Path) -> Result<(), String> {
+    programs.ready(hook).map_err(|failure| failure.to_string())?;
+    let program = programs.get_mut(hook).ok_or("the BPF object has no such program")?;
+    let fd = program.fd().map_err(|error| with_causes(&error))?.try_clone().map_err(|error| error.to_string())?;
+    if let Ok(link) = bpf_link::open(pin) {
+        match bpf_link::update(&link, &fd) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(hook, %error, "link of a former agent is replaced by a new one");
+                fs::remove_file(pin).map_err(|error| error.to_string())?;
+            }
+        }
+    }
+    let link = attach(program, cgroup).map_err(|error| {
+        let in_the_way = match &error {
+            ProgramError::SyscallError(failed) if failed.io_error.kind() == io::ErrorKind::PermissionDenied => {
+                " (another program may be attached there, or above, that allows no second one)"
+            }
+            _ => "",
+        };
+        format!("{}{in_the_way}", with_causes(&error))
+    })?;
+    link.pin(pin).map(drop).map_err(|error| error.to_string())
+}
+
+/// A link needs no flags for others to attach beside it.
+fn attach(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
+    let link = match program {
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType),
+    };
+    link.map_err(|_not_a_link| ProgramError::UnexpectedProgramType)
+}
