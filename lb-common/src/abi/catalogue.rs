@@ -131,10 +131,10 @@ macro_rules! tables {
                     name: "--max-affinity",
                     help: "Room for clients with session affinity, per family",
                     counts: "clients with session affinity, per family",
-                    full: "the kernel evicts old ones: those clients are given a new backend",
+                    full: "the kernel evicts old ones: those clients get a new backend",
                 }),
             }
-            /// Sockets that are led to a backend.
+            /// Sockets whose connection is load-balanced.
             SOCKETS sockets [SOCKETS4 SOCKETS6]: pinned LruHash(SocketKey<$addr> => SocketValue<$addr>) {
                 size: Size::ByNode { large: 1 << 16, small: 1 << 14 },
                 object: 65_536,
@@ -144,8 +144,8 @@ macro_rules! tables {
                 miss: "the socket sees the backend's address",
                 flag: Some(Flag {
                     name: "--max-sockets",
-                    help: "Room for sockets led to a backend, per family",
-                    counts: "sockets led to a backend, one or two entries each, per family",
+                    help: "Room for load-balanced sockets, per family",
+                    counts: "load-balanced sockets, one or two entries each, per family",
                     full: "the kernel evicts old ones: those see the Pod as their peer, and are not destroyed with it",
                 }),
             }

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use lb_common::abi::FrontendValue;
+use lb_common::abi::table::Table;
+use lb_common::abi::{FrontendValue, tables};
 
 use super::op::{BackendEntry, Op, Vip};
 use super::planner::Planner;
@@ -241,23 +242,19 @@ impl Planner {
 
 fn refusal(name: &ServiceName, shortage: Shortage, family: Family) -> Refusal {
     let ip = family.name();
+    let raise = |table: Table| match table.setting() {
+        Some(flag) => format!("raise {flag}, which takes effect after `sluice cleanup`"),
+        None => "the size of their map is fixed".to_owned(),
+    };
     let (reason, message) = match shortage {
-        Shortage::Services => (
-            Reason::ServicesFull,
-            "no service id is left; raise --max-services, which takes effect after `sluice cleanup`".to_owned(),
-        ),
+        Shortage::Services => (Reason::ServicesFull, format!("no service id is left; {}", raise(tables::NAMES))),
         Shortage::Backends => (
             Reason::BackendsFull,
-            format!(
-                "its endpoints do not fit into the {ip} backends; raise --max-backends, which takes effect after `sluice cleanup`"
-            ),
+            format!("its endpoints do not fit into the {ip} backends; {}", raise(tables::BACKENDS)),
         ),
-        Shortage::Slots => (
-            Reason::SlotsFull,
-            format!(
-                "its backend set does not fit into the {ip} slots; raise --max-slots, which takes effect after `sluice cleanup`"
-            ),
-        ),
+        Shortage::Slots => {
+            (Reason::SlotsFull, format!("its backend set does not fit into the {ip} slots; {}", raise(tables::SLOTS)))
+        }
         Shortage::NameLength => (
             Reason::NameTooLong,
             "namespace, name and port name together are longer than a name in the maps; shorten one".to_owned(),
