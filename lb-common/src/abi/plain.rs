@@ -18,7 +18,7 @@ const fn step(shape: u64, with: u64) -> u64 {
     (shape ^ with).wrapping_mul(0x0100_0000_01b3)
 }
 
-/// Takes a field, or a type of its own, into a shape.
+/// Takes a field, or a type, into a shape.
 #[allow(clippy::as_conversions, reason = "widening, and const")]
 pub(super) const fn shape(before: u64, name: &str, of: u64) -> u64 {
     let (mut shape, mut bytes) = (before, name.as_bytes());

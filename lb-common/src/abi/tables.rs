@@ -172,6 +172,13 @@ mod tests {
     }
 
     #[test]
+    fn a_full_map_names_the_setting_that_it_follows() {
+        let setting = |map| of_map(map).and_then(Table::setting);
+        assert_eq!(setting("RANGES6"), Some("--max-source-ranges"));
+        assert_eq!((setting("TOTALS"), setting("CONFIG4")), (Some("--max-services"), None));
+    }
+
+    #[test]
     fn the_object_has_room_in_every_map() {
         for table in OF_FAMILIES.iter().chain(OF_PROGRAMS) {
             assert!(table.entries_in_object() > 0, "{}", table.name());

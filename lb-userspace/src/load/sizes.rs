@@ -100,7 +100,7 @@ mod tests {
         let sizes = MapSizes::for_memory(3 << 30, 2);
         let size = |table| sizes.entries(table).unwrap();
         assert!(size(&tables::BACKENDS) > 100_000 && size(&tables::NAMES) > 2 * 10_000);
-        // A set is replaced by a new one beside it, and a ClusterIP has an entry of its own.
+        // A set is replaced by a new one beside it, and a ClusterIP has a separate entry.
         assert!(size(&tables::SLOTS) >= 2 * 100_000 && size(&tables::FRONTENDS) >= 2 * 10_000);
     }
 
