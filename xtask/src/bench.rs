@@ -3,6 +3,8 @@
 mod cpu;
 mod live;
 mod load;
+mod plot;
+mod report;
 mod services;
 mod session;
 mod spread;
@@ -28,6 +30,8 @@ enum Bench {
     Live(live::Args),
     /// How long the agent takes to load many Services, and for a single change.
     Load(load::Args),
+    /// Run all of them and write figures, pictures and a page into `docs/benchmarks`.
+    Report(report::Args),
 }
 
 /// Measures.
@@ -36,6 +40,7 @@ pub fn run(args: &Args) -> Result<()> {
         None => test_run::run(&args.run),
         Some(Bench::Run(args)) => test_run::run(args),
         Some(Bench::Live(args)) => session::in_front(|| live::run(args)),
+        Some(Bench::Report(args)) => report::run(args),
         Some(Bench::Load(args)) => session::in_front(|| load::run(args)),
     }
 }

@@ -1,5 +1,6 @@
 //! Kernel side of the bench: programs that put a packet's headers back and hand it to the program under test, and the
-//! two programs that it is measured against, one that does nothing and one that does the least a translation needs.
+//! programs that it is measured against: one that does nothing, one that does the least a translation needs, and one
+//! that inserts a flow.
 #![no_std]
 #![no_main]
 #![allow(missing_docs, reason = "the entry points are documented; what the attribute macros generate is not")]
@@ -17,6 +18,7 @@
 #![allow(unsafe_code, reason = "helpers, maps and packet memory are reached through raw pointers")]
 
 mod floor;
+mod insert;
 mod restore;
 
 use aya_ebpf::EbpfContext as _;
@@ -115,6 +117,34 @@ pub fn floor_tc4(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn floor_tc6(ctx: TcContext) -> i32 {
     floor::tc6(ctx.as_ptr().cast());
+    TC_ACT_UNSPEC
+}
+
+/// One insert into a full LRU table.
+#[xdp(frags)]
+pub fn insert_xdp4(ctx: XdpContext) -> u32 {
+    insert::xdp4(ctx.ctx);
+    XDP_PASS
+}
+
+/// One insert into a full LRU table.
+#[xdp(frags)]
+pub fn insert_xdp6(ctx: XdpContext) -> u32 {
+    insert::xdp6(ctx.ctx);
+    XDP_PASS
+}
+
+/// One insert into a full LRU table.
+#[classifier]
+pub fn insert_tc4(ctx: TcContext) -> i32 {
+    insert::tc4(ctx.as_ptr().cast());
+    TC_ACT_UNSPEC
+}
+
+/// One insert into a full LRU table.
+#[classifier]
+pub fn insert_tc6(ctx: TcContext) -> i32 {
+    insert::tc6(ctx.as_ptr().cast());
     TC_ACT_UNSPEC
 }
 

@@ -26,12 +26,24 @@ pub(crate) enum Kind {
     Refused,
     /// A packet between others.
     Foreign,
+    /// The first packet of a flow, for the baseline that inserts it.
+    Inserted,
 }
 
 impl Kind {
     /// Whether each packet begins a flow.
     const fn is_fresh(self) -> bool {
         matches!(self, Self::Opening | Self::OpeningFew)
+    }
+
+    /// Which bits of the packets' number go into source address and port.
+    const fn fresh_bits(self) -> u32 {
+        match self {
+            Self::Opening | Self::OpeningFew => u32::MAX,
+            // A million flows, each again and again after it was pushed out.
+            Self::Inserted => (1 << 20) - 1,
+            _ => 0,
+        }
     }
 }
 
@@ -42,7 +54,7 @@ const XDP: [(&str, &str, Kind); 6] = [
     ("new flow", "uplink_xdp", Kind::Opening),
     ("new flow, to 10", "uplink_xdp", Kind::OpeningFew),
     ("reject", "uplink_xdp", Kind::Refused),
-    ("none of ours", "uplink_xdp", Kind::Foreign),
+    ("not Sluice's", "uplink_xdp", Kind::Foreign),
 ];
 const TC: [(&str, &str, Kind); 9] = [
     ("flow hit", "pod_ingress", Kind::Request(proto::TCP)),
@@ -52,8 +64,8 @@ const TC: [(&str, &str, Kind); 9] = [
     ("new flow", "pod_ingress", Kind::Opening),
     ("new flow, to 10", "pod_ingress", Kind::OpeningFew),
     ("reject", "pod_ingress", Kind::Refused),
-    ("none of ours", "pod_ingress", Kind::Foreign),
-    ("none of ours", "pod_egress", Kind::Foreign),
+    ("not Sluice's", "pod_ingress", Kind::Foreign),
+    ("not Sluice's", "pod_egress", Kind::Foreign),
 ];
 
 /// Cases that need packets of their own, at most: an upper bound for the kernel side's table.
@@ -113,14 +125,18 @@ pub(crate) fn family<A: Net>(harness: &mut Harness, subjects: &mut [Subject; 3])
 }
 
 fn baselines<A: Net>(harness: &mut Harness, world: World, hook: Hook, all: &mut Vec<Case>) -> Result<()> {
-    let floor = match (hook, A::IS_V6) {
-        (Hook::Xdp, false) => "floor_xdp4",
-        (Hook::Xdp, true) => "floor_xdp6",
-        (Hook::Tc, false) => "floor_tc4",
-        (Hook::Tc, true) => "floor_tc6",
+    let (empty, floor, insert) = match (hook, A::IS_V6) {
+        (Hook::Xdp, false) => ("empty_xdp", "floor_xdp4", "insert_xdp4"),
+        (Hook::Xdp, true) => ("empty_xdp", "floor_xdp6", "insert_xdp6"),
+        (Hook::Tc, false) => ("empty_tc", "floor_tc4", "insert_tc4"),
+        (Hook::Tc, true) => ("empty_tc", "floor_tc6", "insert_tc6"),
     };
-    let empty = if hook == Hook::Xdp { "empty_xdp" } else { "empty_tc" };
-    for (name, program, kind) in [("empty", empty, Kind::Empty), ("floor", floor, Kind::Request(proto::TCP))] {
+    let list = [
+        ("empty", empty, Kind::Empty),
+        ("floor", floor, Kind::Request(proto::TCP)),
+        ("insert", insert, Kind::Inserted),
+    ];
+    for (name, program, kind) in list {
         let case = Case {
             name: name.into(),
             program,
@@ -133,8 +149,19 @@ fn baselines<A: Net>(harness: &mut Harness, world: World, hook: Hook, all: &mut 
             traffic: traffic::<A>(harness, world, kind)?,
         };
         check::<A>(harness, world, &case)?;
+        if kind == Kind::Inserted {
+            fill_insert(harness, &case)?;
+        }
         all.push(case);
     }
+    Ok(())
+}
+
+/// Fills the table of the baseline that inserts, so that each further flow takes another's place.
+fn fill_insert(harness: &mut Harness, case: &Case) -> Result<()> {
+    harness.measure(case.hook, &case.fd, &case.traffic, 0, 1 << 20)?;
+    let entries = harness.inserted(case.v6)?;
+    ensure!(entries > 50_000, "{}: the table does not fill: {entries} entries", case.program);
     Ok(())
 }
 
@@ -143,7 +170,7 @@ fn packet<A: Net>(world: World, kind: Kind, number: u32) -> Tuple {
         Kind::Empty => world.request::<A>(number, proto::TCP, ACK)[0].clone(),
         Kind::Request(protocol) => world.request::<A>(number, protocol, ACK)[0].clone(),
         Kind::Reply => world.reply::<A>(number, proto::TCP, ACK)[0].clone(),
-        Kind::Opening => world.opening::<A>(number, SYN),
+        Kind::Opening | Kind::Inserted => world.opening::<A>(number, SYN),
         Kind::OpeningFew => world.opening::<A>(number % 10, SYN),
         Kind::Refused => world.refused::<A>(number, SYN),
         Kind::Foreign => World::foreign::<A>(number, ACK),
@@ -151,7 +178,7 @@ fn packet<A: Net>(world: World, kind: Kind, number: u32) -> Tuple {
 }
 
 fn traffic<A: Net>(harness: &mut Harness, world: World, kind: Kind) -> Result<Traffic> {
-    harness.traffic(A::IS_V6, kind.is_fresh(), |number| packet::<A>(world, kind, number))
+    harness.traffic(A::IS_V6, kind.fresh_bits(), |number| packet::<A>(world, kind, number))
 }
 
 /// Fills the table of flows without a reply to its end, so that each further one takes another's place.
@@ -193,6 +220,12 @@ fn check<A: Net>(harness: &mut Harness, world: World, case: &Case) -> Result<()>
             let good = read(&after, case.v6)
                 .is_some_and(|tuple| tuple.ports[1] == TARGET_PORT && world.is_pod::<A>(&tuple.addresses[1]));
             ensure!(good, "{what}: packet is not for a Pod: {after:02x?}");
+            Ok(())
+        }
+        Kind::Inserted => {
+            let sent = packet::<A>(world, case.kind, 0);
+            let whole = read(&after, case.v6).is_some_and(|tuple| tuple.addresses[1] == sent.addresses[1]);
+            ensure!(whole, "{what}: the packet was changed: {after:02x?}");
             Ok(())
         }
         Kind::Refused => {

@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{V4, V6};
 
 use crate::packets::{Template, Tuple, frame, template};
-use crate::subject::{fill_flows, load_tc, load_xdp, program_fd};
+use crate::subject::{count_flows, fill_flows, load_tc, load_xdp, program_fd};
 use crate::world::{FLOWS, World};
 
 /// Kind of program.
@@ -61,7 +61,10 @@ pub(crate) struct Harness {
 }
 
 const WRAPPERS: [[&str; 2]; 2] = [["restore_xdp4", "restore_xdp6"], ["restore_tc4", "restore_tc6"]];
-const BASELINES: [[&str; 3]; 2] = [["empty_xdp", "floor_xdp4", "floor_xdp6"], ["empty_tc", "floor_tc4", "floor_tc6"]];
+const BASELINES: [[&str; 5]; 2] = [
+    ["empty_xdp", "floor_xdp4", "floor_xdp6", "insert_xdp4", "insert_xdp6"],
+    ["empty_tc", "floor_tc4", "floor_tc6", "insert_tc4", "insert_tc6"],
+];
 
 impl Harness {
     /// Loads the kernel side with room for the packets of so many cases; the floor's flows are those of `world`.
@@ -95,15 +98,20 @@ impl Harness {
         program_fd(&self.object, name)
     }
 
-    /// Gives the kernel side the packets of a case, one a flow. With `fresh` each packet that is sent gets a source
-    /// address and port of its own.
-    pub(crate) fn traffic(&mut self, v6: bool, fresh: bool, packet: impl Fn(u32) -> Tuple) -> Result<Traffic> {
+    /// Gives the kernel side the packets of a case, one a flow. The bits of `fresh` say how many packets get a source
+    /// address and port that no packet before them had.
+    pub(crate) fn traffic(&mut self, v6: bool, fresh: u32, packet: impl Fn(u32) -> Tuple) -> Result<Traffic> {
         let base = self.used;
         for number in 0..FLOWS {
             self.templates.set(base + number, template(&frame(&packet(number))), 0)?;
         }
         self.used += FLOWS;
-        Ok(Traffic { base, mask: if fresh { u32::MAX } else { 0 }, v6, first: frame(&packet(0)) })
+        Ok(Traffic { base, mask: fresh, v6, first: frame(&packet(0)) })
+    }
+
+    /// Number of flows that the baseline which inserts them has in its table.
+    pub(crate) fn inserted(&self, v6: bool) -> Result<usize> {
+        if v6 { count_flows::<V6>(&self.object, "INSERT6") } else { count_flows::<V4>(&self.object, "INSERT4") }
     }
 
     /// Sends the first packet, once.

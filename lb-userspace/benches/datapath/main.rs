@@ -84,6 +84,7 @@ fn measure(harness: &mut Harness, subjects: &mut [Subject; 3], case: &Case) -> R
     let (warm, packets) = match case.kind {
         Kind::Opening | Kind::OpeningFew => (256, 1_024),
         Kind::Refused => (1_024, 4_096),
+        Kind::Inserted => (1_024, 8_192),
         _ => (2_048, 10_240),
     };
     let mut least = f64::INFINITY;

@@ -38,6 +38,8 @@ pub(crate) struct Row {
     ns: Spread,
     /// Multiples of the floor in the same round.
     to_floor: Option<Spread>,
+    /// Of a first packet: multiples of one insert into a full LRU table in the same round.
+    to_insert: Option<Spread>,
     /// Multiples of the same case with few Services in the same round.
     to_few: Option<Spread>,
 }
@@ -59,6 +61,7 @@ impl Report {
         let net: Vec<Vec<f64>> = (0..cases.len()).map(|at| net_times(cases, times, at)).collect();
         let rows = cases.iter().enumerate().map(|(at, case)| {
             let floor = find(cases, |other| other.name == "floor" && place(other) == place(case));
+            let insert = find(cases, |other| other.name == "insert" && place(other) == place(case));
             let same = find(cases, |other| {
                 (&other.name, other.program, place(other)) == (&case.name, case.program, place(case))
                     && Some(other.services) == few
@@ -76,6 +79,7 @@ impl Report {
                 services: case.services,
                 ns: Spread::of(if empty { times[at].clone() } else { net[at].clone() }),
                 to_floor: if empty { None } else { ratio(floor) },
+                to_insert: ratio(insert.filter(|_| case.name.starts_with("new flow"))),
                 to_few: ratio(same),
             }
         });
@@ -91,7 +95,9 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["hook", "IP", "case", "program", "Services", "ns", "min", "max", "x floor", "x few"]);
+        table.set_header([
+            "hook", "IP", "case", "program", "Services", "ns", "min", "max", "x floor", "x insert", "x few",
+        ]);
         for row in &self.rows {
             let ratio =
                 |spread: &Option<Spread>| spread.map_or(String::new(), |spread| format!("{:.2}", spread.median));
@@ -105,10 +111,11 @@ impl Report {
                 format!("{:.1}", row.ns.min),
                 format!("{:.1}", row.ns.max),
                 ratio(&row.to_floor),
+                ratio(&row.to_insert),
                 ratio(&row.to_few),
             ]);
         }
-        for column in [1, 4, 5, 6, 7, 8, 9] {
+        for column in [1, 4, 5, 6, 7, 8, 9, 10] {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }

@@ -70,7 +70,8 @@ impl Subject {
 
     /// Number of flows without a reply, in entries.
     pub(crate) fn embryos(&self, v6: bool) -> Result<usize> {
-        if v6 { count::<V6>(&self.object) } else { count::<V4>(&self.object) }
+        let name = map_name::EMBRYOS[usize::from(v6)];
+        if v6 { count_flows::<V6>(&self.object, name) } else { count_flows::<V4>(&self.object, name) }
     }
 }
 
@@ -177,12 +178,12 @@ where
     Ok(())
 }
 
-fn count<A: Net>(object: &Ebpf) -> Result<usize>
+/// Entries of a table of flows.
+pub(crate) fn count_flows<A: Net>(object: &Ebpf, name: &str) -> Result<usize>
 where
     FlowKey<A>: Pod,
     FlowValue<A>: Pod,
 {
-    let name = map_name::EMBRYOS[A::INDEX];
     let map = object.map(name).with_context(|| format!("no map {name}"))?;
     Ok(keys(&HashMap::<_, FlowKey<A>, FlowValue<A>>::try_from(map)?)?.len())
 }

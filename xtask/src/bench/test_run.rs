@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use serde::Deserialize;
 
+use super::spread::Spread;
 use crate::build;
 use crate::command::{cargo, is_root, run as run_command};
 
@@ -23,6 +25,36 @@ pub(super) struct Args {
     /// Measure the kernel programs of this object, such as one built from an earlier commit, instead of those here.
     #[arg(long, value_name = "FILE")]
     pub object: Option<PathBuf>,
+}
+
+/// What the test-run bench wrote, as far as the report shows it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Results {
+    /// A line each.
+    pub(super) rows: Vec<Row>,
+}
+
+/// A case's figures.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Row {
+    /// `xdp` or `tc`.
+    pub(super) hook: String,
+    /// 4 or 6.
+    pub(super) family: u8,
+    /// Kind of packet.
+    pub(super) case: String,
+    /// The program.
+    pub(super) program: String,
+    /// Services in the maps; 0: it has nothing to do with them.
+    pub(super) services: u32,
+    /// Nanoseconds per packet.
+    pub(super) ns: Spread,
+    /// Multiples of the floor.
+    pub(super) to_floor: Option<Spread>,
+    /// Multiples of one insert into a full LRU table.
+    pub(super) to_insert: Option<Spread>,
+    /// Multiples of the same case with few Services.
+    pub(super) to_few: Option<Spread>,
 }
 
 /// Builds what is measured and measures it.

@@ -17,17 +17,17 @@ use crate::bench::cpu::Cpu;
 
 /// One program's figures while a workload ran.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct InPlace {
+pub(in crate::bench) struct InPlace {
     /// The row.
-    pub(super) row: String,
+    pub(in crate::bench) row: String,
     /// The workload.
-    pub(super) workload: String,
+    pub(in crate::bench) workload: String,
     /// The program.
-    pub(super) program: String,
+    pub(in crate::bench) program: String,
     /// Nanoseconds a run, with what the kernel takes to measure them.
-    pub(super) ns: f64,
+    pub(in crate::bench) ns: f64,
     /// Runs a transaction.
-    pub(super) runs: f64,
+    pub(in crate::bench) runs: f64,
 }
 
 /// Rounds of this pass; the least of each figure counts, as whatever comes in between only adds.

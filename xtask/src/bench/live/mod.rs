@@ -13,6 +13,8 @@ mod row;
 mod server;
 mod setup;
 
+pub(super) use self::results::{Figure, Results as LiveResults};
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -14,63 +14,63 @@ use crate::bench::spread::Spread;
 
 /// One row under one workload.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Figure {
+pub(in crate::bench) struct Figure {
     /// The row, as on the command line.
-    pub(super) row: String,
+    pub(in crate::bench) row: String,
     /// The row, for people.
-    pub(super) title: String,
+    pub(in crate::bench) title: String,
     /// The row that it is compared with.
-    pub(super) base: String,
+    pub(in crate::bench) base: String,
     /// The workload.
-    pub(super) workload: String,
+    pub(in crate::bench) workload: String,
     /// What is counted.
-    pub(super) unit: String,
+    pub(in crate::bench) unit: String,
     /// A second.
-    pub(super) rate: Option<Spread>,
+    pub(in crate::bench) rate: Option<Spread>,
     /// Microseconds.
-    pub(super) p50_us: Option<Spread>,
+    pub(in crate::bench) p50_us: Option<Spread>,
     /// Microseconds.
-    pub(super) p99_us: Option<Spread>,
+    pub(in crate::bench) p99_us: Option<Spread>,
     /// Microseconds of CPU time for each.
-    pub(super) cpu_us: Option<Spread>,
+    pub(in crate::bench) cpu_us: Option<Spread>,
     /// Quotients to the base in the same round.
-    pub(super) to_base: ToBase,
+    pub(in crate::bench) to_base: ToBase,
     /// Transactions that failed, in all rounds.
-    pub(super) failed: u32,
+    pub(in crate::bench) failed: u32,
 }
 
 /// Quotients to the base in the same round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct ToBase {
+pub(in crate::bench) struct ToBase {
     /// Of rates: more is better.
-    pub(super) rate: Option<Spread>,
+    pub(in crate::bench) rate: Option<Spread>,
     /// Of medians: less is better.
-    pub(super) p50: Option<Spread>,
+    pub(in crate::bench) p50: Option<Spread>,
     /// Of the 99th percentiles: less is better.
-    pub(super) p99: Option<Spread>,
+    pub(in crate::bench) p99: Option<Spread>,
     /// Of CPU time: less is better.
-    pub(super) cpu: Option<Spread>,
+    pub(in crate::bench) cpu: Option<Spread>,
 }
 
 /// All figures of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Results {
+pub(in crate::bench) struct Results {
     /// Kernel release.
-    pub(super) kernel: String,
+    pub(in crate::bench) kernel: String,
     /// Processor of the machine.
-    pub(super) processor: String,
+    pub(in crate::bench) processor: String,
     /// The one on which clients and servers were.
-    pub(super) cpu: usize,
+    pub(in crate::bench) cpu: usize,
     /// Rounds.
-    pub(super) rounds: usize,
+    pub(in crate::bench) rounds: usize,
     /// Seconds of each row in a round.
-    pub(super) seconds: f64,
+    pub(in crate::bench) seconds: f64,
     /// Services in the maps beside the measured ones.
-    pub(super) services: u32,
+    pub(in crate::bench) services: u32,
     /// Rows and workloads.
-    pub(super) figures: Vec<Figure>,
+    pub(in crate::bench) figures: Vec<Figure>,
     /// The programs' time in place.
-    pub(super) in_place: Vec<InPlace>,
+    pub(in crate::bench) in_place: Vec<InPlace>,
 }
 
 impl Results {
