@@ -177,11 +177,14 @@ impl Report {
     }
 
     fn test_run(&self, folder: &Path) -> Result<String> {
-        let wanted = |row: &&TestRunRow| row.family == 4 && row.to_floor.is_some() && row.services != MANY;
-        let bars: Vec<Bar> = self.test_run.rows.iter().filter(wanted).filter_map(test_run_bar).collect();
-        let axis = "time, to the floor of the same hook (less is better)";
-        let title = "The programs by test run, IPv4, ten Services";
-        Chart { title, axis, line: Some(1.0), bars: &bars }.write(&folder.join("test-run.svg"))?;
+        let mut text = "\n## The programs by test run\n".to_owned();
+        for (file, title, axis, shown) in TEST_RUN_PICTURES {
+            let wanted = |row: &&TestRunRow| row.family == 4 && row.services != MANY;
+            let bars: Vec<Bar> =
+                self.test_run.rows.iter().filter(wanted).filter_map(|row| test_run_bar(row, shown)).collect();
+            Chart { title, axis, line: Some(1.0), bars: &bars }.write(&folder.join(file))?;
+            text += &format!("\n![{title}]({file})\n");
+        }
         let ratio = |spread: Option<Spread>| spread.map_or(String::new(), |spread| format!("{:.2}", spread.median));
         let rows = self.test_run.rows.iter().map(|row| {
             [
@@ -197,9 +200,27 @@ impl Report {
             ]
         });
         let head = ["hook", "", "case", "program", "Services", "ns", "x floor", "x insert", "x few"];
-        Ok(format_section(title, "test-run.svg", &markdown(head, rows)))
+        Ok(text + "\n" + &markdown(head, rows))
     }
 }
+
+/// A picture of the test run: file, title, axis, and what its bars show.
+type TestRunPicture = (&'static str, &'static str, &'static str, fn(&TestRunRow) -> Option<Spread>);
+
+const TEST_RUN_PICTURES: [TestRunPicture; 2] = [
+    (
+        "test-run.svg",
+        "Single packets, IPv4, ten Services",
+        "time, to the floor of the same hook (less is better)",
+        |row| row.to_floor.filter(|_| row.services > 0 && row.to_insert.is_none()),
+    ),
+    (
+        "test-run-new.svg",
+        "New flows, IPv4, ten Services",
+        "time, to one insert into a full table (less is better)",
+        |row| row.to_insert,
+    ),
+];
 
 /// The larger of the test run's two clusters.
 const MANY: u32 = 10_000;
@@ -221,11 +242,10 @@ fn live_bar(figure: &Figure, shown: Shown) -> Option<Bar> {
     Some(Bar { label: figure.title.clone(), value, note: format!("{:.2}{cpu}", value.median), side })
 }
 
-fn test_run_bar(row: &TestRunRow) -> Option<Bar> {
-    let value = row.to_floor?;
-    let side = if row.services == 0 { Side::Base } else { Side::Sluice };
+fn test_run_bar(row: &TestRunRow, shown: fn(&TestRunRow) -> Option<Spread>) -> Option<Bar> {
+    let value = shown(row)?;
     let label = format!("{} {}, {}", row.hook, row.program, row.case);
-    Some(Bar { label, value, note: format!("{:.2}", value.median), side })
+    Some(Bar { label, value, note: format!("{:.2}", value.median), side: Side::Sluice })
 }
 
 fn live_table(figures: &[&Figure]) -> String {
