@@ -93,7 +93,7 @@ const MESSAGE: usize = 64;
 /// Bytes that the bulk workload hands over at once.
 const CHUNK: usize = 128 * 1024;
 /// Share of a slice that comes before and does not count.
-pub(super) const WARM: f64 = 0.15;
+const WARM: f64 = 0.15;
 /// A slice is made longer until it has so many transactions.
 const FEWEST: usize = 50;
 /// A datagram that takes longer is lost.

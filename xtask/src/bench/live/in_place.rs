@@ -1,8 +1,8 @@
 //! What the programs take in place, by the kernel's own statistics. A pass of its own: counting costs time itself.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use aya::programs::loaded_programs;
@@ -14,6 +14,7 @@ use super::measure::once;
 use super::row::Row;
 use super::setup::Nodes;
 use crate::bench::cpu::Cpu;
+use crate::bench::spread::Spread;
 
 /// One program's figures while a workload ran.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,7 +31,8 @@ pub(in crate::bench) struct InPlace {
     pub(in crate::bench) runs: f64,
 }
 
-/// Rounds of this pass; the least of each figure counts, as whatever comes in between only adds.
+/// Rounds of this pass. Of a program's time the least counts, as whatever comes in between only adds; of the number of its
+/// runs the median.
 const ROUNDS: usize = 5;
 
 /// Runs every workload but bulk on each row that has an agent.
@@ -64,35 +66,36 @@ fn programs(
     slice: Duration,
     ids: &BTreeSet<u32>,
 ) -> Result<Vec<InPlace>> {
-    let mut least: HashMap<String, InPlace> = HashMap::new();
+    let mut seen: BTreeMap<String, Vec<[f64; 2]>> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        let before = counters(ids)?;
+        let (before, begin) = (counters(ids)?, Instant::now());
         let sample = once(nodes, row, workload, cpu, slice)?;
         // The warm-up is in the counters, too.
-        let transactions = sample.rate * slice.as_secs_f64() * (1.0 + super::client::WARM);
+        let transactions = sample.rate * begin.elapsed().as_secs_f64();
         for (id, after) in counters(ids)? {
             let Some(before) = before.get(&id) else { continue };
             #[expect(clippy::cast_precision_loss, reason = "far fewer runs than a float counts")]
             let runs = after.runs.saturating_sub(before.runs) as f64;
-            // What runs now and then, such as for a neighbour's answer, has no part in the transaction.
-            if runs < transactions / 100.0 {
-                continue;
+            if runs > 0.0 {
+                let ns = after.time.saturating_sub(before.time).as_secs_f64() * 1e9 / runs;
+                seen.entry(after.name).or_default().push([ns, runs / transactions]);
             }
-            let ns = after.time.saturating_sub(before.time).as_secs_f64() * 1e9 / runs;
-            let seen = least.entry(after.name.clone()).or_insert_with(|| InPlace {
-                row: row.id.to_owned(),
-                workload: workload.name().to_owned(),
-                program: after.name,
-                ns,
-                runs: runs / transactions,
-            });
-            seen.ns = seen.ns.min(ns);
         }
     }
-    let mut all: Vec<InPlace> = least.into_values().collect();
-    all.sort_by(|a, b| a.program.cmp(&b.program));
-    Ok(all)
+    Ok(seen.into_iter().filter_map(|(program, rounds)| figure(row, workload, program, &rounds)).collect())
 }
+
+/// A program's figure, from time and runs of each round.
+fn figure(row: &Row, workload: Workload, program: String, rounds: &[[f64; 2]]) -> Option<InPlace> {
+    let ns = Spread::of(rounds.iter().map(|[ns, _]| *ns))?.min;
+    let runs = Spread::of(rounds.iter().map(|[_, runs]| *runs))?.median;
+    // What runs now and then, such as for a neighbour's answer, has no part in the transaction.
+    let (row, workload) = (row.id.to_owned(), workload.name().to_owned());
+    (runs >= RARE).then_some(InPlace { row, workload, program, ns, runs })
+}
+
+/// Runs a transaction below which a program has no part in it.
+const RARE: f64 = 0.02;
 
 struct Counter {
     name: String,
@@ -125,6 +128,15 @@ fn program_id(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_time_and_the_median_of_the_runs_count_and_rare_programs_do_not() {
+        let row = crate::bench::live::row::ALL[0];
+        let rounds = [[90.0, 2.0], [70.0, 2.2], [400.0, 0.3]];
+        let seen = figure(&row, Workload::Rr, "pod_ingress".into(), &rounds).unwrap();
+        assert!((seen.ns - 70.0).abs() < 1e-9 && (seen.runs - 2.0).abs() < 1e-9, "{seen:?}");
+        assert!(figure(&row, Workload::Rr, "uplink_egress".into(), &[[50.0, 0.001]]).is_none());
+    }
 
     #[test]
     fn a_descriptor_of_a_program_tells_its_id_and_others_do_not() {
