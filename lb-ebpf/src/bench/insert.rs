@@ -23,7 +23,7 @@ const LENGTH6: usize = 58;
 /// The caller has compared the end of the word with the end of the packet.
 #[inline(always)]
 unsafe fn word(data: usize, offset: usize) -> u64 {
-    // SAFETY: the caller's promise. BPF loads have no alignment of their own.
+    // SAFETY: the caller's promise. BPF loads need no alignment.
     unsafe { u64::from(*((data + offset) as *const u32)) }
 }
 

@@ -75,7 +75,7 @@ pub(super) fn this_thread() -> i32 {
     gettid().as_raw()
 }
 
-/// More descriptors than the usual 1,024: each row has servers of its own.
+/// More descriptors than the usual 1,024: each node has its own servers.
 pub(super) fn raise_open_files() -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("no limit of open files")?;
     nix::sys::resource::setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")

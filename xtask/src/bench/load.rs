@@ -192,7 +192,7 @@ fn node(dir: &RunDir) -> Result<Netns> {
     Ok(node)
 }
 
-/// The Service that is changed, in a file of its own that is replaced in one step.
+/// The Service that is changed, in a separate file that is replaced in one step.
 fn one_service(dir: &RunDir, turn: usize) -> Result<()> {
     let endpoint = format!("10.244.1.{}", 11 + turn % 100);
     let service = json!({
@@ -212,7 +212,7 @@ fn one_service(dir: &RunDir, turn: usize) -> Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Milliseconds from the changed file to the last write that it led to.
+/// Milliseconds from the changed file to the last write because of it.
 fn change_one(agent: &Agent, dir: &RunDir, turn: usize) -> Result<f64> {
     let before = status_time(agent, "updated_ns")?;
     let begin = now()?;

@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let folder = std::path::absolute(folder)?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     if !args.draw {
-        // Each in a process of its own: what one has tied to a processor must not be so for the next.
+        // Each in a separate process: what one has tied to a processor must not be so for the next.
         let quick: &[&str] = if args.quick { &["--quick"] } else { &[] };
         let few: &[&str] = if args.quick { &["--services", "0,1000", "--starts", "1", "--changes", "5"] } else { &[] };
         bench(&folder, "run", TEST_RUN, quick, None)?;

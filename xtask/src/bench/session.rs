@@ -1,7 +1,7 @@
-//! A session of its own for a bench, in front of all others on a busy machine.
+//! A separate session for a bench, in front of all others on a busy machine.
 //!
 //! Where the kernel groups processes by session to share the processors out among them (`sched_autogroup_enabled`), a
-//! thread's priority counts within its session only. So the bench runs in a child with a session of its own, whose
+//! thread's priority counts within its session only. So the bench runs in a child with its own session, whose
 //! priority is raised. What is raised goes with that session.
 
 use std::env;

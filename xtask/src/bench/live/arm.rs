@@ -35,7 +35,7 @@ pub(super) struct Built {
 }
 
 impl Built {
-    /// Whether a node of this kind can be had.
+    /// Whether a node of this kind is available.
     pub(super) fn can(&self, kind: Kind) -> bool {
         match kind {
             Kind::Redirect => knows_forward(&self.sluice),

@@ -17,7 +17,7 @@ pub(super) enum Workload {
     Crr,
     /// Requests and answers on one connection.
     Rr,
-    /// One question and one answer over UDP, each from a port of its own.
+    /// One question and one answer over UDP, each from its own port.
     UdpNew,
     /// Questions and answers over UDP from one port.
     UdpOne,

@@ -1,4 +1,4 @@
-//! What the programs take in place, by the kernel's own statistics. A pass of its own: counting costs time itself.
+//! What the programs take in place, by the kernel's own statistics. A separate pass: counting costs time itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;

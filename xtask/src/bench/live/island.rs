@@ -1,4 +1,4 @@
-//! One node with two Pods, an external client and a second node, in network namespaces of their own.
+//! One node with two Pods, an external client and a second node, in their own network namespaces.
 //!
 //! ```text
 //!   client Pod 10.244.1.10 --- cali-client +------+ eth0 --- outside 10.90.0.100 (also 10.244.9.9, a Pod elsewhere)
@@ -6,7 +6,7 @@
 //!   server Pod 10.244.1.11 -- cali-server  +------+ eth1 --- node2 --- remote Pod 10.244.2.11
 //! ```
 //!
-//! Each row of the bench that needs a node of its own has one of these, with the same addresses: all are up at the same
+//! Each row of the bench that needs its own node has one of these, with the same addresses: all are up at the same
 //! time, so that rounds cost no set-up.
 
 use std::net::Ipv4Addr;
@@ -134,7 +134,7 @@ const SYSCTLS: [(&str, &str); 9] = [
     ("ipv4/icmp_ratelimit", "0"),
 ];
 
-/// A Pod behind a veth with routes of its own, as routed CNIs do it.
+/// A Pod behind a veth with its own routes, as routed CNIs do it.
 fn pod(node: &Netns, pod: &Netns, device: &str, addresses: &[Ipv4Addr]) -> Result<()> {
     pod.ip(&format!("link add eth0 type veth peer name {device} netns {}", path(node)))?;
     node.sysctl(&[

@@ -1,6 +1,7 @@
 //! `cargo xtask bench live`: real sockets on nodes in network namespaces, all rows interleaved round by round.
 
 mod arm;
+mod asked;
 mod client;
 mod frames;
 mod in_place;
@@ -84,7 +85,7 @@ impl Args {
         if self.workloads.is_empty() { Workload::ALL.to_vec() } else { self.workloads.clone() }
     }
 
-    /// The rows that were asked for and that can be had, with those that they are compared with.
+    /// The rows that were asked for and that are available, with those that they are compared with.
     fn rows(&self, built: &Built) -> Result<Vec<Row>> {
         let workloads = self.workloads();
         let fits = |row: &Row| workloads.iter().any(|workload| row.fits(*workload));

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::asked::{CLUSTER_IP, NODE_PORTS, REMOTE_CLUSTER_IP, REMOTE_NODE_PORTS, SERVICE_PORTS};
 use super::island::{LOCAL, NODE, REMOTE};
-use super::row::{CLUSTER_IP, NODE_PORTS, REMOTE_CLUSTER_IP, REMOTE_NODE_PORTS, SERVICE_PORTS};
 use super::server::{SINK, TCP_ECHO, UDP_ECHO};
 use crate::bench::services::{self, ENDPOINTS, SERVICE_CIDR};
 use crate::lab::Netns;

@@ -1,22 +1,10 @@
 //! The rows: who asks whom, on which kind of node, and which row each one is compared with.
 
-use std::net::Ipv4Addr;
-
+use super::asked::{CLUSTER_IP, NODE_PORTS, REMOTE_CLUSTER_IP, REMOTE_NODE_PORTS, SERVICE_PORTS};
 use super::client::{Target, Workload};
 use super::island::{LOCAL, NODE, REMOTE};
 use super::kind::Kind;
 use super::server::{SINK, TCP_ECHO, UDP_ECHO};
-
-/// The `ClusterIP` of the Service in front of the node's own Pod.
-pub(super) const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
-/// The same in front of the other node's Pod.
-pub(super) const REMOTE_CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 11);
-/// Service ports: echo over TCP, echo over UDP, and the one that takes all.
-pub(super) const SERVICE_PORTS: [u16; 3] = [80, 81, 82];
-/// The local Service's `NodePort`s.
-pub(super) const NODE_PORTS: [u16; 3] = [30_080, 30_081, 30_082];
-/// The remote Service's `NodePort`s.
-pub(super) const REMOTE_NODE_PORTS: [u16; 3] = [30_090, 30_091, 30_092];
 
 /// Where the client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::arm::{Arm, Built};
+use super::asked::{CLUSTER_IP, NODE_PORTS, REMOTE_CLUSTER_IP, REMOTE_NODE_PORTS, SERVICE_PORTS};
 use super::island::{LOCAL, REMOTE};
 use super::kind::Kind;
-use super::row::{Backend, CLUSTER_IP, NODE_PORTS, REMOTE_CLUSTER_IP, REMOTE_NODE_PORTS, Row, SERVICE_PORTS, Source};
+use super::row::{Backend, Row, Source};
 use super::server::{SINK, Server, TCP_ECHO, UDP_ECHO};
 use crate::bench::cpu::Cpu;
 use crate::bench::services;
