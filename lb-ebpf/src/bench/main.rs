@@ -82,9 +82,14 @@ pub fn send_xdp(_ctx: XdpContext) -> u32 {
     unsafe { bpf_redirect(*device, 0) as u32 }
 }
 
-/// Counts a packet and swallows it.
+/// Counts an IPv4 packet and swallows it. Neighbours still find each other.
 #[classifier]
-pub fn sink_tc(_ctx: TcContext) -> i32 {
+pub fn sink_tc(ctx: TcContext) -> i32 {
+    const IPV4: u32 = 0x0800_u16.to_be() as u32;
+    // SAFETY: the context is valid for the whole program.
+    if unsafe { (*ctx.skb.skb).protocol } != IPV4 {
+        return TC_ACT_UNSPEC;
+    }
     if let Some(count) = SUNK.get_ptr_mut(0) {
         // SAFETY: the verifier has seen the null check; each processor has its own number.
         unsafe { *count += 1 };

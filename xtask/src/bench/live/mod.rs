@@ -123,23 +123,34 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let nodes = setup::nodes(&dir, &rows, &built, cpu)?;
     cpu::settle();
     let mut results = results::Results::new(args.rounds(), args.slice(), args.services(), cpu);
+    let mut failures = Vec::new();
     for workload in args.workloads() {
         let rows: Vec<Row> = rows.iter().filter(|row| row.fits(workload)).copied().collect();
         if rows.is_empty() {
             continue;
         }
         eprintln!("{}: {} rows, {} rounds", workload.name(), rows.len(), args.rounds());
-        let samples = measure::workload(&nodes, &rows, workload, cpu, args.rounds(), args.slice())?;
-        results.add(workload, &rows, &samples);
+        // What fails costs no other workload its figures.
+        match measure::workload(&nodes, &rows, workload, cpu, args.rounds(), args.slice()) {
+            Ok(samples) => results.add(workload, &rows, &samples),
+            Err(failure) => failures.push(failure),
+        }
     }
     if !args.no_in_place {
-        results.in_place = in_place::measure(&nodes, &rows, &args.workloads(), cpu, args.slice())?;
+        match in_place::measure(&nodes, &rows, &args.workloads(), cpu, args.slice()) {
+            Ok(figures) => results.in_place = figures,
+            Err(failure) => failures.push(failure.context("the programs in place")),
+        }
     }
     println!("{}", results.table());
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&results)? + "\n";
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    for failure in &failures {
+        eprintln!("failed: {failure:#}");
+    }
+    ensure!(failures.is_empty(), "{} parts of the bench failed", failures.len());
     Ok(())
 }
 
