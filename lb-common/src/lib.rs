@@ -1,6 +1,7 @@
 //! What Sluice's kernel programs and its agent share.
 //!
 //! - [`abi`]: every type that crosses the kernel border, and nothing else.
+//! - [`wire`]: header formats, without decisions.
 //! - [`datapath`]: the decisions of the data path, pure and without `unsafe`: the same source runs in XDP, in TC and
 //!   on the host in tests.
 //! - `testkit` (feature): packet builder, memory tables and named vectors.
@@ -13,3 +14,4 @@ pub mod abi;
 pub mod datapath;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+pub mod wire;

@@ -7,7 +7,7 @@ use lb_common::abi::{
     frontend_kind, frontend_scope, proto,
 };
 use lb_common::datapath::{
-    Called, Caller, Env as _, socket_bind, socket_closed, socket_connect, socket_peer, socket_send,
+    Host as _, SocketCall, SocketVerdict, socket_bind, socket_closed, socket_connect, socket_peer, socket_send,
 };
 use lb_common::testkit::{Family, Memory};
 
@@ -49,17 +49,17 @@ fn key<A>(addr: A, port: u16, proto: u8) -> FrontendKey<A> {
     FrontendKey { addr, port: Be16::new(port), proto, scope: frontend_scope::ALL }
 }
 
-fn caller<A>(addr: A, port: u16, proto: u8) -> Caller<A> {
-    Caller { cookie: [1, 0], netns: [9, 0], host: false, addr, port: Be16::new(port), proto }
+fn caller<A>(addr: A, port: u16, proto: u8) -> SocketCall<A> {
+    SocketCall { cookie: [1, 0], netns: [9, 0], host: false, addr, port: Be16::new(port), proto }
 }
 
 fn edit<A: Family>(memory: &mut Memory<A>, protocol: u8, change: impl FnOnce(&mut FrontendValue)) {
     change(memory.frontends.get_mut(&key(A::VIP, 80, protocol)).unwrap());
 }
 
-fn led_to<A: Copy>(called: Called<A>) -> A {
+fn led_to<A: Copy>(called: SocketVerdict<A>) -> A {
     match called {
-        Called::To(addr, port) if port == Be16::new(8080) => addr,
+        SocketVerdict::To(addr, port) if port == Be16::new(8080) => addr,
         _ => panic!("not led to a backend"),
     }
 }
@@ -104,19 +104,19 @@ mod on {
         assert!(socket_peer(&memory, [2, 0], proto::TCP, A::LOCAL, Be16::new(8080)).is_none());
         socket_closed(&memory, [1, 0], proto::TCP, A::LOCAL, Be16::new(8080));
         assert!(memory.sockets.borrow().is_empty());
-        assert!(matches!(socket_connect(&memory, &caller(A::CLIENT, 80, proto::TCP)), Called::Pass));
+        assert!(matches!(socket_connect(&memory, &caller(A::CLIENT, 80, proto::TCP)), SocketVerdict::Pass));
     }
 
     pub(super) fn no_endpoints_and_unknown_ports_are_refused_and_silence_is_left_to_packets<A: Family>() {
         for protocol in [proto::TCP, proto::UDP] {
             let mut memory = node::<A>(protocol, &[]);
             for port in [80, 81] {
-                assert!(matches!(socket_connect(&memory, &caller(A::VIP, port, protocol)), Called::Refused));
-                assert!(matches!(socket_send(&memory, &caller(A::VIP, port, protocol)), Called::Refused));
+                assert!(matches!(socket_connect(&memory, &caller(A::VIP, port, protocol)), SocketVerdict::Refused));
+                assert!(matches!(socket_send(&memory, &caller(A::VIP, port, protocol)), SocketVerdict::Refused));
             }
             assert_eq!(count(&memory, Counter::SocketRefused), 4);
             edit(&mut memory, protocol, |frontend| frontend.flags = frontend_flag::INTERNAL_EMPTY_DROPS);
-            assert!(matches!(socket_connect(&memory, &caller(A::VIP, 80, protocol)), Called::Pass));
+            assert!(matches!(socket_connect(&memory, &caller(A::VIP, 80, protocol)), SocketVerdict::Pass));
         }
     }
 
@@ -142,7 +142,7 @@ mod on {
         for call in [socket_connect::<A, Memory<A>>, socket_send] {
             call(&memory, &caller(A::VIP, 80, proto::UDP));
             assert!(peer().is_some());
-            assert!(matches!(call(&memory, &caller(A::LOCAL, 8080, proto::UDP)), Called::Pass));
+            assert!(matches!(call(&memory, &caller(A::LOCAL, 8080, proto::UDP)), SocketVerdict::Pass));
             assert!(peer().is_none());
         }
         socket_send(&memory, &caller(A::VIP, 80, proto::UDP));
@@ -157,25 +157,25 @@ mod on {
         let addr = A::LOOPBACK;
         memory.frontends.insert(FrontendKey { addr, port: Be16::new(30080), proto: proto::TCP, scope }, node_port);
         let pod = caller(addr, 30080, proto::TCP);
-        assert!(matches!(socket_connect(&memory, &pod), Called::Pass));
-        assert!(led_to(socket_connect(&memory, &Caller { host: true, ..pod })) == A::LOCAL);
+        assert!(matches!(socket_connect(&memory, &pod), SocketVerdict::Pass));
+        assert!(led_to(socket_connect(&memory, &SocketCall { host: true, ..pod })) == A::LOCAL);
     }
 
     pub(super) fn source_ranges_judge_the_host_by_its_address_and_leave_pods_to_packets<A: Family>() {
         let mut memory = node(proto::TCP, &[A::LOCAL]);
         edit(&mut memory, proto::TCP, |frontend| frontend.flags = frontend_flag::SOURCE_RANGES);
         let pod = caller(A::VIP, 80, proto::TCP);
-        let host = Caller { host: true, ..pod };
-        assert!(matches!(socket_connect(&memory, &host), Called::Pass));
+        let host = SocketCall { host: true, ..pod };
+        assert!(matches!(socket_connect(&memory, &host), SocketVerdict::Pass));
         memory.ranges.push((SERVICE, A::NODE, A::BITS));
         assert!(led_to(socket_connect(&memory, &host)) == A::LOCAL);
-        assert!(matches!(socket_connect(&memory, &pod), Called::Pass));
+        assert!(matches!(socket_connect(&memory, &pod), SocketVerdict::Pass));
     }
 
     pub(super) fn affinity_is_kept_by_namespace_and_its_clock_by_connections<A: Family>() {
         let mut memory = node(proto::TCP, &[A::LOCAL, A::LOCAL2]);
         edit(&mut memory, proto::TCP, |frontend| frontend.affinity_secs = 10);
-        let of = |netns| Caller { netns: [netns, 0], ..caller(A::VIP, 80, proto::TCP) };
+        let of = |netns| SocketCall { netns: [netns, 0], ..caller(A::VIP, 80, proto::TCP) };
         let first = led_to(socket_connect(&memory, &of(1)));
         for _ in 0..50 {
             memory.now_ns.set(memory.now_ns() + 9_000_000_000);

@@ -1,41 +1,42 @@
-//! `lb_common::datapath::Env` by maps and helpers.
+//! What the data path needs around a packet, by maps and helpers.
 
 use core::ops::Deref;
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns};
+use aya_ebpf::maps::Array;
 use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use lb_common::abi::{
-    AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally, device_flag,
+    AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey,
+    FragmentValue, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally, filter,
 };
-use lb_common::datapath::{Env, Route, SocketEnv};
+use lb_common::datapath::{Counters, Direction, Env, Flows, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage};
 
 use crate::maps::{self, FamilyMaps};
 use crate::route::{RouteLookup, lookup_route};
 
-/// The node around a packet.
-pub(crate) struct Kernel {
+/// What a program runs of the pipeline, as a constant for types. Bits: [`REST`], [`EGRESS`].
+pub(crate) const FIRST: u8 = 0;
+/// [`Stage::Rest`].
+pub(crate) const REST: u8 = 1;
+/// [`Direction::Egress`].
+pub(crate) const EGRESS: u8 = 2;
+/// How long after a direct connection was given another port the others in mid-stream are looked at, in ticks: a day,
+/// where the kernel counts a thousand a second, and longer elsewhere.
+const REMAP_TICKS: u32 = 86_400_000;
+
+/// The node around a packet, for a program of one part.
+pub(crate) struct Kernel<const PART: u8> {
     /// The program's context.
     pub(crate) ctx: *mut c_void,
     /// Device at which the packet is.
     pub(crate) ifindex: u32,
-    /// Refusals are left to the program behind this one, which counts them.
-    pub(crate) defers: bool,
 }
 
 /// An entry of a flow table, in map memory.
 #[repr(transparent)]
 pub(crate) struct FlowPtr<A>(*mut FlowValue<A>);
-
-impl<A> FlowPtr<A> {
-    /// A decided rewrite that is not, or not alone, an entry of a table.
-    #[inline(always)]
-    pub(crate) fn decided(value: &'static mut FlowValue<A>) -> Self {
-        Self(value)
-    }
-}
 
 impl<A> Clone for FlowPtr<A> {
     #[inline(always)]
@@ -57,8 +58,37 @@ impl<A> Deref for FlowPtr<A> {
     }
 }
 
-impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
+impl<A: FamilyMaps + RouteLookup, const PART: u8> Env<A> for Kernel<PART> {
+    const STAGE: Stage = if PART & REST == 0 { Stage::First } else { Stage::Rest };
+    const DIRECTION: Direction = if PART & EGRESS == 0 { Direction::Ingress } else { Direction::Egress };
+}
+
+impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
     type Flow = FlowPtr<A>;
+    type Scratch = &'static mut Scratch<A>;
+
+    #[inline(always)]
+    fn scratch(&self) -> Option<&'static mut Scratch<A>> {
+        maps::scratch::<A>()
+    }
+
+    #[inline(always)]
+    fn decided(&self, scratch: &'static mut Scratch<A>) -> FlowPtr<A> {
+        FlowPtr(&raw mut scratch.forward)
+    }
+
+    #[inline(always)]
+    fn remaps(&self) -> bool {
+        let last = maps::last_remap::<A>();
+        // What is noted may be one tick ahead.
+        last != 0 && Host::<A>::ticks(self).wrapping_sub(last).wrapping_add(1) < REMAP_TICKS
+    }
+
+    #[inline(always)]
+    fn note_remap(&self) {
+        // Never 0, which says that there was none.
+        maps::set_last_remap::<A>(Host::<A>::ticks(self) | 1);
+    }
 
     #[inline(always)]
     fn flow(&self, key: &FlowKey<A>) -> Option<FlowPtr<A>> {
@@ -66,22 +96,23 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
     }
 
     #[inline(always)]
-    fn embryo(&self, key: &FlowKey<A>) -> Option<FlowPtr<A>> {
+    fn half_open(&self, key: &FlowKey<A>) -> Option<FlowPtr<A>> {
         A::embryos().get_ptr_mut(key).map(FlowPtr)
     }
 
     #[inline(always)]
-    fn note(&self, flow: FlowPtr<A>, state: u16) {
+    fn note(&self, flow: FlowPtr<A>, state: u16) -> FlowPtr<A> {
         if flow.state & state != state {
             // SAFETY: in-place write to map memory; bits are only added, so a lost race costs one bit until the next
             // packet of that kind.
             unsafe { (*flow.0).state |= state };
         }
+        flow
     }
 
     #[inline(always)]
-    fn touch(&self, flow: FlowPtr<A>) {
-        let now = Env::<A>::ticks(self) & !0xff;
+    fn touch(&self, flow: FlowPtr<A>) -> FlowPtr<A> {
+        let now = Host::<A>::ticks(self) & !0xff;
         // Written once in 256 ticks, so that a flow's cache line stays clean.
         if flow.seen != now {
             // SAFETY: in-place write of an aligned word to map memory.
@@ -89,6 +120,7 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
             // SAFETY: as above.
             unsafe { (*flow.0).tally.burst = 0 };
         }
+        flow
     }
 
     #[inline(always)]
@@ -103,9 +135,8 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
     }
 
     #[inline(always)]
-    fn insert_embryo(&self, key: &FlowKey<A>, value: &FlowValue<A>, fresh: bool) -> bool {
-        let flags = if fresh { BPF_NOEXIST } else { BPF_ANY };
-        A::embryos().insert(key, value, u64::from(flags)).is_ok()
+    fn insert_half_open(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
+        A::embryos().insert(key, value, u64::from(BPF_ANY)).is_ok()
     }
 
     #[inline(always)]
@@ -115,8 +146,33 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
     }
 
     #[inline(always)]
-    fn remove_embryo(&self, key: &FlowKey<A>) {
+    fn remove_half_open(&self, key: &FlowKey<A>) {
         let _gone = A::embryos().remove(key);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue> {
+        // SAFETY: one aligned word, written whole.
+        unsafe { A::fragments().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue) {
+        // A refused write costs the datagram's later fragments.
+        let _refused = A::fragments().insert(key, value, u64::from(BPF_ANY));
+    }
+}
+
+impl<A: FamilyMaps + RouteLookup, const PART: u8> Services<A> for Kernel<PART> {
+    #[inline(always)]
+    fn may_be_frontend(&self, addr: A, port: Be16) -> bool {
+        front_holds::<A>(filter::address_hash(addr)) || front_holds::<A>(filter::endpoint_hash(addr, port))
+    }
+
+    #[inline(always)]
+    fn may_be_backend(&self, addr: A, port: Be16) -> bool {
+        let at = filter::position(filter::endpoint_hash(addr, port), filter::BACK_BLOCKS);
+        holds(A::back_filter(), at)
     }
 
     #[inline(always)]
@@ -157,30 +213,30 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
         let bits = 32 + 32 * A::WORDS as u32;
         A::ranges().get(Key::new(bits, *key)).is_some()
     }
+}
 
-    #[inline(always)]
-    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue> {
-        // SAFETY: one aligned word, written whole.
-        unsafe { A::fragments().get(key) }.copied()
-    }
-
-    #[inline(always)]
-    fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue) {
-        // A refused write costs the datagram's later fragments.
-        let _refused = A::fragments().insert(key, value, u64::from(BPF_ANY));
-    }
-
+impl<A: FamilyMaps + RouteLookup, const PART: u8> Host<A> for Kernel<PART> {
     #[inline(always)]
     fn config(&self) -> &FamilyConfig<A> {
         A::config().get(0).unwrap_or(A::no_config())
     }
 
     #[inline(always)]
+    fn device_flags(&self, ifindex: u32) -> u32 {
+        maps::device(ifindex).map_or(0, |device| device.flags)
+    }
+
+    #[inline(always)]
     fn route(&self, dst: A) -> Option<Route<A>> {
-        let route = lookup_route(self.ctx, self.ifindex, dst, 0)?;
+        let hop = lookup_route(self.ctx, self.ifindex, dst, 0)?;
         let (source, flags) =
-            maps::device(route.ifindex).map_or((A::ZERO, 0), |device| (A::of_device(device), device.flags));
-        Some(Route { ifindex: route.ifindex, source, uplink: flags & device_flag::UPLINK != 0 })
+            maps::device(hop.ifindex).map_or((A::ZERO, 0), |device| (A::of_device(device), device.flags));
+        Some(Route { ifindex: hop.ifindex, source, flags })
+    }
+
+    #[inline(always)]
+    fn next_hop(&self, dst: A, length: u16) -> Option<NextHop> {
+        lookup_route(self.ctx, self.ifindex, dst, length)
     }
 
     #[inline(always)]
@@ -200,15 +256,17 @@ impl<A: FamilyMaps + RouteLookup> Env<A> for Kernel {
         // SAFETY: the helper has no arguments and no preconditions; the verifier makes it one load.
         unsafe { bpf_jiffies64() as u32 }
     }
+}
 
+impl<A: FamilyMaps + RouteLookup, const PART: u8> Counters<A> for Kernel<PART> {
     #[inline(always)]
     fn count(&self, counter: Counter) {
-        let refusal =
-            matches!(counter, Counter::RejectNoEndpoints | Counter::RejectUnknownPort | Counter::RejectNoFlow);
-        if self.defers && refusal {
-            return;
-        }
-        maps::count(counter);
+        maps::count(counter.index());
+    }
+
+    #[inline(always)]
+    fn count_index(&self, index: u32) {
+        maps::count(index);
     }
 
     #[inline(always)]
@@ -240,7 +298,19 @@ fn counted<A: FamilyMaps>(backend: u32, generation: u32) -> Option<&'static mut 
     if stats.generation == generation { Some(stats) } else { None }
 }
 
-impl<A: FamilyMaps + RouteLookup> SocketEnv<A> for Kernel {
+/// Whether a filter holds what has its bits here. A block that is not there (it always is) holds everything.
+#[inline(always)]
+fn holds(filter: &Array<filter::Block>, at: filter::Position) -> bool {
+    let Some(block) = filter.get(at.block) else { return true };
+    block.get(at.word as usize).is_none_or(|word| word & at.bits == at.bits)
+}
+
+#[inline(always)]
+fn front_holds<A: FamilyMaps>(hash: u64) -> bool {
+    holds(A::front_filter(), filter::position(hash, filter::FRONT_BLOCKS))
+}
+
+impl<A: FamilyMaps + RouteLookup, const PART: u8> SocketEnv<A> for Kernel<PART> {
     #[inline(always)]
     fn socket(&self, key: &SocketKey<A>) -> Option<SocketValue<A>> {
         // SAFETY: entries are replaced whole; a socket's own calls are in order.

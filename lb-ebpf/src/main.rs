@@ -17,72 +17,101 @@ mod context;
 mod env;
 mod maps;
 mod route;
+mod skb_frame;
 mod socket;
 mod socket_hooks;
 mod tc;
-mod tc_packet;
 mod xdp;
-mod xdp_packet;
+mod xdp_frame;
 
-use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use lb_common::datapath::Hook;
 
-use crate::tc::{ETHERNET, Hook, NO_HEADER};
-
-fn skb(ctx: &TcContext) -> *mut __sk_buff {
-    ctx.as_ptr().cast()
-}
+use crate::tc::{ETHERNET, NO_HEADER};
 
 /// Packets that a Pod sends.
 #[classifier]
 pub fn pod_ingress(ctx: TcContext) -> i32 {
-    tc::run::<ETHERNET>(skb(&ctx), Hook::PodIngress)
+    tc::first::<ETHERNET>(&ctx, Hook::PodIngress)
 }
 
 /// Packets on their way into a Pod.
 #[classifier]
 pub fn pod_egress(ctx: TcContext) -> i32 {
-    tc::run::<ETHERNET>(skb(&ctx), Hook::PodEgress)
+    tc::first::<ETHERNET>(&ctx, Hook::PodEgress)
 }
 
 /// Packets that come in from outside.
 #[classifier]
 pub fn uplink_ingress(ctx: TcContext) -> i32 {
-    tc::run::<ETHERNET>(skb(&ctx), Hook::UplinkIngress)
+    tc::first::<ETHERNET>(&ctx, Hook::UplinkIngress)
 }
 
 /// Packets that leave the node.
 #[classifier]
 pub fn uplink_egress(ctx: TcContext) -> i32 {
-    tc::run::<ETHERNET>(skb(&ctx), Hook::UplinkEgress)
+    tc::first::<ETHERNET>(&ctx, Hook::UplinkEgress)
+}
+
+/// Rare packets that come in: those that begin or end something, errors, fragments, options.
+#[classifier]
+pub fn ingress_rest(ctx: TcContext) -> i32 {
+    tc::rest::<ETHERNET>(&ctx, Hook::PodIngress, Hook::UplinkIngress)
+}
+
+/// Rare packets that leave.
+#[classifier]
+pub fn egress_rest(ctx: TcContext) -> i32 {
+    tc::rest::<ETHERNET>(&ctx, Hook::PodEgress, Hook::UplinkEgress)
 }
 
 /// Packets that come in by a device without link header, such as a WireGuard tunnel.
 #[classifier]
 pub fn tunnel_ingress(ctx: TcContext) -> i32 {
-    tc::run::<NO_HEADER>(skb(&ctx), Hook::UplinkIngress)
+    tc::first::<NO_HEADER>(&ctx, Hook::UplinkIngress)
 }
 
 /// Packets that leave by a device without link header.
 #[classifier]
 pub fn tunnel_egress(ctx: TcContext) -> i32 {
-    tc::run::<NO_HEADER>(skb(&ctx), Hook::UplinkEgress)
+    tc::first::<NO_HEADER>(&ctx, Hook::UplinkEgress)
+}
+
+/// Rare packets that come in by a device without link header.
+#[classifier]
+pub fn tunnel_in_rest(ctx: TcContext) -> i32 {
+    tc::rest::<NO_HEADER>(&ctx, Hook::UplinkIngress, Hook::UplinkIngress)
+}
+
+/// Rare packets that leave by a device without link header.
+#[classifier]
+pub fn tunnel_out_rest(ctx: TcContext) -> i32 {
+    tc::rest::<NO_HEADER>(&ctx, Hook::UplinkEgress, Hook::UplinkEgress)
 }
 
 /// Packets that come in from outside, before an skb is made of them.
 #[xdp(frags)]
 pub fn uplink_xdp(ctx: XdpContext) -> u32 {
-    let md: *mut xdp_md = ctx.ctx;
-    xdp::run(md)
+    xdp::first(&ctx)
 }
 
-/// The same for kernels before 5.18, which refuse a program that says it can do with frames in fragments.
+/// Rare packets of those.
+#[xdp(frags)]
+pub fn xdp_rest(ctx: XdpContext) -> u32 {
+    xdp::rest(&ctx)
+}
+
+/// `uplink_xdp` for kernels before 5.18, which refuse a program that says it can do with frames in fragments.
 #[xdp]
 pub fn uplink_xdp_linear(ctx: XdpContext) -> u32 {
-    let md: *mut xdp_md = ctx.ctx;
-    xdp::run(md)
+    xdp::first(&ctx)
+}
+
+/// `xdp_rest` for these.
+#[xdp]
+pub fn xdp_rest_linear(ctx: XdpContext) -> u32 {
+    xdp::rest(&ctx)
 }
 
 /// Low 31 bits of the kernel's jiffies, for the agent to find their frequency with.

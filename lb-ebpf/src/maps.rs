@@ -114,12 +114,6 @@ pub(crate) fn device(ifindex: u32) -> Option<&'static DeviceValue> {
     unsafe { DEVICES.get(ifindex) }
 }
 
-/// Not 0: what comes in by this device counts as local, where clients are told apart by device.
-#[inline(always)]
-pub(crate) fn is_local(ifindex: u32) -> u32 {
-    device(ifindex).map_or(0, |device| device.flags & device_flag::LOCAL)
-}
-
 /// Whether a network namespace has opted out of the socket hooks.
 #[inline(always)]
 pub(crate) fn opted_out(netns: [u32; 2]) -> bool {
@@ -129,10 +123,31 @@ pub(crate) fn opted_out(netns: [u32; 2]) -> bool {
 
 /// Counts an event on this CPU. In a process's context (socket hooks) a packet may come between: it can lose a count.
 #[inline(always)]
-pub(crate) fn count(counter: Counter) {
-    if let Some(cell) = COUNTERS.get_ptr_mut(counter.index()) {
+pub(crate) fn count(index: u32) {
+    if let Some(cell) = COUNTERS.get_ptr_mut(index) {
         // SAFETY: the verifier has seen the null check; the cell is this CPU's own.
         unsafe { *cell += 1 };
+    }
+}
+
+/// The program for rare packets is not there.
+#[inline(always)]
+pub(crate) fn count_second_stage_missing() {
+    count(Counter::SecondStageMissing.index());
+}
+
+/// When a direct connection of the family was last given another port, in ticks; 0: never.
+#[inline(always)]
+pub(crate) fn last_remap<A: FamilyMaps>() -> u32 {
+    REMAPS.get(u32::from(A::IS_V6)).copied().unwrap_or(1)
+}
+
+/// Notes that one was.
+#[inline(always)]
+pub(crate) fn set_last_remap<A: FamilyMaps>(ticks: u32) {
+    if let Some(cell) = REMAPS.get_ptr_mut(u32::from(A::IS_V6)) {
+        // SAFETY: an aligned word; whichever of two processors writes last, it is recent.
+        unsafe { *cell = ticks };
     }
 }
 

@@ -8,6 +8,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use lb_common::abi::{Address, V4, V6};
+use lb_common::datapath::NextHop;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -32,18 +33,6 @@ impl RouteLookup for V6 {
         params.family = AF_INET6;
         params.__bindgen_anon_4.ipv6_dst = dst.0;
     }
-}
-
-/// Where a packet would go next.
-pub(crate) struct NextHop {
-    /// Egress device.
-    pub(crate) ifindex: u32,
-    /// Whether the neighbour's address is known, and so the two addresses below.
-    pub(crate) resolved: bool,
-    /// The packet is larger than this, which is what the way takes. 0: it fits.
-    pub(crate) limit: u16,
-    /// Ethernet destination and source, as they lie in a frame.
-    pub(crate) ethernet: [u32; 3],
 }
 
 /// Asks the kernel's routing table for the way to `dst`, as for a packet of `length` bytes (network header and all; 0:

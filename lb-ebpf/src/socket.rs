@@ -6,9 +6,9 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, 
 use aya_ebpf::programs::SockAddrContext;
 use core::ffi::c_void;
 use lb_common::abi::{Be16, V4, V6, config_flag};
-use lb_common::datapath::{Called, Caller, Env, socket_bind, socket_connect, socket_peer, socket_send};
+use lb_common::datapath::{Host, SocketCall, SocketVerdict, socket_bind, socket_connect, socket_peer, socket_send};
 
-use crate::env::Kernel;
+use crate::env::{Kernel, REST};
 use crate::maps::{self, FamilyMaps};
 use crate::route::RouteLookup;
 
@@ -33,7 +33,7 @@ pub(crate) enum Call {
     /// `sendto`, `sendmsg` with an address.
     Send,
     /// An address that the kernel tells the process: `recvfrom`, `recvmsg`, `getpeername`.
-    Told,
+    ReportPeer,
     /// `bind`.
     Bind,
 }
@@ -117,17 +117,17 @@ pub(crate) fn halves(cookie: u64) -> [u32; 2] {
 }
 
 #[inline(always)]
-pub(crate) fn process(ctx: *mut c_void) -> Kernel {
-    Kernel { ctx, ifindex: 0, defers: false }
+pub(crate) fn process(ctx: *mut c_void) -> Kernel<REST> {
+    Kernel { ctx, ifindex: 0 }
 }
 
 /// The socket's network namespace, and whether it is the node's own. `None`: its sockets are not served.
 #[inline(always)]
-fn namespace<A: FamilyMaps + RouteLookup>(env: &Kernel) -> Option<([u32; 2], bool)> {
+fn namespace<A: FamilyMaps + RouteLookup>(env: &Kernel<REST>) -> Option<([u32; 2], bool)> {
     // SAFETY: the context is the program's own.
     let cookie = unsafe { bpf_get_netns_cookie(env.ctx) };
     let netns = halves(cookie);
-    let config = Env::<A>::config(env);
+    let config = Host::<A>::config(env);
     let host = if config.host_netns == [0; 2] {
         // SAFETY: without a context the helper tells the initial namespace's cookie.
         cookie == unsafe { bpf_get_netns_cookie(core::ptr::null_mut()) }
@@ -169,7 +169,7 @@ fn serve<A: SocketFamily>(
     let port = Be16(unsafe { (*raw).user_port } as u16);
     // SAFETY: as above.
     let proto = unsafe { (*raw).protocol } as u8;
-    if call == Call::Told {
+    if call == Call::ReportPeer {
         // SAFETY: the context is the program's own.
         let cookie = halves(unsafe { bpf_get_socket_cookie(ctx) });
         if let Some((addr, port)) = socket_peer(&env, cookie, proto, addr, port) {
@@ -184,16 +184,16 @@ fn serve<A: SocketFamily>(
     }
     // SAFETY: the context is the program's own.
     let cookie = halves(unsafe { bpf_get_socket_cookie(ctx) });
-    let caller = Caller { cookie, netns, host, addr, port, proto };
-    let answer = if call == Call::Send { socket_send(&env, &caller) } else { socket_connect(&env, &caller) };
+    let asked = SocketCall { cookie, netns, host, addr, port, proto };
+    let answer = if call == Call::Send { socket_send(&env, &asked) } else { socket_connect(&env, &asked) };
     match answer {
-        Called::Pass => GO_ON,
-        Called::To(addr, port) => {
+        SocketVerdict::Pass => GO_ON,
+        SocketVerdict::To(addr, port) => {
             write(raw, addr);
             write_port(raw, port);
             GO_ON
         }
-        Called::Refused => fail(REFUSED),
+        SocketVerdict::Refused => fail(REFUSED),
     }
 }
 

@@ -32,13 +32,13 @@ hooks! {
     /// A datagram with an address, from an IPv6 socket.
     sendmsg6: v6, Send;
     /// Where a datagram came from, as an IPv4 socket is told.
-    recvmsg4: v4, Told;
+    recvmsg4: v4, ReportPeer;
     /// Where a datagram came from, as an IPv6 socket is told.
-    recvmsg6: v6, Told;
+    recvmsg6: v6, ReportPeer;
     /// The peer, as an IPv4 socket is told.
-    getpeername4: v4, Told;
+    getpeername4: v4, ReportPeer;
     /// The peer, as an IPv6 socket is told.
-    getpeername6: v6, Told;
+    getpeername6: v6, ReportPeer;
     /// `bind` of an IPv4 socket.
     bind4: v4, Bind;
     /// `bind` of an IPv6 socket.

@@ -1,351 +1,121 @@
-//! TC on Pods' interfaces and on uplinks.
+//! TC on Pods' devices and on uplinks: hands packets to the pipeline and carries out its verdicts.
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::generated::{
-    bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
-};
-use lb_common::abi::{Counter, V4, V6, flow_action, flow_kind, proto};
-use lb_common::datapath::{
-    self, Fast, Fragment, Headers, IpVersion, Parsed, Scratch, Trouble, Verdict, complain, complaint_length,
-    complaint_room, egress, egress_slow, icmp_egress, icmp_ingress, ingress, ingress_slow, parse, refused, rst,
-    rst_length, swap_macs,
-};
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type};
+use aya_ebpf::programs::TcContext;
+use lb_common::abi::{V4, V6, tc_rest};
+use lb_common::datapath::{Arrival, Hook, Outcome, Verdict, pipeline};
+use lb_common::wire::{IpVersion as _, ethernet};
 
 use crate::context::Context as _;
-use crate::env::{FlowPtr, Kernel};
-use crate::maps::{self, FamilyMaps};
-use crate::route::{RouteLookup, lookup_route};
-use crate::tc_packet::SkbPacket;
-use crate::xdp::TRANSLATED;
+use crate::env::{EGRESS, FIRST, Kernel, REST};
+use crate::maps::{self, TC_REST};
+use crate::skb_frame::SkbFrame;
 
-/// Length of an Ethernet header.
-pub(crate) const ETHERNET: usize = 14;
-/// Where the network header begins on devices without a link header (tun, WireGuard, IPIP).
+/// Where the network header begins on devices with a link header.
+pub(crate) const ETHERNET: usize = ethernet::HEADER;
+/// The same on devices without one (tun, WireGuard, IPIP).
 pub(crate) const NO_HEADER: usize = 0;
-/// `BPF_ADJ_ROOM_MAC`: room is made behind the Ethernet header.
-const ADJ_ROOM_MAC: u32 = 1;
-/// The part of a tag that names the VLAN (IEEE 802.1Q). 0: the tag has a priority only.
-const VLAN_ID: u32 = 0xfff;
-/// How much of a packet that is spread over pages is made readable when its headers are not.
-const PULL: u32 = 192;
+/// `PACKET_HOST` (linux/if_packet.h): for this host.
+const PACKET_HOST: u32 = 0;
 
-/// Where a program is attached.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hook {
-    /// From a Pod.
-    PodIngress,
-    /// To a Pod.
-    PodEgress,
-    /// From outside.
-    UplinkIngress,
-    /// To the outside.
-    UplinkEgress,
-}
-
-impl Hook {
-    #[inline(always)]
-    const fn is_ingress(self) -> bool {
-        matches!(self, Self::PodIngress | Self::UplinkIngress)
-    }
-
-    #[inline(always)]
-    const fn is_uplink(self) -> bool {
-        matches!(self, Self::UplinkIngress | Self::UplinkEgress)
+/// Index in [`TC_REST`] of the program for rare packets of a direction.
+const fn rest_index<const L3: usize>(hook: Hook) -> u32 {
+    match (L3, hook.is_ingress()) {
+        (NO_HEADER, true) => tc_rest::TUNNEL_INGRESS,
+        (NO_HEADER, false) => tc_rest::TUNNEL_EGRESS,
+        (_, true) => tc_rest::INGRESS,
+        (_, false) => tc_rest::EGRESS,
     }
 }
 
-/// Runs the data path on an skb. `TC_ACT_UNSPEC` lets the programs behind ours see the packet.
+/// The first stage: sees every packet. `TC_ACT_UNSPEC` lets the programs behind this one see the packet, too.
 #[inline(always)]
-pub(crate) fn run<const L3: usize>(ctx: *mut __sk_buff, hook: Hook) -> i32 {
-    if hook == Hook::UplinkIngress && translated(ctx) {
-        return TC_ACT_UNSPEC;
-    }
-    // SAFETY: the context is valid for the whole program.
-    let protocol = unsafe { (*ctx).protocol } as u16;
-    if hook.is_uplink() && in_vlan(ctx) {
-        return TC_ACT_UNSPEC;
-    }
-    if protocol == V4::ETHERTYPE {
-        family::<L3, V4>(ctx, hook)
-    } else if protocol == V6::ETHERTYPE {
-        family::<L3, V6>(ctx, hook)
+pub(crate) fn first<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
+    let skb = ctx.skb.skb;
+    let arrival = arrival(skb, hook);
+    let outcome = if hook.is_ingress() {
+        process::<L3, FIRST, false>(skb, arrival)
     } else {
-        TC_ACT_UNSPEC
-    }
-}
-
-/// Whether a packet belongs to a VLAN, whose device has a program of its own. The tag is not in the packet any more.
-#[inline(always)]
-fn in_vlan(ctx: *mut __sk_buff) -> bool {
-    // SAFETY: the context is valid for the whole program.
-    let tagged = unsafe { (*ctx).vlan_present } != 0;
-    // SAFETY: as above.
-    tagged && unsafe { (*ctx).vlan_tci } & VLAN_ID != 0
-}
-
-/// Whether XDP has seen to this packet.
-#[inline(always)]
-fn translated(ctx: *mut __sk_buff) -> bool {
-    let (meta, data) = (ctx.data_meta(), ctx.data());
-    // SAFETY: the comparison before it shows four bytes of metadata.
-    meta + 4 <= data && unsafe { *(meta as *const u32) } == TRANSLATED
-}
-
-#[inline(always)]
-fn kernel(ctx: *mut __sk_buff) -> Kernel {
-    Kernel { ctx: ctx.cast(), ifindex: ctx.ifindex(), defers: false }
-}
-
-#[inline(always)]
-fn family<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(ctx: *mut __sk_buff, hook: Hook) -> i32 {
-    let pkt = SkbPacket(ctx);
-    let mut headers = Headers::<A>::empty();
-    let mut parsed = parse(&pkt, L3, &mut headers);
-    if parsed == Parsed::Other && pkt.pull(PULL) {
-        parsed = parse(&pkt, L3, &mut headers);
-    }
-    match parsed {
-        Parsed::Flow => {
-            if headers.fragment != Fragment::None && !fragment(ctx, &mut headers) {
-                return TC_ACT_UNSPEC;
-            }
-        }
-        Parsed::Icmp => return icmp::<L3, A>(ctx, hook, &headers),
-        Parsed::Other => return TC_ACT_UNSPEC,
-    }
-    let env = kernel(ctx);
-    let first = if hook.is_ingress() { ingress(&env, &headers) } else { egress(&env, &headers) };
-    let missed = match first {
-        Fast::Hit(flow) => return forward::<L3, A>(ctx, hook, &headers, flow),
-        Fast::Pass => return TC_ACT_UNSPEC,
-        Fast::Miss => true,
-        Fast::Slow => false,
+        process::<L3, { FIRST | EGRESS }, false>(skb, arrival)
     };
-    let Some(scratch) = maps::scratch::<A>() else { return TC_ACT_UNSPEC };
-    scratch.missed = u32::from(missed);
-    match slow(ctx, hook, &headers, scratch) {
-        Verdict::Pass => TC_ACT_UNSPEC,
-        Verdict::Forward => forward::<L3, A>(ctx, hook, &headers, FlowPtr::decided(&mut scratch.forward)),
-        Verdict::Reject if headers.fragment != Fragment::Later => reject::<L3, A>(ctx, &headers),
-        Verdict::Reject | Verdict::Drop => TC_ACT_SHOT,
+    let Some(outcome) = outcome else { return TC_ACT_UNSPEC };
+    if outcome.verdict() != Verdict::Later {
+        return act(skb, outcome);
     }
-}
-
-/// Notes or completes a fragment's ports. False: they are not known.
-#[inline(never)]
-fn fragment<A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, headers: &mut Headers<A>) -> bool {
-    datapath::fragment(&kernel(ctx), headers)
-}
-
-#[inline(never)]
-fn slow<A: FamilyMaps + RouteLookup>(
-    ctx: *mut __sk_buff,
-    hook: Hook,
-    headers: &Headers<A>,
-    scratch: &mut Scratch<A>,
-) -> Verdict {
-    let env = kernel(ctx);
-    scratch.ifindex = env.ifindex;
-    scratch.uplink = u32::from(hook.is_uplink());
-    scratch.local = maps::is_local(env.ifindex);
-    // SAFETY: the context is valid for the whole program.
-    scratch.own = u32::from(!hook.is_ingress() && unsafe { (*ctx).ingress_ifindex } == 0);
-    if hook.is_ingress() { ingress_slow(&env, headers, scratch) } else { egress_slow(&env, headers, scratch) }
-}
-
-#[inline(always)]
-fn dropped(counter: Counter) -> i32 {
-    maps::count(counter);
-    TC_ACT_SHOT
-}
-
-#[inline(never)]
-fn forward<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
-    ctx: *mut __sk_buff,
-    hook: Hook,
-    headers: &Headers<A>,
-    value: FlowPtr<A>,
-) -> i32 {
-    if hook.is_ingress() && value.action != flow_action::STACK {
-        return leave::<L3, A>(ctx, headers, value);
-    }
-    if SkbPacket(ctx).rewrite(L3, headers, &value, 0).is_none() {
-        return dropped(Counter::DropRewrite);
-    }
-    account::<L3, A>(ctx, value);
-    if hook == Hook::UplinkEgress && value.ifindex != kernel(ctx).ifindex {
-        return back(value.ifindex);
-    }
+    // The second stage reads here which hook the packet is at.
+    // SAFETY: a field of the kernel's context that programs may write.
+    unsafe { (*skb).cb[0] = hook as u32 };
+    // SAFETY: the programs of this table are of this kind; the context is the program's own.
+    let _missing = unsafe { TC_REST.tail_call(ctx, rest_index::<L3>(hook)) };
+    maps::count_second_stage_missing();
     TC_ACT_UNSPEC
 }
 
+/// The second stage of a direction: `pod` and `uplink` are its hooks.
 #[inline(always)]
-fn account<const L3: usize, A: FamilyMaps + RouteLookup>(ctx: *mut __sk_buff, value: FlowPtr<A>) {
-    let (packets, bytes) = SkbPacket(ctx).amount(L3);
-    datapath::account(&kernel(ctx), value, packets, bytes);
-}
-
-/// A reply leaves by the uplink on which its request came.
-#[inline(always)]
-fn back(ifindex: u32) -> i32 {
-    // SAFETY: no parameters are passed: null and zero.
-    unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
-}
-
-/// Packets that the stack would refuse: out by redirect.
-#[inline(never)]
-fn leave<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
-    ctx: *mut __sk_buff,
-    headers: &Headers<A>,
-    value: FlowPtr<A>,
-) -> i32 {
-    if headers.ttl <= 1 {
-        return troubled::<L3, A>(ctx, headers, Counter::DropTtl, Trouble::EXPIRED);
-    }
-    let Some((target, limit)) = target(ctx, value.action, value.kind, value.ifindex, value.dst, whole::<L3>(ctx))
-    else {
-        return dropped(Counter::DropNoRoute);
+pub(crate) fn rest<const L3: usize>(ctx: &TcContext, pod: Hook, uplink: Hook) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the kernel's context, valid for the whole program.
+    let hook = if unsafe { (*skb).cb[0] } == uplink as u32 { uplink } else { pod };
+    let arrival = arrival(skb, hook);
+    let outcome = if pod.is_ingress() {
+        process::<L3, REST, true>(skb, arrival)
+    } else {
+        process::<L3, { REST | EGRESS }, true>(skb, arrival)
     };
-    if limit != 0 {
-        return troubled::<L3, A>(ctx, headers, Counter::DropTooBig, Trouble::too_big(limit));
+    match outcome {
+        Some(outcome) => act(skb, outcome),
+        None => TC_ACT_UNSPEC,
     }
-    if SkbPacket(ctx).rewrite(L3, headers, &value, 1).is_none() {
-        return dropped(Counter::DropRewrite);
-    }
-    account::<L3, A>(ctx, value);
-    depart::<L3>(ctx, value.action, target)
 }
 
-/// Length of a packet that leaves as it is; 0: it will be cut up.
 #[inline(always)]
-fn whole<const L3: usize>(ctx: *mut __sk_buff) -> u16 {
+fn arrival(skb: *mut __sk_buff, hook: Hook) -> Arrival {
     // SAFETY: the context is valid for the whole program.
-    let length = unsafe { (*ctx).len };
-    // SAFETY: as above.
-    let segment = unsafe { (*ctx).gso_size };
-    if segment == 0 { length.saturating_sub(L3 as u32).min(u32::from(u16::MAX)) as u16 } else { 0 }
-}
-
-/// The device by which a packet leaves, and the largest packet that can go that way if this one is larger.
-#[inline(always)]
-fn target<A: FamilyMaps + RouteLookup>(
-    ctx: *mut __sk_buff,
-    action: u8,
-    kind: u8,
-    ifindex: u32,
-    dst: A,
-    length: u16,
-) -> Option<(u32, u16)> {
-    let env = kernel(ctx);
-    if action == flow_action::HAIRPIN {
-        return Some((env.ifindex, 0));
-    }
-    if kind == flow_kind::REVERSE_SNAT && ifindex != 0 {
-        return Some((ifindex, 0));
-    }
-    lookup_route(env.ctx, env.ifindex, dst, length).map(|hop| (hop.ifindex, hop.limit))
+    let locally_generated = !hook.is_ingress() && unsafe { (*skb).ingress_ifindex } == 0;
+    Arrival { ifindex: skb.ifindex(), hook, locally_generated }
 }
 
 #[inline(always)]
-fn depart<const L3: usize>(ctx: *mut __sk_buff, action: u8, ifindex: u32) -> i32 {
-    if action != flow_action::HAIRPIN {
-        // A redirect towards Ethernet takes the packet's own link header off: there has to be one.
-        // SAFETY: the context is the program's own; packet pointers are not used after this.
-        if L3 == NO_HEADER && unsafe { bpf_skb_change_head(ctx, ETHERNET as u32, 0) } != 0 {
-            return dropped(Counter::DropRewrite);
-        }
-        return back(ifindex);
+fn process<const L3: usize, const PART: u8, const DIRECT: bool>(
+    skb: *mut __sk_buff,
+    arrival: Arrival,
+) -> Option<Outcome> {
+    // SAFETY: the context is valid for the whole program.
+    let protocol = unsafe { (*skb).protocol } as u16;
+    let env = Kernel::<PART> { ctx: skb.cast(), ifindex: arrival.ifindex };
+    let frame = &mut SkbFrame::<L3, DIRECT>(skb);
+    match protocol {
+        V4::ETHERTYPE => Some(pipeline::process::<V4, _, _>(frame, &env, arrival)),
+        V6::ETHERTYPE => Some(pipeline::process::<V6, _, _>(frame, &env, arrival)),
+        _ => None,
     }
-    if swap_macs(&mut SkbPacket(ctx)).is_none() {
-        return dropped(Counter::DropRewrite);
+}
+
+#[inline(always)]
+fn act(skb: *mut __sk_buff, outcome: Outcome) -> i32 {
+    let ifindex = outcome.ifindex();
+    match outcome.verdict() {
+        Verdict::Pass | Verdict::Later => TC_ACT_UNSPEC,
+        Verdict::Drop => TC_ACT_SHOT,
+        // SAFETY: a helper without pointers.
+        Verdict::Bounce => unsafe { bpf_redirect(ifindex, 0) as i32 },
+        // SAFETY: no parameters are passed: null and zero.
+        Verdict::Redirect => unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 },
+        Verdict::RedirectPeer => into_pod(skb, ifindex),
+    }
+}
+
+/// To the other end of a Pod's device.
+#[inline(always)]
+fn into_pod(skb: *mut __sk_buff, ifindex: u32) -> i32 {
+    // From a bridge's port the packet was addressed to the bridge; the Pod would take it for somebody else's.
+    // SAFETY: the context is valid for the whole program.
+    if unsafe { (*skb).pkt_type } != PACKET_HOST {
+        // SAFETY: the context is the program's own. A refusal cannot be helped: the Pod drops the packet then.
+        unsafe { bpf_skb_change_type(skb, PACKET_HOST) };
     }
     // SAFETY: a helper without pointers.
-    unsafe { bpf_redirect(ifindex, 0) as i32 }
-}
-
-#[inline(never)]
-fn icmp<const L3: usize, A: FamilyMaps + RouteLookup + IpVersion>(
-    ctx: *mut __sk_buff,
-    hook: Hook,
-    headers: &Headers<A>,
-) -> i32 {
-    let env = kernel(ctx);
-    let mut pkt = SkbPacket(ctx);
-    pkt.pull(PULL);
-    let change = if hook.is_ingress() { icmp_ingress(&env, &pkt, headers) } else { icmp_egress(&env, &pkt, headers) };
-    let Some(change) = change else { return TC_ACT_UNSPEC };
-    let out = if hook.is_ingress() && change.action != flow_action::STACK {
-        match target(ctx, change.action, flow_kind::FORWARD, change.ifindex, change.dst, 0) {
-            Some((out, _)) => out,
-            None => return dropped(Counter::DropNoRoute),
-        }
-    } else {
-        0
-    };
-    if out != 0 && headers.ttl <= 1 {
-        return dropped(Counter::DropTtl);
-    }
-    if change.write(&mut pkt, L3, u8::from(out != 0)).is_none() {
-        return dropped(Counter::DropRewrite);
-    }
-    maps::count(Counter::IcmpTranslated);
-    if out == 0 { TC_ACT_UNSPEC } else { depart::<L3>(ctx, change.action, out) }
-}
-
-#[inline(never)]
-fn reject<const L3: usize, A: IpVersion>(ctx: *mut __sk_buff, headers: &Headers<A>) -> i32 {
-    if headers.key.proto == proto::TCP {
-        send_back(ctx, reset::<L3, A>(ctx, headers))
-    } else {
-        send_back(ctx, complaint::<L3, A>(ctx, headers, Trouble::NO_PORT))
-    }
-}
-
-/// Counts the reason and answers, where that can be done.
-#[inline(never)]
-fn troubled<const L3: usize, A: IpVersion>(
-    ctx: *mut __sk_buff,
-    headers: &Headers<A>,
-    counter: Counter,
-    why: Trouble,
-) -> i32 {
-    maps::count(counter);
-    send_back(ctx, complaint::<L3, A>(ctx, headers, why))
-}
-
-/// Sends an answer, if there is one, back out of the device that the packet came from.
-#[inline(always)]
-fn send_back(ctx: *mut __sk_buff, answer: Option<()>) -> i32 {
-    match answer {
-        // SAFETY: a helper without pointers.
-        Some(()) => unsafe { bpf_redirect(kernel(ctx).ifindex, 0) as i32 },
-        None => TC_ACT_SHOT,
-    }
-}
-
-#[inline(always)]
-fn cut(ctx: *mut __sk_buff, length: usize) -> Option<()> {
-    // SAFETY: the context is the program's own; packet pointers are read afresh after this.
-    if unsafe { bpf_skb_change_tail(ctx, length as u32, 0) } == 0 { Some(()) } else { None }
-}
-
-#[inline(always)]
-fn reset<const L3: usize, A: IpVersion>(ctx: *mut __sk_buff, headers: &Headers<A>) -> Option<()> {
-    let mut pkt = SkbPacket(ctx);
-    let about = refused(&pkt, L3, headers)?;
-    cut(ctx, rst_length(headers))?;
-    rst(&mut pkt, L3, headers, about)
-}
-
-#[inline(always)]
-fn complaint<const L3: usize, A: IpVersion>(ctx: *mut __sk_buff, headers: &Headers<A>, why: Trouble) -> Option<()> {
-    let mut pkt = SkbPacket(ctx);
-    let room = complaint_room(L3, headers)?;
-    cut(ctx, complaint_length(headers))?;
-    // SAFETY: the context is the program's own; packet pointers are read afresh after this.
-    if unsafe { bpf_skb_adjust_room(ctx, room as i32, ADJ_ROOM_MAC, 0) } != 0 {
-        return None;
-    }
-    pkt.pull(PULL);
-    complain(&mut pkt, L3, headers, why)
+    unsafe { bpf_redirect_peer(ifindex, 0) as i32 }
 }

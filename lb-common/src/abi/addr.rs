@@ -90,6 +90,9 @@ pub trait Address: Copy + Default + Eq {
     /// checksum before folding (RFC 1071; the sum is independent of byte order).
     fn sum(self) -> u64;
 
+    /// The address as one number, for hashing: different IPv4 addresses have different ones.
+    fn digest(self) -> u64;
+
     /// Whether `lo <= self <= hi`, compared as numbers.
     fn within(self, lo: Self, hi: Self) -> bool;
 }
@@ -112,6 +115,11 @@ impl Address for V4 {
 
     #[inline(always)]
     fn sum(self) -> u64 {
+        u64::from(self.0)
+    }
+
+    #[inline(always)]
+    fn digest(self) -> u64 {
         u64::from(self.0)
     }
 
@@ -143,6 +151,13 @@ impl Address for V6 {
     fn sum(self) -> u64 {
         let [a, b, c, d] = self.0;
         u64::from(a) + u64::from(b) + u64::from(c) + u64::from(d)
+    }
+
+    #[inline(always)]
+    fn digest(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        let upper = (u64::from(a) | u64::from(b) << 32).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (upper ^ upper >> 32).wrapping_add(u64::from(c) | u64::from(d) << 32)
     }
 
     #[inline(always)]

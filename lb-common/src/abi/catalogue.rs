@@ -7,7 +7,7 @@ pub const ABI_VERSION: u32 = 3;
 /// What the fields of all maps come to, in that version (see the test in `tables.rs`): sizes are compared with the
 /// pins', so two fields that change places are what nobody would notice.
 #[cfg(test)]
-pub(super) const SHAPE: u64 = 0xdb38_ce50_7f93_a3b8;
+pub(super) const SHAPE: u64 = 0xc26f_9a48_e32f_619b;
 
 /// Hands all maps of one group to the macro `$then`: `family` (one map for each address family; types for the address
 /// type `$addr`), `single` (one for both), `agent` (one, which programs know nothing of).
@@ -64,6 +64,22 @@ macro_rules! tables {
                     counts: "endpoints × service ports, per family",
                     full: "refusal `BackendsFull`",
                 }),
+            }
+            /// What may be a frontend: lets most packets go without a look-up.
+            FRONT_FILTER front_filter [FRONT_FILTER4 FRONT_FILTER6]: pinned Array(u32 => filter::Block) {
+                size: Size::Fixed(filter::FRONT_BLOCKS),
+                holds: "block of a Bloom filter → addresses of ClusterIPs, other frontends' with their ports",
+                writer: "agent",
+                readers: "kernel",
+                miss: "not a frontend",
+            }
+            /// What may be a backend, or has flows left of one.
+            BACK_FILTER back_filter [BACK_FILTER4 BACK_FILTER6]: pinned Array(u32 => filter::Block) {
+                size: Size::Fixed(filter::BACK_BLOCKS),
+                holds: "block of a Bloom filter → addresses and ports of backends",
+                writer: "agent",
+                readers: "kernel",
+                miss: "not a reply",
             }
             /// Prefixes of clients that a Service allows.
             RANGES ranges [RANGES4 RANGES6]: pinned LpmTrie(SourceRangeKey<$addr> => u32) {
@@ -200,6 +216,29 @@ macro_rules! tables {
                 writer: "agent (`sockets`)",
                 readers: "kernel",
                 miss: "its sockets are served",
+            }
+            /// When a direct connection of a family was last given another source port.
+            REMAPS remaps [REMAPS]: pinned Array(u32 => u32) {
+                size: Size::Fixed(2),
+                holds: "0: IPv4, 1: IPv6 → time in ticks; 0: never",
+                writer: "kernel",
+                readers: "kernel",
+            }
+            /// The second stage of TC programs, see [`crate::abi::tc_rest`].
+            TC_REST tc_rest [TC_REST]: pinned ProgramArray(u32 => u32) {
+                size: Size::Fixed(tc_rest::COUNT),
+                holds: "direction and kind of device → program for rare packets",
+                writer: "agent (at start)",
+                readers: "kernel",
+                miss: "the packet passes untranslated: `second_stage_missing`",
+            }
+            /// The second stage of the XDP program.
+            XDP_REST xdp_rest [XDP_REST]: pinned ProgramArray(u32 => u32) {
+                size: Size::Fixed(1),
+                holds: "0 → program for rare packets",
+                writer: "agent (at start)",
+                readers: "kernel",
+                miss: "TC does the work: `second_stage_missing`",
             }
             /// Counters, per CPU.
             COUNTERS counters [COUNTERS]: pinned PerCpuArray(u32 => u64) {

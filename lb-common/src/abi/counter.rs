@@ -83,7 +83,9 @@ counters! {
     SocketInsertFailed = "socket_insert_failed",
     /// `bind` to a `NodePort` refused.
     SocketBindRefused = "socket_bind_refused",
-    /// ICMP error about a flow of ours, translated.
+    /// The program for rare packets is not there: the packet went on untranslated.
+    SecondStageMissing = "second_stage_missing",
+    /// ICMP error about a flow, translated.
     IcmpTranslated = "icmp_translated",
     /// Direct connection whose source port was changed because a Service flow had its tuple.
     DirectRemapped = "direct_remapped",

@@ -105,6 +105,14 @@ pub mod flow_action {
     pub const ROUTE: u8 = 1;
     /// Back out of the device that it came from, MAC addresses swapped (hairpin).
     pub const HAIRPIN: u8 = 2;
+    /// To the other end of the device [`super::FlowValue::out`], past the host's stack (forwarding mode `redirect`).
+    pub const PEER: u8 = 3;
+
+    /// Whether the source address stays the client's.
+    #[inline(always)]
+    pub const fn keeps_source(action: u8) -> bool {
+        action == STACK || action == PEER
+    }
 }
 
 /// Bits of [`FlowValue::state`].

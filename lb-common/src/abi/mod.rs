@@ -9,6 +9,7 @@ mod backend;
 mod catalogue;
 mod config;
 mod counter;
+pub mod filter;
 mod flow;
 mod frontend;
 mod names;
@@ -30,6 +31,20 @@ pub use plain::Plain;
 pub use socket::*;
 pub use stats::*;
 pub use tables::map_name;
+
+/// Indices of the programs in `TC_REST`.
+pub mod tc_rest {
+    /// Packets that come in by a device with an Ethernet header.
+    pub const INGRESS: u32 = 0;
+    /// Packets that leave by such a device.
+    pub const EGRESS: u32 = 1;
+    /// Packets that come in by a device without a link header.
+    pub const TUNNEL_INGRESS: u32 = 2;
+    /// Packets that leave by such a device.
+    pub const TUNNEL_EGRESS: u32 = 3;
+    /// Number of programs.
+    pub const COUNT: u32 = 4;
+}
 
 /// IP protocol numbers (RFC 9293, RFC 768, RFC 9260, RFC 792, RFC 4443).
 pub mod proto {

@@ -18,7 +18,7 @@ const BYTES: u32 = 64 << 10;
 /// backend. A direct connection has none. Two processors at one entry at the same time may miscount what is gathered
 /// there.
 #[inline(always)]
-pub fn account<A: Address, E: Env<A>>(env: &E, flow: E::Flow, packets: u32, bytes: u32) {
+pub(super) fn account<A: Address, E: Env<A>>(env: &E, flow: E::Flow, packets: u32, bytes: u32) {
     if flow.backend == 0 {
         return;
     }
@@ -48,6 +48,7 @@ fn gather(tally: Tally, state: u16, packets: u32, bytes: u32) -> (Tally, Option<
 mod tests {
     use super::*;
     use crate::abi::{BackendValue, FlowKey, FlowValue, StatsValue, V4};
+    use crate::datapath::env::Flows as _;
     use crate::testkit::Memory;
 
     /// Counts on an entry with this value; returns the entry.
@@ -113,7 +114,7 @@ mod tests {
         let key = FlowKey::default();
         memory.insert_flow(&key, &gathering);
         memory.now_ns.set(memory.now_ns.get() + 10_000_000_000);
-        memory.flow(&key).into_iter().for_each(|flow| memory.touch(flow));
+        memory.flow(&key).into_iter().for_each(|flow| _ = memory.touch(flow));
         memory.flow(&key).into_iter().for_each(|flow| account(&memory, flow, 1, 100));
         assert_eq!(counted(&memory), (13, 1300));
     }

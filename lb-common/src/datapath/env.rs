@@ -1,11 +1,13 @@
-//! What the data path needs around it: tables, time, chance and routes. Implemented in `lb-ebpf` by maps and helpers,
-//! in `testkit` by plain memory.
+//! What the data path needs around a packet, by subject. Implemented in `lb-ebpf` by maps and helpers, in `testkit` by
+//! plain memory.
 
-use core::ops::Deref;
+use core::ops::{Deref, DerefMut};
 
+use super::arrival::Arrival;
+use super::scratch::Scratch;
 use crate::abi::{
-    AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SourceRangeKey, Tally,
+    Address, AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey,
+    FragmentValue, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, Tally,
 };
 
 /// Where a packet to some destination would leave the node.
@@ -15,34 +17,80 @@ pub struct Route<A> {
     pub ifindex: u32,
     /// Source address for source NAT out of that device; zero: none known.
     pub source: A,
-    /// Whether the device is an uplink.
-    pub uplink: bool,
+    /// What is known of the device: bits of `device_flag`.
+    pub flags: u32,
 }
 
-/// Tables, time, chance and routes, for one address family.
-pub trait Env<A> {
+/// The next hop of a packet that leaves by redirect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NextHop {
+    /// Egress device.
+    pub ifindex: u32,
+    /// Whether the neighbour's address is known, and so the addresses below.
+    pub resolved: bool,
+    /// The packet is larger than this, which is what the way takes. 0: it fits.
+    pub limit: u16,
+    /// Ethernet destination and source, as they lie in a frame.
+    pub ethernet: [u32; 3],
+}
+
+/// Which part of the pipeline a program runs. On the host it is the whole; in the kernel a small program sees every
+/// packet, and hands those that are rare to a large one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// All of it.
+    Whole,
+    /// Packets that do not belong to Sluice, and those of established flows.
+    First,
+    /// The rest.
+    Rest,
+}
+
+/// The flow tables.
+pub trait Flows<A> {
     /// An entry of a flow table, readable without a second look-up.
     type Flow: Deref<Target = FlowValue<A>> + Copy;
+    /// Working memory of the slow path.
+    type Scratch: DerefMut<Target = Scratch<A>>;
 
-    /// Looks in the established table.
+    /// Working memory; `None` does not happen.
+    fn scratch(&self) -> Option<Self::Scratch>;
+    /// The rewrite that the slow path has decided, as if it were an entry.
+    fn decided(&self, scratch: Self::Scratch) -> Self::Flow;
+    /// Looks in the table of established flows.
     fn flow(&self, key: &FlowKey<A>) -> Option<Self::Flow>;
-    /// Looks in the embryonic table.
-    fn embryo(&self, key: &FlowKey<A>) -> Option<Self::Flow>;
-    /// Adds bits of `flow_state` to an entry.
-    fn note(&self, flow: Self::Flow, state: u16);
-    /// Marks an entry as just used; where that changes it, the entry is a busy flow's no more.
-    fn touch(&self, flow: Self::Flow);
+    /// Looks in the table of half-open flows.
+    fn half_open(&self, key: &FlowKey<A>) -> Option<Self::Flow>;
+    /// Adds bits of `flow_state` to an entry; returns it as it is then.
+    fn note(&self, flow: Self::Flow, state: u16) -> Self::Flow;
+    /// Marks an entry as just used; where that changes it, the flow starts being counted afresh. Returns it as it is then.
+    fn touch(&self, flow: Self::Flow) -> Self::Flow;
     /// Replaces what an entry has gathered.
     fn tally(&self, flow: Self::Flow, tally: Tally);
-    /// Writes to the established table. False: refused.
+    /// Writes to the table of established flows. False: refused.
     fn insert_flow(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool;
-    /// Writes to the embryonic table; with `fresh` only if the key is new. False: refused.
-    fn insert_embryo(&self, key: &FlowKey<A>, value: &FlowValue<A>, fresh: bool) -> bool;
-    /// Removes from the established table.
+    /// Writes to the table of half-open flows. False: refused.
+    fn insert_half_open(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool;
+    /// Removes from the table of established flows.
     fn remove_flow(&self, key: &FlowKey<A>);
-    /// Removes from the embryonic table.
-    fn remove_embryo(&self, key: &FlowKey<A>);
+    /// Removes from the table of half-open flows.
+    fn remove_half_open(&self, key: &FlowKey<A>);
+    /// Whether direct connections have been given other source ports lately.
+    fn remaps(&self) -> bool;
+    /// Notes that one has.
+    fn note_remap(&self);
+    /// Ports of a fragmented datagram.
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue>;
+    /// Notes the ports of a fragmented datagram.
+    fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue);
+}
 
+/// The Services and their endpoints.
+pub trait Services<A> {
+    /// Whether a packet to this address and port may be a frontend's, or to a `ClusterIP`. Never falsely no.
+    fn may_be_frontend(&self, addr: A, port: Be16) -> bool;
+    /// Whether this address and port may be a backend's, or that of a backend that still has flows. Never falsely no.
+    fn may_be_backend(&self, addr: A, port: Be16) -> bool;
     /// Frontend by exact key.
     fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue>;
     /// Backend id in a slot; 0: none.
@@ -57,25 +105,73 @@ pub trait Env<A> {
     fn set_affinity(&self, key: &AffinityKey<A>, value: &AffinityValue);
     /// Whether a client is in the Service's source ranges.
     fn in_source_range(&self, key: &SourceRangeKey<A>) -> bool;
-    /// Ports of a fragmented datagram.
-    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue>;
-    /// Notes the ports of a fragmented datagram.
-    fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue);
+}
 
+/// The node: settings, devices, routes, time and chance.
+pub trait Host<A> {
     /// Settings.
     fn config(&self) -> &FamilyConfig<A>;
+    /// What is known of a device: bits of `device_flag`.
+    fn device_flags(&self, ifindex: u32) -> u32;
     /// Where a packet to `dst` would leave.
     fn route(&self, dst: A) -> Option<Route<A>>;
+    /// The next hop of a packet of this length (network header and all; 0: not known, or it will be cut up).
+    fn next_hop(&self, dst: A, length: u16) -> Option<NextHop>;
     /// A random number.
     fn random(&self) -> u32;
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     fn now_ns(&self) -> u64;
     /// Jiffies, low 32 bits.
     fn ticks(&self) -> u32;
+}
+
+/// What is counted.
+pub trait Counters<A> {
     /// Counts an event.
     fn count(&self, counter: Counter);
+    /// Counts the event with this index.
+    fn count_index(&self, index: u32);
     /// Counts packets of a flow towards its backend, or with `reply` from it; none when the backend is gone.
     fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32);
     /// Counts a new connection to a backend of this generation.
     fn connected(&self, backend: u32, generation: u32);
+}
+
+/// Which direction's packets a program sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Those that come in.
+    Ingress,
+    /// Those that leave.
+    Egress,
+    /// Both: the arrival says which.
+    Either,
+}
+
+/// All of it, for one address family.
+pub trait Env<A: Address>: Flows<A> + Services<A> + Host<A> + Counters<A> {
+    /// Which part of the pipeline runs.
+    const STAGE: Stage;
+    /// Which direction's packets come: what a program never sees need not be in it.
+    const DIRECTION: Direction;
+
+    /// Whether a packet comes in.
+    #[inline(always)]
+    fn is_ingress(arrival: Arrival) -> bool {
+        match Self::DIRECTION {
+            Direction::Ingress => true,
+            Direction::Egress => false,
+            Direction::Either => arrival.hook.is_ingress(),
+        }
+    }
+}
+
+/// The table of sockets, beside what packets need.
+pub trait SocketEnv<A: Address>: Services<A> + Host<A> + Counters<A> {
+    /// Looks for a socket's entry.
+    fn socket(&self, key: &SocketKey<A>) -> Option<SocketValue<A>>;
+    /// Writes a socket's entry. False: refused.
+    fn set_socket(&self, key: &SocketKey<A>, value: &SocketValue<A>) -> bool;
+    /// Removes a socket's entry.
+    fn remove_socket(&self, key: &SocketKey<A>);
 }

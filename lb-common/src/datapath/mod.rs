@@ -1,42 +1,39 @@
-//! The data path's decisions, pure: parse, then decide, then (elsewhere) write.
+//! The data path: what becomes of a packet, and of a socket call.
 //!
-//! ```text
-//! parse -> flow hit? ------------------------------------> rewrite -> forward
-//!            \-> frontend -> policy -> affinity -> select -> new flow -/
-//! ```
-//!
-//! Everything is generic over the address family and over [`Env`], the tables and the node around the packet. The
-//! kernel programs and the host's tests bring an `Env` and a packet; they decide nothing themselves.
+//! [`pipeline::process`] is the way of a packet, generic over the address family, over the packet ([`Frame`]) and over
+//! everything around it ([`Env`]): tables, time, chance, routes, counters. The kernel programs, the host's tests and
+//! fuzzing bring their own implementation of these traits and decide nothing themselves.
 
 mod account;
-pub mod checksum;
+mod arrival;
 mod create;
-mod direct;
+mod deliver;
 mod egress;
 mod env;
+pub mod flow;
+mod fragment;
+mod frame;
+mod gate;
+mod headers;
 mod icmp;
 mod ingress;
-mod ip;
-mod packet;
-mod parse;
-mod reject;
+mod outcome;
+pub mod pipeline;
+mod refuse;
+mod remap;
 mod rewrite;
+mod schedule;
+mod scope;
 mod scratch;
-mod select;
+mod snat;
 mod socket;
-mod verdict;
+pub mod transport;
 
-pub use account::account;
-pub use egress::{egress, egress_slow};
-pub use env::{Env, Route};
-pub use icmp::{IcmpRewrite, icmp_egress, icmp_ingress};
-pub use ingress::{ingress, ingress_slow};
-pub use ip::IpVersion;
-pub use packet::{Packet, Store};
-pub use parse::{Fragment, Headers, Parsed, fragment, parse, tcp_flag};
-pub use reject::{Refused, Trouble, complain, complaint_length, complaint_room, refused, rst, rst_length, swap_macs};
-pub use rewrite::rewrite;
+pub use arrival::{Arrival, Hook};
+pub use env::{Counters, Direction, Env, Flows, Host, NextHop, Route, Services, SocketEnv, Stage};
+pub use frame::Frame;
+pub use headers::{Headers, Parsed};
+pub use outcome::{Outcome, Reason, Verdict};
+pub use schedule::Choice;
 pub use scratch::Scratch;
-pub use select::Choice;
-pub use socket::{Called, Caller, SocketEnv, socket_bind, socket_closed, socket_connect, socket_peer, socket_send};
-pub use verdict::{Fast, Verdict};
+pub use socket::{SocketCall, SocketVerdict, socket_bind, socket_closed, socket_connect, socket_peer, socket_send};

@@ -1,29 +1,19 @@
 //! Working memory of the slow path. A kernel program's stack is 512 bytes for a whole call chain, so what is larger
 //! than a few words lives here: per-CPU map memory in the kernel, an ordinary value on the host.
 
-use super::select::Choice;
+use super::schedule::Choice;
 use crate::abi::{FlowKey, FlowValue};
 
 /// Working memory of one slow-path run. Nothing in it outlives the run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scratch<A> {
-    /// The decided rewrite, after [`super::Verdict::Forward`].
+    /// The decided rewrite.
     pub forward: FlowValue<A>,
     /// The reverse entry of a new flow.
     pub(super) reverse: FlowValue<A>,
     /// The reverse entry's key.
-    pub(super) twin: FlowKey<A>,
+    pub(super) reverse_key: FlowKey<A>,
     /// The frontend and the chosen backend.
     pub(super) choice: Choice<A>,
-    /// Device at which the packet came in.
-    pub ifindex: u32,
-    /// Not 0: the device is an uplink.
-    pub uplink: u32,
-    /// Not 0: what comes in by the device counts as local, where clients are told apart by device.
-    pub local: u32,
-    /// Not 0: a process of the node sent the packet.
-    pub own: u32,
-    /// Not 0: the established table is known not to have the packet's key.
-    pub missed: u32,
 }

@@ -3,12 +3,13 @@
 //! The processes of a node and of its Pods are clients inside the cluster, so the frontend's internal set is theirs.
 //! What a hook leaves alone goes on as packets, and the hooks behind (TC) do with it what they do with any packet.
 
-use super::env::Env;
-use super::ingress::known_vip;
-use super::select::{Choice, member, select};
+use super::env::SocketEnv;
+use super::schedule::{Choice, member_flag, select};
+use super::scope::known_vip;
+use super::transport;
 use crate::abi::{
     Address, AffinityKey, Be16, Counter, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
-    frontend_flag, frontend_kind, frontend_scope, proto, socket_kind,
+    frontend_flag, frontend_kind, frontend_scope, socket_kind,
 };
 
 /// What an unconnected socket's idle entry is kept for, in units of 2^30 ns: as long as a UDP flow without traffic.
@@ -16,7 +17,7 @@ const IDLE: u32 = 168;
 
 /// A socket that connects, or sends to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caller<A> {
+pub struct SocketCall<A> {
     /// The socket's cookie, low half first.
     pub cookie: [u32; 2],
     /// Cookie of its network namespace, low half first.
@@ -33,7 +34,7 @@ pub struct Caller<A> {
 
 /// What becomes of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Called<A> {
+pub enum SocketVerdict<A> {
     /// It goes where it wanted to.
     Pass,
     /// It goes here instead.
@@ -42,17 +43,7 @@ pub enum Called<A> {
     Refused,
 }
 
-/// The table of sockets, beside what packets need.
-pub trait SocketEnv<A>: Env<A> {
-    /// Looks for a socket's entry.
-    fn socket(&self, key: &SocketKey<A>) -> Option<SocketValue<A>>;
-    /// Writes a socket's entry. False: refused.
-    fn set_socket(&self, key: &SocketKey<A>, value: &SocketValue<A>) -> bool;
-    /// Removes a socket's entry.
-    fn remove_socket(&self, key: &SocketKey<A>);
-}
-
-impl<A: Address> Caller<A> {
+impl<A: Address> SocketCall<A> {
     #[inline(always)]
     fn key(&self, kind: u8, addr: A, port: Be16) -> SocketKey<A> {
         SocketKey { cookie: self.cookie, addr, port, proto: self.proto, kind }
@@ -72,31 +63,31 @@ impl<A: Address> Caller<A> {
 #[inline(always)]
 #[allow(clippy::as_conversions, reason = "wraps after 146 years")]
 #[allow(clippy::cast_possible_truncation, reason = "wraps after 146 years")]
-fn coarse_time<A: Address, E: Env<A>>(env: &E) -> u32 {
+fn coarse_time<A: Address, E: SocketEnv<A>>(env: &E) -> u32 {
     (env.now_ns() >> 30) as u32
 }
 
 /// A socket connects.
 #[inline(always)]
-pub fn socket_connect<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) -> Called<A> {
-    let Some(frontend) = env.frontend(&caller.frontend()) else {
-        if caller.proto != proto::TCP {
-            on_its_own(env, caller);
+pub fn socket_connect<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) -> SocketVerdict<A> {
+    let Some(frontend) = env.frontend(&call.frontend()) else {
+        if !transport::has_handshake(call.proto) {
+            forget_reply(env, call);
         }
-        return not_a_frontend(env, caller);
+        return not_a_frontend(env, call);
     };
     // Disconnected (AF_UNSPEC), an IPv6 socket still hears its former peer alone: it has to go on with that.
-    choose(env, caller, frontend, caller.proto != proto::TCP)
+    choose(env, call, frontend, !transport::has_handshake(call.proto))
 }
 
 /// An unconnected socket sends a datagram.
 #[inline(always)]
-pub fn socket_send<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) -> Called<A> {
-    let Some(frontend) = env.frontend(&caller.frontend()) else {
-        on_its_own(env, caller);
-        return not_a_frontend(env, caller);
+pub fn socket_send<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) -> SocketVerdict<A> {
+    let Some(frontend) = env.frontend(&call.frontend()) else {
+        forget_reply(env, call);
+        return not_a_frontend(env, call);
     };
-    let key = caller.key(socket_kind::REQUEST, caller.addr, caller.port);
+    let key = call.key(socket_kind::REQUEST, call.addr, call.port);
     let now = coarse_time(env);
     if let Some(mut known) = env.socket(&key)
         && known.generation == env.generation(known.backend)
@@ -104,31 +95,31 @@ pub fn socket_send<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) -> 
         && now.wrapping_sub(known.seen) <= IDLE
     {
         let (addr, port) = (known.addr, known.port);
-        let reply = caller.key(socket_kind::REPLY, addr, port);
+        let reply = call.key(socket_kind::REPLY, addr, port);
         if now != known.seen || env.socket(&reply).is_none() {
             known.seen = now;
             env.set_socket(&key, &known);
-            (known.addr, known.port) = (caller.addr, caller.port);
+            (known.addr, known.port) = (call.addr, call.port);
             env.set_socket(&reply, &known);
         }
-        return Called::To(addr, port);
+        return SocketVerdict::To(addr, port);
     }
-    choose(env, caller, frontend, true)
+    choose(env, call, frontend, true)
 }
 
 /// A socket may have been led to an address before that it now goes to on its own account.
 #[inline(always)]
-fn on_its_own<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>) {
-    let key = caller.key(socket_kind::REPLY, caller.addr, caller.port);
+fn forget_reply<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) {
+    let key = call.key(socket_kind::REPLY, call.addr, call.port);
     if env.socket(&key).is_some() {
         env.remove_socket(&key);
     }
 }
 
 #[inline(always)]
-fn entry<A: Address, E: Env<A>>(
+fn entry<A: Address, E: SocketEnv<A>>(
     env: &E,
-    caller: &Caller<A>,
+    call: &SocketCall<A>,
     choice: &Choice<A>,
     addr: A,
     port: Be16,
@@ -141,60 +132,62 @@ fn entry<A: Address, E: Env<A>>(
         generation: choice.backend.generation,
         service: choice.frontend.service,
         seen: coarse_time(env),
-        netns: caller.netns,
+        netns: call.netns,
         reserved: 0,
     }
 }
 
-/// Selects a backend for a frontend's caller and notes what the socket will be told of its peer, and whether it is to
+/// Selects a backend for a frontend's call and notes what the socket will be told of its peer, and whether it is to
 /// `stay` there.
 #[inline(always)]
-fn choose<A: Address, E: SocketEnv<A>>(env: &E, caller: &Caller<A>, frontend: FrontendValue, stay: bool) -> Called<A> {
+fn choose<A: Address, E: SocketEnv<A>>(
+    env: &E,
+    call: &SocketCall<A>,
+    frontend: FrontendValue,
+    stay: bool,
+) -> SocketVerdict<A> {
     let choice = &mut Choice { frontend, ..Choice::default() };
     let FrontendValue { flags, service, internal: set, .. } = frontend;
     if flags & frontend_flag::SOURCE_RANGES != 0 {
         // A socket has no source address yet. The node's own is known; a Pod's is looked at in its packets.
         let node = env.config().node;
-        if !caller.host || !env.in_source_range(&SourceRangeKey { service, addr: node }) {
-            return Called::Pass;
+        if !call.host || !env.in_source_range(&SourceRangeKey { service, addr: node }) {
+            return SocketVerdict::Pass;
         }
     }
     if set.count == 0 {
         // Silence is for packets to keep.
-        return if flags & frontend_flag::INTERNAL_EMPTY_DROPS != 0 { Called::Pass } else { refused(env) };
+        return if flags & frontend_flag::INTERNAL_EMPTY_DROPS != 0 { SocketVerdict::Pass } else { refused(env) };
     }
     let local = flags & frontend_flag::INTERNAL_LOCAL != 0;
-    let client = AffinityKey { client: A::ZERO, service, netns: caller.netns };
-    if let Err(counter) = select(env, choice, &client, set, member(local)) {
+    let client = AffinityKey { client: A::ZERO, service, netns: call.netns };
+    if let Err(counter) = select(env, choice, &client, set, member_flag(local)) {
         env.count(counter);
-        return Called::Pass;
+        return SocketVerdict::Pass;
     }
     let (addr, port) = (choice.backend.addr, choice.backend.port);
-    let reply = caller.key(socket_kind::REPLY, addr, port);
-    if !env.set_socket(&reply, &entry(env, caller, choice, caller.addr, caller.port)) {
+    let reply = call.key(socket_kind::REPLY, addr, port);
+    if !env.set_socket(&reply, &entry(env, call, choice, call.addr, call.port)) {
         env.count(Counter::SocketInsertFailed);
     }
     if stay {
-        env.set_socket(
-            &caller.key(socket_kind::REQUEST, caller.addr, caller.port),
-            &entry(env, caller, choice, addr, port),
-        );
+        env.set_socket(&call.key(socket_kind::REQUEST, call.addr, call.port), &entry(env, call, choice, addr, port));
     }
     env.count(Counter::SocketConnected);
     env.connected(choice.id, choice.backend.generation);
-    Called::To(addr, port)
+    SocketVerdict::To(addr, port)
 }
 
 #[inline(always)]
-fn refused<A: Address, E: Env<A>>(env: &E) -> Called<A> {
+fn refused<A: Address, E: SocketEnv<A>>(env: &E) -> SocketVerdict<A> {
     env.count(Counter::SocketRefused);
-    Called::Refused
+    SocketVerdict::Refused
 }
 
 /// No frontend has this address, port and protocol: a port that a `ClusterIP` lacks is refused.
 #[inline(always)]
-fn not_a_frontend<A: Address, E: Env<A>>(env: &E, caller: &Caller<A>) -> Called<A> {
-    if known_vip(env, caller.addr) { refused(env) } else { Called::Pass }
+fn not_a_frontend<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) -> SocketVerdict<A> {
+    if known_vip(env, call.addr) { refused(env) } else { SocketVerdict::Pass }
 }
 
 /// The frontend that a socket's peer stands for, if a hook has led it there.
@@ -214,7 +207,7 @@ pub fn socket_peer<A: Address, E: SocketEnv<A>>(
 #[inline(always)]
 pub fn socket_closed<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], proto: u8, addr: A, port: Be16) {
     let key = SocketKey { cookie, addr, port, proto, kind: socket_kind::REPLY };
-    if proto != proto::TCP {
+    if !transport::has_handshake(proto) {
         let Some(SocketValue { addr, port, .. }) = env.socket(&key) else { return };
         env.remove_socket(&SocketKey { cookie, addr, port, proto, kind: socket_kind::REQUEST });
     }
@@ -223,7 +216,7 @@ pub fn socket_closed<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], pro
 
 /// Whether a process of the node may bind: not to a `NodePort` that is served. An unspecified address stands for all.
 #[inline(always)]
-pub fn socket_bind<A: Address, E: Env<A>>(env: &E, proto: u8, addr: A, port: Be16) -> bool {
+pub fn socket_bind<A: Address, E: SocketEnv<A>>(env: &E, proto: u8, addr: A, port: Be16) -> bool {
     let addr = if addr.is_zero() { env.config().node } else { addr };
     let key = FrontendKey { addr, port, proto, scope: frontend_scope::ALL };
     let taken = env.frontend(&key).is_some_and(|frontend| frontend.kind == frontend_kind::NODE_PORT);

@@ -4,8 +4,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 
-impl crate::datapath::Packet for Bytes {
-    fn words<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
+impl crate::wire::Read for Bytes {
+    fn u32s_at<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
         let bytes = self.0.get(offset..offset + 4 * W)?;
         let mut words = [0; W];
         for (word, four) in words.iter_mut().zip(bytes.chunks_exact(4)) {
@@ -14,13 +14,13 @@ impl crate::datapath::Packet for Bytes {
         Some(words)
     }
 
-    fn half(&self, offset: usize) -> Option<u16> {
+    fn u16_at(&self, offset: usize) -> Option<u16> {
         Some(u16::from_ne_bytes(self.0.get(offset..offset + 2)?.try_into().ok()?))
     }
 }
 
-impl crate::datapath::Store for Bytes {
-    fn store<const W: usize>(&mut self, offset: usize, words: [u32; W]) -> Option<()> {
+impl crate::wire::Write for Bytes {
+    fn put_u32s<const W: usize>(&mut self, offset: usize, words: [u32; W]) -> Option<()> {
         let bytes = self.0.get_mut(offset..offset + 4 * W)?;
         for (word, four) in words.iter().zip(bytes.chunks_exact_mut(4)) {
             four.copy_from_slice(&word.to_ne_bytes());
@@ -28,7 +28,7 @@ impl crate::datapath::Store for Bytes {
         Some(())
     }
 
-    fn store_half(&mut self, offset: usize, half: u16) -> Option<()> {
+    fn put_u16(&mut self, offset: usize, half: u16) -> Option<()> {
         self.0.get_mut(offset..offset + 2)?.copy_from_slice(&half.to_ne_bytes());
         Some(())
     }

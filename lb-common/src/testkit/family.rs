@@ -4,7 +4,7 @@ use core::fmt::Debug;
 use core::hash::Hash;
 
 use crate::abi::{Cidr, V4, V6};
-use crate::datapath::IpVersion;
+use crate::wire::IpVersion;
 
 /// The node's MAC address, as all packets of the vectors have it.
 pub const HOST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xaa];

@@ -2,19 +2,13 @@
 
 use super::bytes::Bytes;
 use super::family::Family;
-use super::memory::{FlowRef, Memory};
+use super::memory::{Memory, front_hash};
 use super::node::{Action, Hook, Node, Outcome, gathered};
-use crate::abi::{
-    BackendValue, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_action, flow_kind,
-    proto,
-};
-use crate::datapath::{
-    Env, Fast, Fragment, Headers, Parsed, Scratch, Trouble, Verdict, account, complain, complaint_length,
-    complaint_room, egress, egress_slow, fragment, icmp_egress, icmp_ingress, ingress, ingress_slow, parse, refused,
-    rewrite, rst, rst_length, swap_macs,
-};
+use crate::abi::filter::endpoint_hash;
+use crate::abi::{BackendValue, Counter, FamilyConfig, FrontendKey, FrontendValue, StatsValue};
+use crate::datapath::{Arrival, Frame, NextHop, Verdict, pipeline};
+use crate::wire::{Read as _, Write as _, checksum, ethernet};
 
-const L3: usize = 14;
 /// Largest packet that a device takes, as a fresh one has it.
 pub const MTU: u16 = 1500;
 
@@ -25,155 +19,50 @@ pub struct HostNode<A: Family> {
     pub memory: Memory<A>,
 }
 
-/// A packet in a hook.
-struct Visit<'a, A> {
-    memory: &'a Memory<A>,
-    hook: Hook,
-    ifindex: u32,
-    pkt: Bytes,
-}
+impl Frame for Bytes {
+    const L3: usize = ethernet::HEADER;
+    const KERNEL_RESOLVES: bool = true;
 
-impl<A: Family> Visit<'_, A> {
-    fn run(self) -> Outcome {
-        let ethertype = self.pkt.0.get(12..14).map(|two| u16::from_ne_bytes([two[0], two[1]]));
-        let mut headers = Headers::<A>::empty();
-        if ethertype != Some(A::ETHERTYPE) {
-            return self.end(Action::Pass);
-        }
-        match parse(&self.pkt, L3, &mut headers) {
-            Parsed::Flow => {}
-            Parsed::Icmp => return self.icmp(&headers),
-            Parsed::Other => return self.end(Action::Pass),
-        }
-        if headers.fragment != Fragment::None && !fragment(self.memory, &mut headers) {
-            return self.end(Action::Pass);
-        }
-        let ingress_hook = self.hook.is_ingress();
-        let fast = if ingress_hook { ingress(self.memory, &headers) } else { egress(self.memory, &headers) };
-        let missed = match fast {
-            Fast::Hit(flow) => {
-                let flow = self.memory.again(flow);
-                return self.forward(&headers, &flow, Some(flow));
-            }
-            Fast::Pass => return self.end(Action::Pass),
-            Fast::Miss => 1,
-            Fast::Slow => 0,
-        };
-        let mut scratch = Scratch::<A>::default();
-        scratch.missed = missed;
-        scratch.ifindex = self.ifindex;
-        scratch.uplink = u32::from(self.hook.is_uplink());
-        scratch.local = u32::from(self.memory.local.contains(&self.ifindex));
-        // As a test run has it: no packet comes from another device.
-        scratch.own = u32::from(!ingress_hook);
-        let slow = if ingress_hook { ingress_slow } else { egress_slow };
-        match slow(self.memory, &headers, &mut scratch) {
-            Verdict::Pass => self.end(Action::Pass),
-            Verdict::Forward => self.forward(&headers, &scratch.forward, None),
-            Verdict::Reject if headers.fragment != Fragment::Later => self.reject(&headers),
-            Verdict::Reject | Verdict::Drop => self.end(Action::Drop),
-        }
+    fn is_seen_elsewhere(&self, _arrival: Arrival) -> bool {
+        false
     }
 
-    fn end(self, action: Action) -> Outcome {
-        Outcome { action, bytes: if action == Action::Drop { Vec::new() } else { self.pkt.0 } }
+    fn pull(&mut self) -> bool {
+        false
     }
 
-    fn dropped(self, counter: Counter) -> Outcome {
-        self.memory.count(counter);
-        self.end(Action::Drop)
+    fn mark_translated(&mut self) -> bool {
+        true
     }
 
-    fn forward(mut self, headers: &Headers<A>, value: &FlowValue<A>, entry: Option<FlowRef<A>>) -> Outcome {
-        let leaves = self.hook.is_ingress() && value.action != flow_action::STACK;
-        if leaves && headers.ttl <= 1 {
-            return self.troubled(headers, Counter::DropTtl, Trouble::EXPIRED);
-        }
-        let uplink = value.kind == flow_kind::REVERSE_SNAT && value.ifindex != 0;
-        if leaves && !uplink && !self.reachable(value.action, value.dst) {
-            return self.dropped(Counter::DropNoRoute);
-        }
-        if leaves && !uplink && value.action == flow_action::ROUTE && self.pkt.0.len() - L3 > usize::from(MTU) {
-            return self.troubled(headers, Counter::DropTooBig, Trouble::too_big(MTU));
-        }
-        if rewrite(&mut self.pkt, L3, headers, value, u8::from(leaves)).is_none() {
-            return self.dropped(Counter::DropRewrite);
-        }
-        let bytes = u32::try_from(self.pkt.0.len() - L3).unwrap_or(u32::MAX);
-        match entry {
-            Some(entry) => account(self.memory, entry, 1, bytes),
-            None if value.backend != 0 => self.memory.account(value, value.kind != flow_kind::FORWARD, 1, bytes),
-            None => {}
-        }
-        if leaves {
-            return self.depart(value.action);
-        }
-        // A reply leaves by the uplink on which its request came.
-        let elsewhere = self.hook == Hook::UplinkEgress && value.ifindex != self.ifindex;
-        self.end(if elsewhere { Action::Route } else { Action::Pass })
+    fn patch_checksum(&mut self, field: usize, address: u16, port: u16, optional: bool, v6: bool) -> Option<()> {
+        checksum::patch(self, field, checksum::add(address, port), optional, v6)
     }
 
-    fn reachable(&self, action: u8, dst: A) -> bool {
-        action == flow_action::HAIRPIN || self.memory.route(dst).is_some()
+    fn complete_checksum(&mut self, field: usize, pseudo: u16, rest: u16) -> Option<()> {
+        self.put_u16(field, !checksum::add(pseudo, rest))
     }
 
-    fn depart(mut self, action: u8) -> Outcome {
-        if action != flow_action::HAIRPIN {
-            return self.end(Action::Route);
-        }
-        match swap_macs(&mut self.pkt) {
-            Some(()) => self.end(Action::Back),
-            None => self.dropped(Counter::DropRewrite),
-        }
+    fn resize(&mut self, length: usize) -> Option<()> {
+        self.0.truncate(length);
+        Some(())
     }
 
-    fn icmp(mut self, headers: &Headers<A>) -> Outcome {
-        let change = if self.hook.is_ingress() {
-            icmp_ingress(self.memory, &self.pkt, headers)
-        } else {
-            icmp_egress(self.memory, &self.pkt, headers)
-        };
-        let Some(change) = change else { return self.end(Action::Pass) };
-        let leaves = self.hook.is_ingress() && change.action != flow_action::STACK;
-        if leaves && !self.reachable(change.action, change.dst) {
-            return self.dropped(Counter::DropNoRoute);
-        }
-        if leaves && headers.ttl <= 1 {
-            return self.dropped(Counter::DropTtl);
-        }
-        if change.write(&mut self.pkt, L3, u8::from(leaves)).is_none() {
-            return self.dropped(Counter::DropRewrite);
-        }
-        self.memory.count(Counter::IcmpTranslated);
-        if leaves { self.depart(change.action) } else { self.end(Action::Pass) }
+    fn make_room(&mut self, bytes: usize) -> Option<()> {
+        self.0.splice(Self::L3..Self::L3, core::iter::repeat_n(0, bytes));
+        Some(())
     }
 
-    fn reject(mut self, headers: &Headers<A>) -> Outcome {
-        let answered = self.answer(headers).is_some();
-        self.end(if answered { Action::Back } else { Action::Drop })
+    fn amount(&self) -> (u32, u32) {
+        (1, u32::try_from(self.0.len() - Self::L3).unwrap_or(u32::MAX))
     }
 
-    fn answer(&mut self, headers: &Headers<A>) -> Option<()> {
-        if headers.key.proto == proto::TCP {
-            let about = refused(&self.pkt, L3, headers)?;
-            self.pkt.0.truncate(rst_length(headers));
-            return rst(&mut self.pkt, L3, headers, about);
-        }
-        self.complain(headers, Trouble::NO_PORT)
+    fn unsegmented_len(&self) -> u16 {
+        u16::try_from(self.0.len() - Self::L3).unwrap_or(u16::MAX)
     }
 
-    fn complain(&mut self, headers: &Headers<A>, why: Trouble) -> Option<()> {
-        let room = complaint_room(L3, headers)?;
-        self.pkt.0.truncate(complaint_length(headers));
-        self.pkt.0.splice(L3..L3, core::iter::repeat_n(0, room));
-        complain(&mut self.pkt, L3, headers, why)
-    }
-
-    /// Counts the reason and answers, where that can be done.
-    fn troubled(mut self, headers: &Headers<A>, counter: Counter, why: Trouble) -> Outcome {
-        self.memory.count(counter);
-        let answered = self.complain(headers, why).is_some();
-        self.end(if answered { Action::Back } else { Action::Drop })
+    fn address(&mut self, _hop: &NextHop) -> Option<()> {
+        Some(())
     }
 }
 
@@ -192,7 +81,10 @@ impl<A: Family> Node<A> for HostNode<A> {
 
     fn set_frontend(&mut self, key: FrontendKey<A>, value: Option<FrontendValue>) {
         match value {
-            Some(value) => self.memory.frontends.insert(key, value),
+            Some(value) => {
+                self.memory.front_filter.add(front_hash(&key, &value));
+                self.memory.frontends.insert(key, value)
+            }
             None => self.memory.frontends.remove(&key),
         };
     }
@@ -202,6 +94,7 @@ impl<A: Family> Node<A> for HostNode<A> {
     }
 
     fn set_backend(&mut self, id: u32, value: BackendValue<A>) {
+        self.memory.back_filter.add(endpoint_hash(value.addr, value.port));
         let before = self.memory.backends.insert(id, value);
         if before.is_none_or(|before| before.generation != value.generation) {
             self.memory.stats.borrow_mut().remove(&id);
@@ -217,7 +110,19 @@ impl<A: Family> Node<A> for HostNode<A> {
     }
 
     fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome {
-        Visit { memory: &self.memory, hook, ifindex, pkt: Bytes(packet.to_vec()) }.run()
+        let mut frame = Bytes(packet.to_vec());
+        if frame.u16_at(ethernet::ETHERTYPE) != Some(A::ETHERTYPE) {
+            return Outcome { action: Action::Pass, bytes: frame.0 };
+        }
+        // As a test run has it: no packet comes from another device.
+        let arrival = Arrival { ifindex, hook, locally_generated: !hook.is_ingress() };
+        let action = match pipeline::process::<A, _, _>(&mut frame, &self.memory, arrival).verdict() {
+            Verdict::Pass | Verdict::Later => Action::Pass,
+            Verdict::Drop => return Outcome { action: Action::Drop, bytes: Vec::new() },
+            Verdict::Bounce => Action::Back,
+            Verdict::Redirect | Verdict::RedirectPeer => Action::Route,
+        };
+        Outcome { action, bytes: frame.0 }
     }
 
     fn counter(&mut self, counter: Counter) -> u64 {
@@ -229,10 +134,11 @@ impl<A: Family> Node<A> for HostNode<A> {
     }
 
     fn gathered(&mut self, backend: u32) -> StatsValue {
-        gathered(self.memory.flows.borrow().values().copied(), backend)
+        let (flows, half_open) = (self.memory.flows.borrow(), self.memory.half_open.borrow());
+        gathered(flows.values().chain(half_open.values()).copied(), backend)
     }
 
     fn flows(&mut self) -> (usize, usize) {
-        (self.memory.flows.borrow().len(), self.memory.embryos.borrow().len())
+        (self.memory.flows.borrow().len(), self.memory.half_open.borrow().len())
     }
 }

@@ -5,18 +5,23 @@ use core::ops::Deref;
 use std::collections::HashMap;
 
 use super::family::Family;
+use super::host::MTU;
 use super::node::{UPLINK, UPLINK2};
+use crate::abi::filter::{self, Block};
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
     FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally,
 };
-use crate::datapath::{Env, Route, SocketEnv};
+use crate::abi::{Be16, device_flag, frontend_kind};
+use crate::datapath::{Counters, Direction, Env, Flows, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage};
 
 /// An entry of a flow table as it was found. Marks go to the table, not to the copy.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowRef<A> {
     key: FlowKey<A>,
-    embryonic: bool,
+    half_open: bool,
+    /// Not an entry of a table, but what the slow path decided.
+    decided: bool,
     value: FlowValue<A>,
 }
 
@@ -45,7 +50,7 @@ pub struct Memory<A> {
     /// Established flows.
     pub flows: FlowTable<A>,
     /// Flows without a reply.
-    pub embryos: FlowTable<A>,
+    pub half_open: FlowTable<A>,
     /// Frontends.
     pub frontends: HashMap<FrontendKey<A>, FrontendValue>,
     /// Slots.
@@ -76,13 +81,51 @@ pub struct Memory<A> {
     pub stats: RefCell<HashMap<u32, StatsValue>>,
     /// Look-ups so far.
     pub lookups: Cell<Lookups>,
+    /// Addresses of frontends.
+    pub front_filter: TestFilter,
+    /// Addresses of backends.
+    pub back_filter: TestFilter,
+    /// Whether a direct connection was given another port.
+    pub remaps: Cell<bool>,
+    /// `device_flag::PEER` where Pods' devices have another end to redirect to, else 0.
+    pub peers: u32,
+}
+
+/// A filter as the kernel has it.
+#[derive(Clone, Debug)]
+pub struct TestFilter(Vec<Block>);
+
+impl TestFilter {
+    fn new(blocks: u32) -> Self {
+        Self(vec![[0; filter::WORDS]; blocks as usize])
+    }
+
+    /// Adds a member.
+    pub fn add(&mut self, hash: u64) {
+        let at = filter::position(hash, self.0.len() as u32);
+        self.0[at.block as usize][at.word as usize] |= at.bits;
+    }
+
+    fn holds(&self, hash: u64) -> bool {
+        let at = filter::position(hash, self.0.len() as u32);
+        self.0[at.block as usize][at.word as usize] & at.bits == at.bits
+    }
+}
+
+/// What of a frontend is in the filter: a `ClusterIP` by its address, others with their port.
+pub fn front_hash<A: Family>(key: &FrontendKey<A>, value: &FrontendValue) -> u64 {
+    if value.kind == frontend_kind::KNOWN_VIP {
+        filter::address_hash(key.addr)
+    } else {
+        filter::endpoint_hash(key.addr, key.port)
+    }
 }
 
 impl<A: Family> Default for Memory<A> {
     fn default() -> Self {
         Self {
             flows: RefCell::default(),
-            embryos: RefCell::default(),
+            half_open: RefCell::default(),
             frontends: HashMap::new(),
             slots: HashMap::new(),
             backends: HashMap::new(),
@@ -98,6 +141,10 @@ impl<A: Family> Default for Memory<A> {
             counters: RefCell::default(),
             stats: RefCell::default(),
             lookups: Cell::default(),
+            front_filter: TestFilter::new(filter::FRONT_BLOCKS),
+            back_filter: TestFilter::new(filter::BACK_BLOCKS),
+            remaps: Cell::default(),
+            peers: 0,
         }
     }
 }
@@ -113,20 +160,14 @@ impl<A: Family> Memory<A> {
         self.lookups.set(Lookups { hashes, arrays: arrays + 1 });
     }
 
-    fn table(&self, embryonic: bool) -> &FlowTable<A> {
-        if embryonic { &self.embryos } else { &self.flows }
+    fn table(&self, half_open: bool) -> &FlowTable<A> {
+        if half_open { &self.half_open } else { &self.flows }
     }
 
-    fn find(&self, key: &FlowKey<A>, embryonic: bool) -> Option<FlowRef<A>> {
+    fn find(&self, key: &FlowKey<A>, half_open: bool) -> Option<FlowRef<A>> {
         self.hash();
-        let value = *self.table(embryonic).borrow().get(key)?;
-        Some(FlowRef { key: *key, embryonic, value })
-    }
-
-    /// The entry as it is by now.
-    pub(super) fn again(&self, flow: FlowRef<A>) -> FlowRef<A> {
-        let value = self.table(flow.embryonic).borrow().get(&flow.key).copied().unwrap_or(flow.value);
-        FlowRef { value, ..flow }
+        let value = *self.table(half_open).borrow().get(key)?;
+        Some(FlowRef { key: *key, half_open, decided: false, value })
     }
 
     fn counted<'s>(
@@ -139,9 +180,15 @@ impl<A: Family> Memory<A> {
         known.then(|| all.entry(backend).or_default())
     }
 
-    fn change(&self, flow: FlowRef<A>, change: impl FnOnce(&mut FlowValue<A>)) {
-        if let Some(value) = self.table(flow.embryonic).borrow_mut().get_mut(&flow.key) {
-            change(value);
+    /// Changes an entry, if it is still there, and returns it as it is then.
+    fn change(&self, flow: FlowRef<A>, change: impl FnOnce(&mut FlowValue<A>)) -> FlowRef<A> {
+        let mut table = self.table(flow.half_open).borrow_mut();
+        match table.get_mut(&flow.key) {
+            Some(value) if !flow.decided => {
+                change(value);
+                FlowRef { value: *value, ..flow }
+            }
+            _ => flow,
         }
     }
 }
@@ -153,28 +200,50 @@ fn agree<A: Family>(a: A, b: A, prefix: u32) -> bool {
 }
 
 impl<A: Family> Env<A> for Memory<A> {
+    const STAGE: Stage = Stage::Whole;
+    const DIRECTION: Direction = Direction::Either;
+}
+
+impl<A: Family> Flows<A> for Memory<A> {
     type Flow = FlowRef<A>;
+    type Scratch = Box<Scratch<A>>;
+
+    fn scratch(&self) -> Option<Box<Scratch<A>>> {
+        Some(Box::default())
+    }
+
+    fn decided(&self, scratch: Box<Scratch<A>>) -> FlowRef<A> {
+        FlowRef { key: FlowKey::default(), half_open: false, decided: true, value: scratch.forward }
+    }
+
+    fn remaps(&self) -> bool {
+        self.remaps.get()
+    }
+
+    fn note_remap(&self) {
+        self.remaps.set(true);
+    }
 
     fn flow(&self, key: &FlowKey<A>) -> Option<FlowRef<A>> {
         self.find(key, false)
     }
 
-    fn embryo(&self, key: &FlowKey<A>) -> Option<FlowRef<A>> {
+    fn half_open(&self, key: &FlowKey<A>) -> Option<FlowRef<A>> {
         self.find(key, true)
     }
 
-    fn note(&self, flow: FlowRef<A>, state: u16) {
-        self.change(flow, |value| value.state |= state);
+    fn note(&self, flow: FlowRef<A>, state: u16) -> FlowRef<A> {
+        self.change(flow, |value| value.state |= state)
     }
 
-    fn touch(&self, flow: FlowRef<A>) {
+    fn touch(&self, flow: FlowRef<A>) -> FlowRef<A> {
         let now = self.ticks();
         self.change(flow, |value| {
             if value.seen != now {
                 value.seen = now;
                 value.tally.burst = 0;
             }
-        });
+        })
     }
 
     fn tally(&self, flow: FlowRef<A>, tally: Tally) {
@@ -188,10 +257,9 @@ impl<A: Family> Env<A> for Memory<A> {
         }
     }
 
-    fn insert_embryo(&self, key: &FlowKey<A>, value: &FlowValue<A>, fresh: bool) -> bool {
-        let taken = fresh && self.embryos.borrow().contains_key(key);
-        !self.full.get() && !taken && {
-            self.embryos.borrow_mut().insert(*key, *value);
+    fn insert_half_open(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
+        !self.full.get() && {
+            self.half_open.borrow_mut().insert(*key, *value);
             true
         }
     }
@@ -200,8 +268,28 @@ impl<A: Family> Env<A> for Memory<A> {
         self.flows.borrow_mut().remove(key);
     }
 
-    fn remove_embryo(&self, key: &FlowKey<A>) {
-        self.embryos.borrow_mut().remove(key);
+    fn remove_half_open(&self, key: &FlowKey<A>) {
+        self.half_open.borrow_mut().remove(key);
+    }
+
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue> {
+        self.hash();
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue) {
+        self.fragments.borrow_mut().insert(*key, *value);
+    }
+}
+
+impl<A: Family> Services<A> for Memory<A> {
+    fn may_be_frontend(&self, addr: A, port: Be16) -> bool {
+        self.front_filter.holds(filter::address_hash(addr))
+            || self.front_filter.holds(filter::endpoint_hash(addr, port))
+    }
+
+    fn may_be_backend(&self, addr: A, port: Be16) -> bool {
+        self.back_filter.holds(filter::endpoint_hash(addr, port))
     }
 
     fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue> {
@@ -236,16 +324,9 @@ impl<A: Family> Env<A> for Memory<A> {
         self.hash();
         self.ranges.iter().any(|&(service, net, prefix)| service == key.service && agree(net, key.addr, prefix))
     }
+}
 
-    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue> {
-        self.hash();
-        self.fragments.borrow().get(key).copied()
-    }
-
-    fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue) {
-        self.fragments.borrow_mut().insert(*key, *value);
-    }
-
+impl<A: Family> Host<A> for Memory<A> {
     fn config(&self) -> &FamilyConfig<A> {
         &self.config
     }
@@ -257,7 +338,21 @@ impl<A: Family> Env<A> for Memory<A> {
             UPLINK2 => A::NODE2,
             _ => A::ZERO,
         };
-        Some(Route { ifindex, source, uplink: [UPLINK, UPLINK2].contains(&ifindex) })
+        Some(Route { ifindex, source, flags: self.device_flags(ifindex) })
+    }
+
+    fn device_flags(&self, ifindex: u32) -> u32 {
+        let role = match ifindex {
+            UPLINK | UPLINK2 => device_flag::UPLINK,
+            _ => device_flag::POD | self.peers,
+        };
+        role | if self.local.contains(&ifindex) { device_flag::LOCAL } else { 0 }
+    }
+
+    fn next_hop(&self, dst: A, length: u16) -> Option<NextHop> {
+        let route = self.route(dst)?;
+        let limit = if length > MTU { MTU } else { 0 };
+        Some(NextHop { ifindex: route.ifindex, resolved: true, limit, ethernet: [0; 3] })
     }
 
     fn random(&self) -> u32 {
@@ -277,9 +372,15 @@ impl<A: Family> Env<A> for Memory<A> {
     fn ticks(&self) -> u32 {
         (self.now_ns.get() / 4_000_000) as u32
     }
+}
 
+impl<A: Family> Counters<A> for Memory<A> {
     fn count(&self, counter: Counter) {
-        *self.counters.borrow_mut().entry(counter.index()).or_default() += 1;
+        Counters::<A>::count_index(self, counter.index());
+    }
+
+    fn count_index(&self, index: u32) {
+        *self.counters.borrow_mut().entry(index).or_default() += 1;
     }
 
     fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32) {

@@ -27,7 +27,7 @@ pub use bytes::Bytes;
 pub use diff::explain;
 pub use family::{Family, GATEWAY_MAC, HOST_MAC, PEER_MAC};
 pub use host::{HostNode, MTU};
-pub use memory::{FlowRef, Lookups, Memory};
+pub use memory::{FlowRef, Lookups, Memory, TestFilter, front_hash};
 pub use node::{Action, Hook, Node, Outcome, POD, UPLINK, UPLINK2, gathered};
 pub use noise::Noise;
 pub use packet::{Extension, L4, Pkt};

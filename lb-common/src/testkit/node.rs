@@ -2,6 +2,7 @@
 
 use super::family::Family;
 use crate::abi::{BackendValue, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_kind};
+pub use crate::datapath::Hook;
 
 /// Index of the device with Pods behind it.
 pub const POD: u32 = 10;
@@ -10,30 +11,7 @@ pub const UPLINK: u32 = 20;
 /// Index of the second uplink.
 pub const UPLINK2: u32 = 30;
 
-/// Where a packet meets Sluice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hook {
-    /// From a Pod.
-    PodIngress,
-    /// To a Pod.
-    PodEgress,
-    /// From outside.
-    UplinkIngress,
-    /// To the outside.
-    UplinkEgress,
-}
-
 impl Hook {
-    /// Whether packets come from the device.
-    pub fn is_ingress(self) -> bool {
-        matches!(self, Self::PodIngress | Self::UplinkIngress)
-    }
-
-    /// Whether it is on an uplink.
-    pub fn is_uplink(self) -> bool {
-        matches!(self, Self::UplinkIngress | Self::UplinkEgress)
-    }
-
     /// The device that the hook is on, where nothing else is said.
     pub fn device(self) -> u32 {
         if self.is_uplink() { UPLINK } else { POD }

@@ -3,7 +3,7 @@
 use super::family::Family;
 use super::packet::Pkt;
 use crate::abi::proto;
-use crate::datapath::tcp_flag;
+use crate::wire::tcp::flag as tcp_flag;
 
 /// A source of random numbers (xorshift64*).
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use super::family::{Family, HOST_MAC, PEER_MAC};
 use crate::abi::proto;
-use crate::datapath::tcp_flag;
+use crate::wire::tcp::flag as tcp_flag;
 
 /// An IPv6 extension header of eight bytes, by its number (RFC 8200).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

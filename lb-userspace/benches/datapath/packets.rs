@@ -1,7 +1,7 @@
 //! Frames of one size per family, so that every case can be restored alike: a bare TCP segment, or a datagram as long.
 
 use lb_common::abi::proto;
-use lb_common::datapath::checksum::fold;
+use lb_common::wire::checksum::fold;
 
 /// A frame as the kernel side keeps it: the Ethernet header alone in the first 16 bytes, the rest behind it.
 pub(crate) type Template = [u64; 10];

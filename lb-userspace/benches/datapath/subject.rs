@@ -7,10 +7,13 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
+use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, WORDS, address_hash, endpoint_hash, position};
 use lb_common::abi::{
-    BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, StatsValue, V4, V6, device_flag,
+    BackendValue, Be16, DeviceValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, StatsValue, V4, V6, device_flag,
     map_name, proto,
 };
+
+use sluice::load::stages::{enter, second_stage};
 
 use crate::world::{FLOWS, Net, World};
 
@@ -27,9 +30,12 @@ const SIZES: [(&str, u32); 8] = [
 ];
 
 /// The TC programs.
-const TC_PROGRAMS: [&str; 4] = ["pod_ingress", "pod_egress", "uplink_ingress", "uplink_egress"];
+const TC_PROGRAMS: [&str; 6] =
+    ["pod_ingress", "pod_egress", "uplink_ingress", "uplink_egress", "ingress_rest", "egress_rest"];
 /// The XDP program.
 const XDP_PROGRAM: &str = "uplink_xdp";
+/// Its second stage.
+const XDP_REST_PROGRAM: &str = "xdp_rest";
 
 /// Loaded programs and the cluster in their maps.
 pub(crate) struct Subject {
@@ -50,6 +56,12 @@ impl Subject {
             load_tc(&mut object, name)?;
         }
         load_xdp(&mut object, XDP_PROGRAM)?;
+        load_xdp(&mut object, XDP_REST_PROGRAM)?;
+        for first in TC_PROGRAMS.into_iter().chain([XDP_PROGRAM]) {
+            if let Some(stage) = second_stage(first) {
+                enter(&mut object, stage)?;
+            }
+        }
         // XDP answers only on a device that it may send by; a test run's is the loopback.
         let uplink = DeviceValue { flags: device_flag::UPLINK | device_flag::XDP_TARGET, ..DeviceValue::default() };
         map::<HashMap<_, u32, DeviceValue>>(&mut object, map_name::DEVICES)?.insert(1, uplink, 0)?;
@@ -143,7 +155,36 @@ where
     for (key, value) in world.frontends() {
         frontends.insert(key, value, 0)?;
     }
+    fill_filters::<A>(object, world)?;
     fill_flows::<A>(object, map_name::FLOWS[A::INDEX], world)
+}
+
+/// Puts frontends and backends into the filters. Objects from before the filters have no such maps.
+fn fill_filters<A: Net>(object: &mut Ebpf, world: World) -> Result<()>
+where
+    FrontendKey<A>: Pod,
+    BackendValue<A>: Pod,
+{
+    let frontends = world.frontends::<A>().into_iter().map(|(key, _)| {
+        let FrontendKey { addr, port, .. } = key;
+        if port == Be16(0) { address_hash(addr) } else { endpoint_hash(addr, port) }
+    });
+    claim(object, map_name::FRONT_FILTER[A::INDEX], FRONT_BLOCKS, frontends)?;
+    let backends = world.backends::<A>().into_iter().map(|(_, value)| endpoint_hash(value.addr, value.port));
+    claim(object, map_name::BACK_FILTER[A::INDEX], BACK_BLOCKS, backends)
+}
+
+fn claim(object: &mut Ebpf, name: &str, blocks: u32, members: impl Iterator<Item = u64>) -> Result<()> {
+    let Some(map) = object.map_mut(name) else { return Ok(()) };
+    let mut filter = vec![[0u64; WORDS]; usize::try_from(blocks)?];
+    for at in members.map(|hash| position(hash, blocks)) {
+        filter[usize::try_from(at.block)?][usize::try_from(at.word)?] |= at.bits;
+    }
+    let mut array: Array<_, Block> = map.try_into()?;
+    for (index, block) in (0..).zip(filter) {
+        array.set(index, block, 0)?;
+    }
+    Ok(())
 }
 
 /// Lets the traffic of all backends be counted. Objects from before the counters have no such map.

@@ -4,7 +4,7 @@ use lb_common::abi::{
     Address, BackendValue, Be16, Cidr, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue, SetRef, V4, V6,
     backend_flag, config_flag, flow_kind, flow_state, frontend_kind, proto,
 };
-use lb_common::datapath::checksum;
+use lb_common::wire::checksum;
 
 use crate::packets::Tuple;
 

@@ -27,12 +27,14 @@ use super::socket_args::SocketArgs;
 use super::status::agent_alive;
 use crate::config::effective::Effective;
 use crate::config::findings::Finding;
+use crate::config::forward::ForwardMode;
 use crate::config::values::NodePortAddress;
 use crate::devices::plan::programs_at_start;
 use crate::devices::{AttachReport, DeviceSettings, DeviceTask, NodeNetwork, TcMethod, XdpMode};
 use crate::events::EventSink;
 use crate::kube::ClientSettings;
 use crate::load::{LoadError, LoadSettings, Loaded, MapSizes};
+use crate::maps::LiveBackends;
 use crate::maps::kernel::KernelTables;
 use crate::maps::sweep::{self, Ticks, Timeouts};
 use crate::metrics::{Metrics, RestClientMetrics};
@@ -113,6 +115,9 @@ pub(super) struct RunArgs {
     /// Where uplinks use native XDP: auto, native, off.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     xdp: XdpMode,
+    /// How packets of Services reach the Pods of this node: `stack`, or `redirect` past the host's stack.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = ForwardMode::Stack)]
+    forward: ForwardMode,
     /// How TC programs are attached.
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Tc::Auto)]
     tc: Tc,
@@ -206,6 +211,7 @@ impl RunArgs {
             snat_ports: self.snat_ports,
             masquerade_all: self.masquerade_all,
             takeover: self.takeover,
+            forward: self.forward,
             sockets: self.sockets.facts(&sockets),
             socket_report: sockets,
         }
@@ -302,9 +308,10 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     })?;
     let reaper = if settings.sockets.attached { start_reaper(args, &servers.metrics) } else { Reaper::default() };
     let reconciler = Reconciler::new(tables, settings, source.origin.clone(), servers.observers, reaper, started)?;
-    let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes };
+    let (live, live_changes) = watch::channel(None);
+    let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes, live: live_changes };
     let mut writing = tokio::spawn(reconciler.run(inputs));
-    start_sweep(args, ticks, servers.metrics);
+    start_sweep(args, ticks, servers.metrics, live);
 
     tokio::select! {
         _ = term.recv() => tracing::info!("SIGTERM: ending; programs and maps stay in place"),
@@ -386,8 +393,8 @@ fn start_reaper(args: &RunArgs, metrics: &Metrics) -> Reaper {
     reaper
 }
 
-/// Removes idle flows, on a separate thread.
-fn start_sweep(args: &RunArgs, ticks: Option<u32>, metrics: Metrics) {
+/// Removes idle flows, on a separate thread, and tells which backends have flows.
+fn start_sweep(args: &RunArgs, ticks: Option<u32>, metrics: Metrics, live: watch::Sender<Option<LiveBackends>>) {
     let Some(per_second) = ticks else {
         tracing::warn!("the kernel's tick rate is unknown: idle flows stay until newer ones need their room");
         return;
@@ -399,7 +406,8 @@ fn start_sweep(args: &RunArgs, ticks: Option<u32>, metrics: Metrics) {
             match sweep::sweep(&pin_path, Ticks { per_second }, &Timeouts::default(), SWEEP_PAUSE) {
                 Ok(swept) => {
                     tracing::debug!(removed = swept.removed, live = swept.live, "swept idle flows");
-                    metrics.swept(swept);
+                    metrics.swept(&swept);
+                    live.send_replace(Some(swept.backends));
                 }
                 Err(failure) => tracing::warn!(%failure, "cannot sweep idle flows"),
             }

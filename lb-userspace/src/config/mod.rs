@@ -8,6 +8,7 @@ mod document;
 pub mod effective;
 pub mod file;
 pub mod findings;
+pub mod forward;
 mod kube_proxy;
 #[cfg(test)]
 mod kube_proxy_tests;

@@ -114,6 +114,7 @@ impl Flags {
             snat_ports: (61_000, 61_999),
             masquerade_all: self.masquerade_all,
             takeover: self.takeover,
+            forward: crate::config::forward::ForwardMode::Stack,
             sockets: SocketFacts { attached: self.sockets, ..SocketFacts::default() },
             ..ReconcileSettings::default()
         }

@@ -9,6 +9,7 @@ pub mod pins;
 pub mod programs;
 mod retry;
 pub mod sizes;
+pub mod stages;
 mod ticks;
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The object's programs: handed to the verifier when they are needed, several side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::thread;
 
@@ -8,6 +8,8 @@ use aya::Ebpf;
 use aya::programs::{Program, ProgramError};
 
 use super::retry::retry_on_eagain;
+use super::stages::{enter, second_stage};
+use crate::causes::with_causes;
 
 /// Why a program is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +47,10 @@ impl Programs {
     /// Hands those of these programs that were not tried yet to the verifier, each on its own thread: that is most
     /// of the time that an agent takes to start.
     pub fn load(&mut self, names: &[&'static str]) {
-        let wanted: Vec<&'static str> = names.iter().copied().filter(|name| !self.tried.contains_key(name)).collect();
+        let first: Vec<&'static str> = names.iter().copied().filter(|name| !self.tried.contains_key(name)).collect();
+        let second = first.iter().filter_map(|name| second_stage(name)).map(|stage| stage.program);
+        let wanted: BTreeSet<&'static str> =
+            first.iter().copied().chain(second).filter(|name| !self.tried.contains_key(name)).collect();
         if wanted.is_empty() {
             return;
         }
@@ -63,6 +68,24 @@ impl Programs {
         for name in wanted {
             self.tried.entry(name).or_insert(Err(ProgramFailure::Missing { name }));
         }
+        for name in first {
+            if let Err(failure) = self.join_second_stage(name) {
+                self.tried.insert(name, Err(failure));
+            }
+        }
+    }
+
+    /// A program is of use only with its second stage in place.
+    fn join_second_stage(&mut self, name: &'static str) -> Result<(), ProgramFailure> {
+        let Some(stage) = second_stage(name) else { return Ok(()) };
+        if let Some(Err(failure)) = self.tried.get(stage.program) {
+            return Err(failure.clone());
+        }
+        enter(&mut self.object, stage).map_err(|error| ProgramFailure::Refused {
+            name: stage.program,
+            reason: with_causes(&error),
+            unread: false,
+        })
     }
 
     /// Whether a program is loaded; loads it if nobody has yet.

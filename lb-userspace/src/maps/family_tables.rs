@@ -1,10 +1,11 @@
 //! The pinned maps of one address family.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Instant;
 
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -18,6 +19,7 @@ use lb_common::abi::{
 use super::address::{MapAddress, cidrs};
 use super::batch;
 use super::failure::TableFailure;
+use super::filters::FamilyFilters;
 use super::pins::{halves, open, open_raw, read_failure, removed, write_failure};
 use super::tables::FamilySettings;
 use super::traffic::{Cells, Traffic};
@@ -37,12 +39,15 @@ where
     ranges: LpmTrie<MapData, SourceRangeKey<A>, u32>,
     config: Array<MapData, FamilyConfig<A>>,
     stats: Cells,
+    filters: FamilyFilters<A>,
+    /// What the filters hold is known.
+    filters_adopted: bool,
     wanted: FamilyConfig<A>,
 }
 
 impl<A> FamilyTables<A>
 where
-    A: MapAddress + 'static,
+    A: MapAddress + std::hash::Hash + 'static,
     FrontendKey<A>: Pod,
     BackendValue<A>: Pod,
     SourceRangeKey<A>: Pod,
@@ -70,6 +75,8 @@ where
             ranges: open(dir, Self::RANGES)?,
             config,
             stats: Cells::open(dir, map_name::STATS[Self::AT])?,
+            filters: FamilyFilters::open(dir, Self::AT)?,
+            filters_adopted: false,
             wanted,
         })
     }
@@ -96,12 +103,18 @@ where
     }
 
     pub(super) fn put_frontend(&mut self, vip: &Vip, value: &FrontendValue) -> Result<(), TableFailure> {
-        let inserted = self.frontends.insert(Self::key(vip)?, value, 0);
+        let key = Self::key(vip)?;
+        self.filters()?.before_frontend(&key)?;
+        let inserted = self.frontends.insert(key, value, 0);
         inserted.map_err(|source| write_failure(Self::FRONTENDS, source))
     }
 
     pub(super) fn delete_frontend(&mut self, vip: &Vip) -> Result<(), TableFailure> {
-        removed(Self::FRONTENDS, self.frontends.remove(&Self::key(vip)?))
+        let key = Self::key(vip)?;
+        // Before it is gone, for then what the filters hold could not be read from it.
+        self.filters()?;
+        removed(Self::FRONTENDS, self.frontends.remove(&key))?;
+        self.filters()?.after_frontend(&key)
     }
 
     pub(super) fn put_backend(&mut self, id: u32, entry: &BackendEntry) -> Result<(), TableFailure> {
@@ -115,6 +128,7 @@ where
             weight: 1,
             ..BackendValue::default()
         };
+        self.filters()?.before_backend(id, value.addr, value.port)?;
         self.backends.set(id, value, 0).map_err(|source| write_failure(Self::BACKENDS, source))
     }
 
@@ -135,7 +149,29 @@ where
     }
 
     pub(super) fn delete_backend(&mut self, id: u32) -> Result<(), TableFailure> {
-        self.backends.set(id, BackendValue::default(), 0).map_err(|source| write_failure(Self::BACKENDS, source))
+        self.filters()?;
+        let written = self.backends.set(id, BackendValue::default(), 0);
+        written.map_err(|source| write_failure(Self::BACKENDS, source))?;
+        self.filters()?.after_backend(id);
+        Ok(())
+    }
+
+    /// The filters, which begin with what the maps hold.
+    fn filters(&mut self) -> Result<&mut FamilyFilters<A>, TableFailure> {
+        if !self.filters_adopted {
+            let keys: Result<Vec<_>, _> = self.frontends.keys().collect();
+            let keys = keys.map_err(read_failure(Self::FRONTENDS))?;
+            let mut backends = Vec::new();
+            self.walk_backends(|id, value| backends.push((id, value.addr, value.port)))?;
+            self.filters.adopt(keys.into_iter(), backends.into_iter());
+            self.filters_adopted = true;
+        }
+        Ok(&mut self.filters)
+    }
+
+    /// Only these backends have flows.
+    pub(super) fn settle(&mut self, since: Instant, live: &HashSet<u64>) -> Result<(), TableFailure> {
+        self.filters()?.settle(since, live)
     }
 
     pub(super) fn put_slots(&mut self, base: u32, ids: &[u32]) -> Result<(), TableFailure> {
@@ -175,6 +211,7 @@ where
         self.wanted.snat_lo = Be16::new(settings.snat_ports.0);
         self.wanted.snat_hi = Be16::new(settings.snat_ports.1);
         self.wanted.host_netns = halves(settings.host_netns);
+        self.wanted.forward = settings.forward;
         self.write_config()
     }
 
@@ -204,15 +241,21 @@ where
             // No backend was ever written: the walk through a large array would find nothing.
             return Ok(());
         }
+        self.walk_backends(|id, value| {
+            let entry = BackendEntry {
+                addr: SocketAddr::new(value.addr.ip(), value.port.get()),
+                flags: value.flags,
+                generation: value.generation,
+                service: value.service,
+            };
+            into.backends.push((A::FAMILY, id, entry));
+        })
+    }
+
+    fn walk_backends(&self, mut each: impl FnMut(u32, &BackendValue<A>)) -> Result<(), TableFailure> {
         let walked = batch::walk::<u32, BackendValue<A>>(self.backends_raw.fd().as_fd(), 4096, |ids, values| {
             for (id, value) in ids.iter().zip(values).filter(|(_, value)| value.generation != 0) {
-                let entry = BackendEntry {
-                    addr: SocketAddr::new(value.addr.ip(), value.port.get()),
-                    flags: value.flags,
-                    generation: value.generation,
-                    service: value.service,
-                };
-                into.backends.push((A::FAMILY, *id, entry));
+                each(*id, value);
             }
             ControlFlow::Continue(())
         });

@@ -1,6 +1,7 @@
 //! Tables that fail when told to, for tests.
 
 use super::failure::TableFailure;
+use super::filters::LiveBackends;
 use super::tables::{FamilySettings, Tables};
 use crate::model::desired::Family;
 use crate::plan::{Existing, Limits, Op};
@@ -42,6 +43,10 @@ impl<T: Tables> Tables for FaultyTables<T> {
 
     fn limits(&self) -> Limits {
         self.inner.limits()
+    }
+
+    fn settle(&mut self, live: &LiveBackends) -> Result<(), TableFailure> {
+        self.inner.settle(live)
     }
 
     fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure> {

@@ -63,7 +63,7 @@ pub(crate) fn is_request(value_kind: u8) -> bool {
 
 /// The key of the other entry of the same flow, see [`lb_common::abi::flow_kind`].
 pub(crate) fn reverse_key<A: MapAddress>(key: &FlowKey<A>, value: &FlowValue<A>) -> FlowKey<A> {
-    let same = is_request(value.kind) && value.action == flow_action::STACK;
+    let same = is_request(value.kind) && flow_action::keeps_source(value.action);
     let (src, dst, sport, dport) = if same {
         (value.src, value.dst, value.sport, value.dport)
     } else {

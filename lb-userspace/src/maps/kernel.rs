@@ -7,6 +7,7 @@ use lb_common::abi::{ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, 
 
 use super::failure::TableFailure;
 use super::family_tables::FamilyTables;
+use super::filters::LiveBackends;
 use super::pins::{open, read_failure, removed, write_failure};
 use super::tables::{AgentTables, FamilySettings, Tables};
 use super::traffic::{Totals, Traffic};
@@ -174,6 +175,11 @@ impl Tables for KernelTables {
             backends: PerFamily { v4: self.v4.backend_count(), v6: self.v6.backend_count() },
             slots: PerFamily { v4: self.v4.slot_count(), v6: self.v6.slot_count() },
         }
+    }
+
+    fn settle(&mut self, live: &LiveBackends) -> Result<(), TableFailure> {
+        self.v4.settle(live.since, &live.hashes[Family::V4])?;
+        self.v6.settle(live.since, &live.hashes[Family::V6])
     }
 
     fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure> {

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use lb_common::abi::{FrontendValue, SetRef, StatusValue};
 
 use super::failure::TableFailure;
+use super::filters::LiveBackends;
 use super::tables::{AgentTables, FamilySettings, Tables};
 use crate::model::family::{Family, PerFamily};
 use crate::plan::{BackendEntry, Existing, Limits, Op, Vip};
@@ -127,6 +128,10 @@ impl Tables for MemoryTables {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn settle(&mut self, _live: &LiveBackends) -> Result<(), TableFailure> {
+        Ok(())
     }
 
     fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure> {

@@ -10,6 +10,7 @@ mod failure;
 mod family_tables;
 #[cfg(test)]
 pub mod faulty;
+mod filters;
 pub mod flows;
 pub mod kernel;
 #[cfg(test)]
@@ -22,4 +23,5 @@ mod tables;
 pub mod traffic;
 
 pub use failure::TableFailure;
+pub use filters::LiveBackends;
 pub use tables::{AgentTables, FamilySettings, Tables};

@@ -2,17 +2,21 @@
 //!
 //! Both entries of a flow are decided together: the newer `seen` and the union of their states count.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::Pod;
-use lb_common::abi::{FlowKey, FlowValue, V4, V6, flow_state, map_name, proto};
+use lb_common::abi::filter::endpoint_hash;
+use lb_common::abi::{Address, FlowKey, FlowValue, V4, V6, flow_kind, flow_state, map_name, proto};
 use nix::time::{ClockId, clock_gettime};
 
 use super::address::MapAddress;
 use super::failure::TableFailure;
+use super::filters::LiveBackends;
 use super::flows::{FlowTable, is_request, reverse_key};
+use crate::model::family::PerFamily;
 
 /// Idle times after which a flow is taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,24 +94,37 @@ impl Ticks {
 }
 
 /// Flows taken out by one sweep, and flows left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Swept {
     /// Taken out.
     pub removed: usize,
     /// Left.
     pub live: usize,
+    /// Backends of the flows that were there.
+    pub backends: LiveBackends,
 }
 
 /// Sweeps all tables once, pausing between chunks.
 pub fn sweep(pin_path: &Path, ticks: Ticks, timeouts: &Timeouts, pause: Duration) -> Result<Swept, TableFailure> {
     let dir = pin_path.join("maps");
-    let mut swept = Swept::default();
-    for (names, established) in [(map_name::FLOWS, true), (map_name::EMBRYOS, false)] {
+    let backends = LiveBackends { since: Instant::now(), hashes: PerFamily::from_fn(|_| HashSet::new()) };
+    let mut swept = Swept { removed: 0, live: 0, backends };
+    // In the order in which a flow moves: none is missed because it moves meanwhile.
+    for (names, established) in [(map_name::EMBRYOS, false), (map_name::FLOWS, true)] {
         let policy = SweepPolicy { ticks, timeouts, established, pause };
         policy.sweep(FlowTable::<V4>::open(&dir, names[0])?, &mut swept)?;
         policy.sweep(FlowTable::<V6>::open(&dir, names[1])?, &mut swept)?;
     }
     Ok(swept)
+}
+
+/// The filter's hash of an entry's backend.
+fn backend_hash<A: Address>(key: &FlowKey<A>, value: &FlowValue<A>) -> u64 {
+    match value.kind {
+        flow_kind::REVERSE => endpoint_hash(key.dst, key.dport),
+        flow_kind::REVERSE_SNAT => endpoint_hash(key.src, key.sport),
+        _ => endpoint_hash(value.dst, value.dport),
+    }
 }
 
 /// Which flows of one table go.
@@ -129,10 +146,11 @@ impl SweepPolicy<'_> {
         table.walk(|keys, values| {
             let now = self.ticks.now();
             for (key, value) in keys.iter().zip(values) {
+                swept.backends.hashes[A::FAMILY].insert(backend_hash(key, value));
                 let other = reverse_key(key, value);
                 let reply = table.get(&other);
                 if !is_request(value.kind) && reply.is_some_and(|other| is_request(other.kind)) {
-                    // SweepPolicyd with its twin.
+                    // Decided with its reverse flow.
                     continue;
                 }
                 if self.is_finished(now, key.proto, value, reply.as_ref()) {

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use lb_common::abi::StatusValue;
 
 use super::failure::TableFailure;
+use super::filters::LiveBackends;
 use crate::model::family::Family;
 use crate::plan::{Existing, Limits, Op};
 
@@ -24,6 +25,8 @@ pub struct FamilySettings {
     pub snat_ports: (u16, u16),
     /// Cookie of the node's network namespace; 0: it is the machine's initial one.
     pub host_netns: u64,
+    /// One of [`lb_common::abi::forward_mode`].
+    pub forward: u32,
 }
 
 /// The maps of one node. One writer.
@@ -36,6 +39,8 @@ pub trait Tables {
     fn limits(&self) -> Limits;
     /// Writes the settings of one family.
     fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure>;
+    /// Only these backends have flows: what is kept for others that are gone can go.
+    fn settle(&mut self, live: &LiveBackends) -> Result<(), TableFailure>;
 }
 
 /// The maps of one node with what the agent writes there about itself.

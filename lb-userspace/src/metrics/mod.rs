@@ -73,7 +73,7 @@ impl Metrics {
     }
 
     /// A sweep of the flow tables has ended.
-    pub fn swept(&self, swept: Swept) {
+    pub fn swept(&self, swept: &Swept) {
         let amount = |flows: usize| u64::try_from(flows).unwrap_or(u64::MAX);
         if let Some(created) = self.shared.collector.flows_created() {
             self.update(|snapshot| snapshot.flows.swept(created, amount(swept.removed), amount(swept.live)));

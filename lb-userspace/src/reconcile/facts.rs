@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use lb_common::abi::config_flag;
 
+use crate::config::forward::ForwardMode;
 use crate::config::values::NodePortAddress;
 use crate::devices::NodeNetwork;
 use crate::maps::FamilySettings;
@@ -52,6 +53,8 @@ pub struct ReconcileSettings {
     pub masquerade_all: bool,
     /// `--takeover`: leave TCP without a flow to the stack.
     pub takeover: bool,
+    /// `--forward`: how packets of Services reach local Pods.
+    pub forward: ForwardMode,
     /// Socket hooks.
     pub sockets: SocketFacts,
     /// The same for people.
@@ -156,6 +159,7 @@ impl ReconcileSettings {
                 services: of_family(self.service_ranges(around)),
                 snat_ports: self.snat_ports,
                 host_netns: self.sockets.host_netns,
+                forward: self.forward.value(),
             }
         })
     }

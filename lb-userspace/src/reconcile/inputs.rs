@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, watch};
 
 use crate::devices::{AttachReport, NodeNetwork};
+use crate::maps::LiveBackends;
 use crate::model::event::SourceEvent;
 
 /// Where everything comes from.
@@ -14,6 +15,8 @@ pub struct Inputs {
     pub network: watch::Receiver<NodeNetwork>,
     /// Devices and features, for the report.
     pub attach: watch::Receiver<AttachReport>,
+    /// What the newest sweep found.
+    pub live: watch::Receiver<Option<LiveBackends>>,
 }
 
 /// Why the loop ended.

@@ -16,8 +16,9 @@ use super::reporter::Reporter;
 use super::retry::Retry;
 use super::writer::{Outcome, Writer};
 use crate::allocator;
+use crate::causes::with_causes;
 use crate::devices::{AttachReport, NodeNetwork};
-use crate::maps::{AgentTables, FamilySettings, TableFailure};
+use crate::maps::{AgentTables, FamilySettings, LiveBackends, TableFailure};
 use crate::metrics::kube_proxy::SyncKind;
 use crate::model::desired::NodeFacts;
 use crate::model::event::SourceEvent;
@@ -133,6 +134,9 @@ impl<T: AgentTables> Reconciler<T> {
                         return Ended::TakenOver;
                     }
                     self.tick(&mut inputs.attach);
+                    if inputs.live.has_changed().unwrap_or(false) {
+                        tokio::task::block_in_place(|| self.settle(inputs.live.borrow_and_update().as_ref()));
+                    }
                     if !self.is_due() && !inputs.network.has_changed().unwrap_or(false) {
                         continue;
                     }
@@ -167,6 +171,15 @@ impl<T: AgentTables> Reconciler<T> {
         let attach = changed.unwrap_or(false).then(|| attach.borrow_and_update().clone());
         self.report(attach);
         self.give_memory_back();
+    }
+
+    /// A sweep has seen which backends have flows.
+    fn settle(&mut self, live: Option<&LiveBackends>) {
+        if let Some(live) = live
+            && let Err(failure) = self.writer.tables().settle(live)
+        {
+            tracing::warn!(error = with_causes(&failure), "cannot take old entries out of the filters yet");
+        }
     }
 
     /// Whether there is something to do although nothing has happened.

@@ -3,11 +3,12 @@
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
+use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, endpoint_hash, position};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
     FrontendKey, FrontendValue, SourceRangeKey, StatsValue, V4, V6, map_name,
 };
-use lb_common::testkit::{Action, Hook, Node, Outcome, gathered};
+use lb_common::testkit::{Action, Hook, Node, Outcome, front_hash, gathered};
 
 use crate::rig::{FromXdp, Mode, Rig};
 
@@ -72,6 +73,29 @@ impl KernelNode<'_> {
         }
     }
 
+    /// Adds a member to a filter.
+    fn claim(&mut self, filter: &str, hash: u64, blocks: u32) {
+        let at = position(hash, blocks);
+        let mut array = self.array::<Block>(filter);
+        let mut block = array.get(&at.block, 0).unwrap();
+        block[at.word as usize] |= at.bits;
+        array.set(at.block, block, 0).unwrap();
+        self.rig.claimed.push((filter.to_owned(), at.block));
+    }
+
+    /// Empties a family's filters.
+    fn disclaim(&mut self, family: usize) {
+        let own = [map_name::FRONT_FILTER[family], map_name::BACK_FILTER[family]];
+        let (gone, left) =
+            std::mem::take(&mut self.rig.claimed).into_iter().partition(|(filter, _)| own.contains(&filter.as_str()));
+        self.rig.claimed = left;
+        let gone: Vec<(String, u32)> = gone;
+        for (filter, block) in gone {
+            self.array::<Block>(&filter).set(block, [0; 8], 0).unwrap();
+        }
+        self.array::<u32>(map_name::REMAPS).set(u32::try_from(family).unwrap(), 0, 0).unwrap();
+    }
+
     /// Empties the cells of a backend on all CPUs, unless they are of this generation.
     fn begin_stats(&mut self, name: &str, backend: u32, generation: u32) {
         let empty = StatsValue { generation, ..StatsValue::default() };
@@ -110,6 +134,7 @@ macro_rules! family {
                 for key in keys {
                     ranges.remove(&key).unwrap();
                 }
+                self.disclaim($at);
                 self.zero::<u32>(map_name::SLOTS[$at], 512);
                 self.zero::<BackendValue<$addr>>(map_name::BACKENDS[$at], 8);
                 self.rig.write_devices(self.mode, &[]);
@@ -129,6 +154,9 @@ macro_rules! family {
             }
 
             fn set_frontend(&mut self, key: FrontendKey<$addr>, value: Option<FrontendValue>) {
+                if let Some(value) = &value {
+                    self.claim(map_name::FRONT_FILTER[$at], front_hash(&key, value), FRONT_BLOCKS);
+                }
                 let mut table = self.table(map_name::FRONTENDS[$at]);
                 match value {
                     Some(value) => table.insert(key, value, 0).unwrap(),
@@ -141,6 +169,7 @@ macro_rules! family {
             }
 
             fn set_backend(&mut self, id: u32, value: BackendValue<$addr>) {
+                self.claim(map_name::BACK_FILTER[$at], endpoint_hash(value.addr, value.port), BACK_BLOCKS);
                 self.begin_stats(map_name::STATS[$at], id, value.generation);
                 self.array(map_name::BACKENDS[$at]).set(id, value, 0).unwrap();
             }
@@ -176,8 +205,12 @@ macro_rules! family {
             }
 
             fn gathered(&mut self, backend: u32) -> StatsValue {
-                let flows = self.table::<FlowKey<$addr>, FlowValue<$addr>>(map_name::FLOWS[$at]);
-                gathered(flows.iter().map(|entry| entry.unwrap().1), backend)
+                let mut entries = Vec::new();
+                for name in [map_name::FLOWS[$at], map_name::EMBRYOS[$at]] {
+                    let flows = self.table::<FlowKey<$addr>, FlowValue<$addr>>(name);
+                    entries.extend(flows.iter().map(|entry| entry.unwrap().1));
+                }
+                gathered(entries.into_iter(), backend)
             }
 
             fn expect_hand_over(&mut self) {

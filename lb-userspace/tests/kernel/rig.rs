@@ -10,6 +10,8 @@ use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{Counter, DeviceValue, V4, V6, device_flag, map_name};
 use lb_common::testkit::{Action, Family, Hook, Outcome, POD, UPLINK, UPLINK2};
 
+use sluice::load::stages::{enter, second_stage};
+
 use crate::namespace::{DEVICES, Namespace};
 use crate::node::KernelNode;
 
@@ -29,8 +31,18 @@ const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
 
-pub(crate) const CLASSIFIERS: [&str; 6] =
-    ["pod_ingress", "pod_egress", "uplink_ingress", "uplink_egress", "tunnel_ingress", "tunnel_egress"];
+pub(crate) const CLASSIFIERS: [&str; 10] = [
+    "pod_ingress",
+    "pod_egress",
+    "uplink_ingress",
+    "uplink_egress",
+    "tunnel_ingress",
+    "tunnel_egress",
+    "ingress_rest",
+    "egress_rest",
+    "tunnel_in_rest",
+    "tunnel_out_rest",
+];
 
 /// Whether XDP is in front of the uplink's TC program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +60,8 @@ pub(crate) struct Rig {
     pub(crate) object: Ebpf,
     pub(crate) namespace: Namespace,
     pub(crate) xdp_program: &'static str,
+    /// Blocks of filters that are not empty.
+    pub(crate) claimed: Vec<(String, u32)>,
 }
 
 /// What XDP made of a packet.
@@ -84,6 +98,11 @@ impl Rig {
             patiently(|| program.load()).unwrap();
         }
         let xdp_program = loaded_xdp(&mut object);
+        for first in CLASSIFIERS.into_iter().chain([xdp_program]) {
+            if let Some(stage) = second_stage(first) {
+                enter(&mut object, stage).unwrap();
+            }
+        }
         let xdp: &mut Xdp = object.program_mut(xdp_program).unwrap().try_into().unwrap();
         for (ifindex, name) in DEVICES {
             // A veth has receive queues for XDP only while a program is attached.
@@ -91,7 +110,7 @@ impl Rig {
                 xdp.attach(name, XdpMode::Driver).unwrap();
             }
         }
-        Self { object, namespace, xdp_program }
+        Self { object, namespace, xdp_program, claimed: Vec::new() }
     }
 
     /// What is known of the devices. `local`: those behind which Pods of this node are, where that counts.
@@ -176,19 +195,27 @@ impl Rig {
     }
 }
 
-/// Loads the XDP program, or the one for kernels before 5.18, which know no frames in fragments.
+/// Loads the XDP programs, or those for kernels before 5.18, which know no frames in fragments.
 fn loaded_xdp(object: &mut Ebpf) -> &'static str {
-    let xdp: &mut Xdp = object.program_mut("uplink_xdp").unwrap().try_into().unwrap();
-    match patiently(|| xdp.load()) {
+    match load_xdp(object, "uplink_xdp") {
         Err(ProgramError::LoadError { io_error, verifier_log })
             if io_error.kind() == ErrorKind::InvalidInput && verifier_log.to_string().trim().is_empty() =>
         {
-            let linear: &mut Xdp = object.program_mut("uplink_xdp_linear").unwrap().try_into().unwrap();
-            patiently(|| linear.load()).unwrap();
+            load_xdp(object, "uplink_xdp_linear").unwrap();
+            load_xdp(object, "xdp_rest_linear").unwrap();
             "uplink_xdp_linear"
         }
-        done => done.map(|()| "uplink_xdp").unwrap(),
+        done => {
+            done.unwrap();
+            load_xdp(object, "xdp_rest").unwrap();
+            "uplink_xdp"
+        }
     }
+}
+
+fn load_xdp(object: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
+    let xdp: &mut Xdp = object.program_mut(name).unwrap().try_into().unwrap();
+    patiently(|| xdp.load())
 }
 
 /// The verifier gives up with EAGAIN when a signal or other work waits for the thread: that is no refusal.

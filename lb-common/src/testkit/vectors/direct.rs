@@ -2,8 +2,8 @@
 
 use super::{AT_POD, AT_UPLINK, PROTOCOLS, Trip, full, opened};
 use crate::abi::{Counter, proto};
-use crate::datapath::tcp_flag;
 use crate::testkit::{Action, Endpoint, Family, Hook, Pkt, Scene};
+use crate::wire::tcp::flag as tcp_flag;
 
 const HOOKS: [Hook; 4] = [Hook::PodIngress, Hook::PodEgress, Hook::UplinkIngress, Hook::UplinkEgress];
 

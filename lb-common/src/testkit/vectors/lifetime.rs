@@ -3,8 +3,8 @@
 use super::refusal::{reset, unreachable};
 use super::{AT_POD, AT_UPLINK, Edge, PROTOCOLS, Trip, balanced, opened};
 use crate::abi::{Counter, config_flag, proto};
-use crate::datapath::tcp_flag;
 use crate::testkit::{Endpoint, Family, Hook, Pkt, Scene, Service};
+use crate::wire::tcp::flag as tcp_flag;
 
 const ACK: u8 = tcp_flag::ACK;
 const FIN: u8 = tcp_flag::FIN;

@@ -2,8 +2,8 @@
 
 use super::{AT_POD, AT_UPLINK, PROTOCOLS, Trip, balanced, frontends, full};
 use crate::abi::{BackendValue, Counter, backend_flag, frontend_flag, proto};
-use crate::datapath::tcp_flag;
 use crate::testkit::{Endpoint, Family, Hook, L4, Pkt, Scene};
+use crate::wire::tcp::flag as tcp_flag;
 
 const ACK: u8 = tcp_flag::ACK;
 const RST: u8 = tcp_flag::RST;

@@ -3,8 +3,8 @@
 use super::refusal::complaint;
 use super::{PROTOCOLS, frontends, full};
 use crate::abi::{Be16, Counter, config_flag, frontend_flag, proto};
-use crate::datapath::tcp_flag;
 use crate::testkit::{Action, Endpoint, Family, Hook, MTU, Pkt, Scene};
+use crate::wire::tcp::flag as tcp_flag;
 
 const UP: Hook = Hook::UplinkIngress;
 

@@ -1,6 +1,11 @@
-//! Backend choice: affinity first, then the algorithm.
+//! The choice of a backend: affinity first, then the frontend's algorithm.
+//!
+//! An algorithm is a file here, which picks in the kernel, and one in the agent (`plan/schedule`), which makes what it
+//! picks from. It fills in a [`Choice`], or says by which name the packet is dropped.
 
-use super::env::Env;
+mod random;
+
+use super::env::{Host, Services};
 use crate::abi::{Address, AffinityKey, AffinityValue, BackendValue, Counter, FrontendValue, SetRef, backend_flag};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -19,7 +24,7 @@ pub struct Choice<A> {
 
 /// Chooses a backend of a set that is not empty into `choice`, and notes it where the Service has affinity.
 #[inline(never)]
-pub(super) fn select<A: Address, E: Env<A>>(
+pub(super) fn select<A: Address, E: Services<A> + Host<A>>(
     env: &E,
     choice: &mut Choice<A>,
     client: &AffinityKey<A>,
@@ -27,11 +32,11 @@ pub(super) fn select<A: Address, E: Env<A>>(
     member: u16,
 ) -> Result<(), Counter> {
     if choice.frontend.affinity_secs == 0 {
-        return random(env, set, choice);
+        return pick(env, set, choice);
     }
     let now = env.now_ns();
-    if !affine(env, choice, client, now, member) {
-        random(env, set, choice)?;
+    if !sticky_backend(env, choice, client, now, member) {
+        pick(env, set, choice)?;
     }
     // Each new connection starts the client's clock anew.
     let value = AffinityValue { last_ns: now, backend: choice.id, generation: choice.backend.generation };
@@ -39,9 +44,36 @@ pub(super) fn select<A: Address, E: Env<A>>(
     Ok(())
 }
 
+/// Picks by the frontend's algorithm. Values that this program does not know pick at random: the agent says so.
+#[inline(always)]
+fn pick<A: Address, E: Services<A> + Host<A>>(env: &E, set: SetRef, choice: &mut Choice<A>) -> Result<(), Counter> {
+    let index = random::slot(env, set);
+    take(env, env.slot(index), choice)
+}
+
+/// Takes the backend with this id.
+#[inline(always)]
+fn take<A: Address, E: Services<A>>(env: &E, id: u32, choice: &mut Choice<A>) -> Result<(), Counter> {
+    match env.backend(id) {
+        // A slot never leads to another Service's Pod, whoever wrote it.
+        Some(backend) if id != 0 && backend.generation != 0 && backend.service == choice.frontend.service => {
+            choice.id = id;
+            choice.backend = backend;
+            Ok(())
+        }
+        _ => Err(Counter::DropStaleSlot),
+    }
+}
+
 /// The client's last backend, if it is recent and still in the set.
 #[inline(always)]
-fn affine<A: Address, E: Env<A>>(env: &E, choice: &mut Choice<A>, key: &AffinityKey<A>, now: u64, member: u16) -> bool {
+fn sticky_backend<A: Address, E: Services<A>>(
+    env: &E,
+    choice: &mut Choice<A>,
+    key: &AffinityKey<A>,
+    now: u64,
+    member: u16,
+) -> bool {
     let Some(last) = env.affinity(key) else { return false };
     if now.saturating_sub(last.last_ns) > u64::from(choice.frontend.affinity_secs) * SECOND_NS {
         return false;
@@ -60,22 +92,6 @@ fn affine<A: Address, E: Env<A>>(env: &E, choice: &mut Choice<A>, key: &Affinity
 
 /// The flag of a backend that is in the set.
 #[inline(always)]
-pub(super) fn member(local: bool) -> u16 {
+pub(super) fn member_flag(local: bool) -> u16 {
     if local { backend_flag::IN_LOCAL } else { backend_flag::IN_CLUSTER }
-}
-
-#[inline(always)]
-#[allow(clippy::as_conversions, reason = "the high half of a 32 by 32 bit product is below `count`")]
-#[allow(clippy::cast_possible_truncation, reason = "the high half of a 64-bit number fits 32 bits")]
-fn random<A: Address, E: Env<A>>(env: &E, set: SetRef, choice: &mut Choice<A>) -> Result<(), Counter> {
-    let index = set.base.wrapping_add(((u64::from(env.random()) * u64::from(set.count)) >> 32) as u32);
-    let id = env.slot(index);
-    match env.backend(id) {
-        Some(backend) if id != 0 && backend.generation != 0 => {
-            choice.id = id;
-            choice.backend = backend;
-            Ok(())
-        }
-        _ => Err(Counter::DropStaleSlot),
-    }
 }

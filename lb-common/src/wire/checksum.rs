@@ -38,6 +38,19 @@ pub fn update(field: u16, delta: u16) -> u16 {
     !fold_few(u32::from(!field) + u32::from(delta))
 }
 
+/// A complete transport checksum after its words changed by `delta`. `optional`: 0 means "no checksum" and stays so, and
+/// a sum that becomes 0 is sent as ones (RFC 768).
+#[inline(always)]
+pub fn patch<P: super::Write>(pkt: &mut P, field: usize, delta: u16, optional: bool, v6: bool) -> Option<()> {
+    let old = pkt.u16_at(field)?;
+    // IPv6 has no datagrams without a checksum (RFC 8200 section 8.1).
+    if optional && old == 0 && !v6 {
+        return Some(());
+    }
+    let sum = update(old, delta);
+    pkt.put_u16(field, if sum == 0 && optional { 0xffff } else { sum })
+}
+
 /// Sum of two deltas.
 #[inline(always)]
 pub fn add(a: u16, b: u16) -> u16 {

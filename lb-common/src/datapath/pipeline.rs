@@ -1,0 +1,165 @@
+//! A packet's way through Sluice, from its arrival at a hook to its verdict.
+//!
+//! ```text
+//! plain headers ─ may it belong to Sluice? ─ no: pass
+//!        │                │ yes
+//!        │          flow tables: hit ──────────────────────────────┐
+//!        │                │ miss                                   │
+//!   any headers ─ fragments, ICMP errors                           │
+//!                         │                                        │
+//!                  frontend, policy, choice, new flow ─────────────┤
+//!                         │                                        │
+//!                  refuse, drop, pass                       rewrite, deliver
+//! ```
+//!
+//! Kernel programs run it in two stages ([`Stage`]): the first is small, and sees every packet.
+
+use super::arrival::Arrival;
+use super::deliver::translate;
+use super::env::{Env, Stage};
+use super::frame::Frame;
+use super::headers::{Headers, Parsed};
+use super::outcome::{Fast, Outcome, Reason, Step, Verdict};
+use super::refuse::refuse;
+use super::{egress, fragment, icmp, ingress};
+use crate::wire::{Fragment, IpVersion};
+
+/// Decides what becomes of a packet, rewrites it and counts the reason.
+#[inline(always)]
+pub fn process<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arrival) -> Outcome {
+    let outcome = run(frame, env, arrival);
+    if outcome.verdict() != Verdict::Later
+        && let Some(index) = outcome.reason().counter_index()
+    {
+        env.count_index(index);
+    }
+    outcome
+}
+
+#[inline(always)]
+fn run<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arrival) -> Outcome {
+    if E::STAGE != Stage::Rest {
+        let mut headers = Headers::<A>::empty();
+        if frame.is_seen_elsewhere(arrival) {
+            return Outcome::pass(Reason::SEEN_ELSEWHERE);
+        }
+        match headers.parse_plain(frame, F::L3) {
+            Parsed::Other => return Outcome::pass(Reason::OTHER_PROTOCOL),
+            Parsed::Unusual | Parsed::Icmp => {}
+            Parsed::Flow => match look(env, &headers, arrival) {
+                Fast::Hit(flow) => return translate(frame, env, arrival, &headers, flow),
+                Fast::Pass => return Outcome::pass(Reason::NOT_SERVED),
+                Fast::Slow => {}
+            },
+        }
+    }
+    if E::STAGE == Stage::First {
+        return Outcome::later();
+    }
+    rest(frame, env, arrival)
+}
+
+/// The way of a packet that is not an ordinary one of a flow.
+#[inline(never)]
+fn rest<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arrival) -> Outcome {
+    let headers = &mut Headers::<A>::empty();
+    match rare::parsed(frame, headers) {
+        Parsed::Flow => {}
+        Parsed::Icmp => return icmp::translate(frame, env, arrival, headers),
+        Parsed::Other | Parsed::Unusual => return Outcome::pass(Reason::OTHER_PROTOCOL),
+    }
+    if headers.fragment != Fragment::None && !fragment::complete(env, headers) {
+        return Outcome::pass(Reason::FRAGMENT_ALONE);
+    }
+    let Some(mut scratch) = env.scratch() else { return Outcome::pass(Reason::NO_MEMORY) };
+    let decision = rare::decided(env, headers, arrival, &mut scratch, !headers.may_be_of_flow(F::L3));
+    match decision.step() {
+        Step::Pass => Outcome::pass(decision.reason()),
+        Step::Translate => rare::translated(frame, env, arrival, headers, env.decided(scratch)),
+        Step::Refuse => rare::refused(frame, env, arrival, headers, decision.reason()),
+        Step::Drop => Outcome::leave(Verdict::Drop, 0, decision.reason()),
+    }
+}
+
+#[inline(always)]
+fn look<A: IpVersion, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> Fast<E::Flow> {
+    if E::is_ingress(arrival) { ingress::look(env, headers, arrival) } else { egress::look(env, headers, arrival) }
+}
+
+/// What the first stage has inlined, or has not at all, as calls: a kernel program's stack has 512 bytes for the whole
+/// chain of them.
+mod rare {
+    use super::super::env::Env;
+    use super::super::outcome::{Decision, Fast, Outcome, Reason};
+    use super::super::scratch::Scratch;
+    use super::{Arrival, Frame, Headers, IpVersion, Parsed, egress, ingress, look, refuse, translate};
+    use crate::abi::Tally;
+
+    #[inline(never)]
+    pub(super) fn parsed<A: IpVersion, F: Frame>(frame: &mut F, headers: &mut Headers<A>) -> Parsed {
+        match headers.parse(frame, F::L3) {
+            Parsed::Other if frame.pull() => headers.parse(frame, F::L3),
+            parsed => parsed,
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn translated<A: IpVersion, F: Frame, E: Env<A>>(
+        frame: &mut F,
+        env: &E,
+        arrival: Arrival,
+        headers: &Headers<A>,
+        flow: E::Flow,
+    ) -> Outcome {
+        translate(frame, env, arrival, headers, flow)
+    }
+
+    #[inline(never)]
+    pub(super) fn refused<A: IpVersion, F: Frame, E: Env<A>>(
+        frame: &mut F,
+        env: &E,
+        arrival: Arrival,
+        headers: &Headers<A>,
+        reason: Reason,
+    ) -> Outcome {
+        refuse(frame, env, arrival, headers, reason)
+    }
+
+    /// `looked_at`: the first stage has seen that the packet is not an ordinary one of a flow.
+    #[inline(always)]
+    pub(super) fn decided<A: IpVersion, E: Env<A>>(
+        env: &E,
+        headers: &Headers<A>,
+        arrival: Arrival,
+        scratch: &mut Scratch<A>,
+        looked_at: bool,
+    ) -> Decision {
+        if !looked_at && let Some(decision) = looked(env, headers, arrival, scratch).settled() {
+            return decision;
+        }
+        if E::is_ingress(arrival) {
+            ingress::decide(env, headers, arrival, scratch)
+        } else {
+            egress::decide(env, headers, arrival, scratch)
+        }
+    }
+
+    #[inline(never)]
+    fn looked<A: IpVersion, E: Env<A>>(
+        env: &E,
+        headers: &Headers<A>,
+        arrival: Arrival,
+        scratch: &mut Scratch<A>,
+    ) -> Decision {
+        match look(env, headers, arrival) {
+            Fast::Hit(flow) => {
+                scratch.forward = *flow;
+                // What the entry has gathered stays there.
+                scratch.forward.tally = Tally::default();
+                Decision::TRANSLATE
+            }
+            Fast::Pass => Decision::PASS,
+            Fast::Slow => Decision::OPEN,
+        }
+    }
+}

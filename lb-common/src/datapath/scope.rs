@@ -1,0 +1,50 @@
+//! Whose a packet is: inside or outside of the cluster, to a `ClusterIP`, to the Services' range.
+
+use super::arrival::Arrival;
+use super::env::{Host, Services};
+use crate::abi::{Address, Be16, Cidr, FamilyConfig, FrontendKey, config_flag, device_flag, frontend_scope};
+
+/// Whether an address is a `ClusterIP`.
+#[inline(always)]
+pub(super) fn known_vip<A: Address, E: Services<A> + Host<A>>(env: &E, addr: A) -> bool {
+    let config = env.config();
+    addr.within(config.vip_lo, config.vip_hi)
+        && env.frontend(&FrontendKey { addr, port: Be16(0), proto: 0, scope: frontend_scope::ALL }).is_some()
+}
+
+/// Whether `ClusterIP`s are allocated from where an address is. Settings that nobody has written yet are all zeroes, and
+/// a zero prefix would hold every address.
+#[inline(always)]
+pub(super) fn in_service_range<A: Address>(config: &FamilyConfig<A>, addr: A) -> bool {
+    config.abi != 0 && contains(&config.services, addr)
+}
+
+/// Whether a port may be one that Sluice allocates for source NAT.
+#[inline(always)]
+pub(super) fn is_snat_port<A>(config: &FamilyConfig<A>, port: Be16) -> bool {
+    let port = port.get();
+    port >= config.snat_lo.get() && port <= config.snat_hi.get()
+}
+
+/// Whether a client is inside the cluster: by the device it came in by where that is how it is told, else by its address
+/// where the cluster's prefixes are known, else by the device's role.
+#[inline(always)]
+pub(super) fn inside<A: Address, E: Host<A>>(env: &E, client: A, arrival: Arrival) -> bool {
+    let config = env.config();
+    if config.flags & config_flag::LOCAL_DEVICES != 0 {
+        return env.device_flags(arrival.ifindex) & device_flag::LOCAL != 0;
+    }
+    if config.flags & config_flag::DETECT_LOCAL != 0 {
+        return contains(&config.cluster, client);
+    }
+    !arrival.hook.is_uplink()
+}
+
+#[inline(always)]
+fn contains<A: Address, const N: usize>(prefixes: &[Cidr<A>; N], address: A) -> bool {
+    let mut found = false;
+    for prefix in prefixes {
+        found |= address.and(prefix.mask) == prefix.net;
+    }
+    found
+}

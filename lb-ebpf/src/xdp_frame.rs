@@ -1,0 +1,122 @@
+//! An XDP frame: its checksums are complete, and it is sent as it stands.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
+use lb_common::datapath::{Arrival, Frame, NextHop};
+use lb_common::wire::{Read, Write, checksum, ethernet};
+
+use crate::access::{read, write};
+use crate::context::Context as _;
+
+/// Metadata in front of a packet that XDP has translated and passed up: TC leaves it alone.
+pub(crate) const TRANSLATED: u32 = 0x534c_5543;
+
+/// An XDP frame.
+pub(crate) struct XdpFrame(pub(crate) *mut xdp_md);
+
+impl XdpFrame {
+    /// Length of the frame. Opaque: the verifier knows the difference of two packet pointers as a number, but not other
+    /// orders of it.
+    #[inline(always)]
+    fn len(&self) -> usize {
+        core::hint::black_box(self.0.data_end() - self.0.data())
+    }
+}
+
+impl Read for XdpFrame {
+    #[inline(always)]
+    fn u32s_at<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
+        read(self.0, offset)
+    }
+
+    #[inline(always)]
+    fn u16_at(&self, offset: usize) -> Option<u16> {
+        read(self.0, offset)
+    }
+}
+
+impl Write for XdpFrame {
+    #[inline(always)]
+    fn put_u32s<const W: usize>(&mut self, offset: usize, words: [u32; W]) -> Option<()> {
+        write(self.0, offset, words)
+    }
+
+    #[inline(always)]
+    fn put_u16(&mut self, offset: usize, value: u16) -> Option<()> {
+        write(self.0, offset, value)
+    }
+}
+
+impl Frame for XdpFrame {
+    const L3: usize = ethernet::HEADER;
+    const KERNEL_RESOLVES: bool = false;
+
+    #[inline(always)]
+    fn is_seen_elsewhere(&self, _arrival: Arrival) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn pull(&mut self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn mark_translated(&mut self) -> bool {
+        // SAFETY: the context is the program's own; packet pointers are read afresh after this. A driver without room for
+        // metadata refuses.
+        if unsafe { bpf_xdp_adjust_meta(self.0, -4) } != 0 {
+            return false;
+        }
+        let (meta, data) = (self.0.data_meta(), self.0.data());
+        if meta + 4 > data {
+            return false;
+        }
+        // SAFETY: the four bytes are inside the metadata area, which the kernel aligns to four.
+        unsafe { *(meta as *mut u32) = TRANSLATED };
+        true
+    }
+
+    #[inline(always)]
+    fn patch_checksum(&mut self, field: usize, address: u16, port: u16, optional: bool, v6: bool) -> Option<()> {
+        checksum::patch(self, field, checksum::add(address, port), optional, v6)
+    }
+
+    #[inline(always)]
+    fn complete_checksum(&mut self, field: usize, pseudo: u16, rest: u16) -> Option<()> {
+        self.put_u16(field, !checksum::add(pseudo, rest))
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, length: usize) -> Option<()> {
+        // SAFETY: the context is the program's own; packet pointers are read afresh after this.
+        if unsafe { bpf_xdp_adjust_tail(self.0, length as i32 - self.len() as i32) } == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn make_room(&mut self, bytes: usize) -> Option<()> {
+        let addresses = self.u32s_at::<{ ethernet::ADDRESS_WORDS }>(0)?;
+        let ethertype = self.u16_at(ethernet::ETHERTYPE)?;
+        // SAFETY: the context is the program's own; packet pointers are read afresh after this.
+        if unsafe { bpf_xdp_adjust_head(self.0, -(bytes as i32)) } != 0 {
+            return None;
+        }
+        self.put_u32s(0, addresses)?;
+        self.put_u16(ethernet::ETHERTYPE, ethertype)
+    }
+
+    #[inline(always)]
+    fn amount(&self) -> (u32, u32) {
+        (1, (self.len() - Self::L3) as u32)
+    }
+
+    #[inline(always)]
+    fn unsegmented_len(&self) -> u16 {
+        (self.len() - Self::L3).min(usize::from(u16::MAX)) as u16
+    }
+
+    #[inline(always)]
+    fn address(&mut self, hop: &NextHop) -> Option<()> {
+        self.put_u32s(0, hop.ethernet)
+    }
+}
