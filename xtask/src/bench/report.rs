@@ -183,7 +183,7 @@ impl Report {
             let bars: Vec<Bar> =
                 self.test_run.rows.iter().filter(wanted).filter_map(|row| test_run_bar(row, shown)).collect();
             Chart { title, axis, line: Some(1.0), bars: &bars }.write(&folder.join(file))?;
-            text += &format!("\n![{title}]({file})\n");
+            let _never_fails = writeln!(text, "\n![{title}]({file})");
         }
         let ratio = |spread: Option<Spread>| spread.map_or(String::new(), |spread| format!("{:.2}", spread.median));
         let rows = self.test_run.rows.iter().map(|row| {
