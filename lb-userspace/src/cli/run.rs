@@ -41,7 +41,7 @@ use crate::metrics::{Metrics, RestClientMetrics};
 use crate::model::desired::ResolveSettings;
 use crate::model::event::SourceEvent;
 use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler};
-use crate::sockets::{Reaper, SocketReport, hooks, opt_out};
+use crate::sockets::{SocketReport, hooks, opt_out};
 use crate::source;
 use crate::source::kube::{KubeSettings, KubeSource};
 
@@ -306,7 +306,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         configz: args.configz(),
         requests: source.requests.clone(),
     })?;
-    let reaper = if settings.sockets.attached { start_reaper(args, &servers.metrics) } else { Reaper::default() };
+    let reaper = args.sockets.start_reaper(settings.sockets.attached, &args.pins.pin_path, &servers.metrics);
     let reconciler = Reconciler::new(tables, settings, source.origin.clone(), servers.observers, reaper, started)?;
     let (live, live_changes) = watch::channel(None);
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes, live: live_changes };
@@ -380,17 +380,6 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
     };
     let kube = source::kube::spawn(settings, events).await?;
     Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube), requests: Some(requests) })
-}
-
-/// Destroys sockets of removed backends, on a separate thread.
-fn start_reaper(args: &RunArgs, metrics: &Metrics) -> Reaper {
-    let (pin_path, metrics) = (args.pins.pin_path.clone(), metrics.clone());
-    let count = move |destroyed| metrics.sockets_destroyed(destroyed);
-    let (reaper, why_not) = Reaper::start(pin_path, args.sockets.socket_destroy, count);
-    if let Some(why) = why_not {
-        tracing::warn!("{why}");
-    }
-    reaper
 }
 
 /// Removes idle flows, on a separate thread, and tells which backends have flows.

@@ -1,12 +1,13 @@
 //! Settings of the socket hooks, as flags of `sluice run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::metrics::Metrics;
 use crate::reconcile::SocketFacts;
 use crate::sockets::opt_out::parse_pattern;
-use crate::sockets::{Destroy, SocketMode, SocketReport, SocketSettings};
+use crate::sockets::{Destroy, Reaper, SocketMode, SocketReport, SocketSettings};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct SocketArgs {
@@ -22,7 +23,7 @@ pub(super) struct SocketArgs {
     pub(super) socket_opt_out: Vec<String>,
     /// Which sockets are destroyed when their backend goes away: udp (connected ones), all, off.
     #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
-    pub(super) socket_destroy: Destroy,
+    socket_destroy: Destroy,
     /// Processes of the node cannot bind to a `NodePort` that is served.
     #[arg(long)]
     protect_node_ports: bool,
@@ -44,5 +45,19 @@ impl SocketArgs {
             opt_out: !self.socket_opt_out.is_empty(),
             host_netns: report.host_netns,
         }
+    }
+
+    /// Destroys sockets of removed backends, on a separate thread. Without hooks there are none.
+    pub(super) fn start_reaper(&self, attached: bool, pin_path: &Path, metrics: &Metrics) -> Reaper {
+        if !attached {
+            return Reaper::default();
+        }
+        let metrics = metrics.clone();
+        let count = move |destroyed| metrics.sockets_destroyed(destroyed);
+        let (reaper, why_not) = Reaper::start(pin_path.to_owned(), self.socket_destroy, count);
+        if let Some(why) = why_not {
+            tracing::warn!("{why}");
+        }
+        reaper
     }
 }

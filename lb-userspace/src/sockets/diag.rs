@@ -14,7 +14,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::DestroyError;
+use super::error::DestroyError;
 use crate::model::desired::Family;
 
 /// The kernel never sends more than 32 KiB of a listing at once.

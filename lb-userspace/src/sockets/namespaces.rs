@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::DestroyError;
+use super::error::DestroyError;
 use crate::linux::{mounts, netns};
 
 /// Where container runtimes, CNI plugins and `ip netns` bind namespaces to files.

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use lb_common::abi::proto;
 
-use super::{Destroyer, Outcome, Victim, supported};
+use super::destroyer::Destroyer;
+use super::outcome::Outcome;
+use super::support::supported;
 use crate::causes::with_causes;
-use crate::maps::sockets::{forget, orphans};
+use crate::maps::sockets::{SocketRow as Victim, forget, orphans};
 
 /// A connect that had chosen its backend just before that went is noted a moment later.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
@@ -45,12 +47,8 @@ pub struct Reaper(Option<(SyncSender<()>, Receiver<()>)>);
 
 impl Reaper {
     /// Starts the thread, unless nothing is to be destroyed or the kernel cannot. The second value is what a person
-    /// should know. `destroyed` gets how many sockets each look destroyed.
-    pub fn start(
-        pin_path: PathBuf,
-        which: Destroy,
-        destroyed: impl Fn(usize) + Send + 'static,
-    ) -> (Self, Option<String>) {
+    /// should know. `count` gets how many sockets each look destroyed.
+    pub fn start(pin_path: PathBuf, which: Destroy, count: impl Fn(usize) + Send + 'static) -> (Self, Option<String>) {
         if which == Destroy::Off {
             return (Self::default(), Some("sockets of dead backends are left alone (--socket-destroy off)".into()));
         }
@@ -61,7 +59,7 @@ impl Reaper {
         let (done, looked) = sync_channel(1);
         let started = thread::Builder::new()
             .name("reaper".into())
-            .spawn(move || reap(&woken, &done, &pin_path, which.protocols(), &destroyed));
+            .spawn(move || reap(&woken, &done, &pin_path, which.protocols(), &count));
         match started {
             Ok(_) => (Self(Some((wake, looked))), None),
             Err(error) => (Self::default(), Some(format!("sockets of dead backends are left alone: {error}"))),
@@ -79,7 +77,7 @@ impl Reaper {
     }
 }
 
-fn reap(woken: &Receiver<()>, done: &SyncSender<()>, pin_path: &Path, protocols: &[u8], destroyed: &impl Fn(usize)) {
+fn reap(woken: &Receiver<()>, done: &SyncSender<()>, pin_path: &Path, protocols: &[u8], count: &impl Fn(usize)) {
     let mut destroyer = Destroyer::default();
     warn_of_namespaces_out_of_reach(&mut destroyer);
     let mut again = false;
@@ -96,7 +94,7 @@ fn reap(woken: &Receiver<()>, done: &SyncSender<()>, pin_path: &Path, protocols:
         } else {
             return;
         };
-        look(&mut destroyer, pin_path, protocols, destroyed);
+        look(&mut destroyer, pin_path, protocols, count);
         if news {
             let _nobody_waits = done.try_send(());
         }
@@ -116,7 +114,7 @@ fn warn_of_namespaces_out_of_reach(destroyer: &mut Destroyer) {
     }
 }
 
-fn look(destroyer: &mut Destroyer, pin_path: &Path, protocols: &[u8], destroyed: &impl Fn(usize)) {
+fn look(destroyer: &mut Destroyer, pin_path: &Path, protocols: &[u8], count: &impl Fn(usize)) {
     let victims = match orphans(pin_path, protocols) {
         Ok(victims) => victims,
         Err(failure) => return tracing::warn!(%failure, "sockets of dead backends cannot be listed"),
@@ -126,7 +124,7 @@ fn look(destroyer: &mut Destroyer, pin_path: &Path, protocols: &[u8], destroyed:
     }
     let outcome = destroyer.destroy(&victims);
     say(&outcome);
-    destroyed(outcome.destroyed);
+    count(outcome.destroyed);
     let seen_to = |victim: &&Victim| !outcome.failed.iter().any(|row| row.victims.contains(victim));
     if let Err(failure) = forget(pin_path, victims.iter().filter(seen_to)) {
         tracing::warn!(%failure, "entries of destroyed sockets stay");

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use lb_common::abi::proto;
 
 use super::diag::{Diag, End, Query, cookie};
-use super::{DestroyError, Failure, Outcome, Victim};
+use super::error::DestroyError;
+use super::outcome::{Failure, Outcome};
+use crate::maps::sockets::SocketRow as Victim;
 use crate::model::desired::Family;
 
 /// A socket, as long as it is connected to this peer.

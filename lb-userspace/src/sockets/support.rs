@@ -6,14 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use lb_common::abi::proto;
 use socket2::SockRef;
 
-use super::{Outcome, Victim, WhyNot, search};
+use super::error::{DestroyError, WhyNot};
+use super::outcome::Outcome;
+use super::search;
 use crate::linux::netns::own_netns_cookie;
+use crate::maps::sockets::SocketRow as Victim;
 use crate::model::desired::Family;
 
 /// Whether UDP sockets can be destroyed in the calling thread's network namespace, found out by doing it.
-/// Other namespaces have to be entered as well: the [`Survey`](super::Survey) tells which can be.
+/// Other namespaces have to be entered as well: the [`Survey`](super::namespaces::Survey) tells which can be.
 pub fn supported() -> Result<(), WhyNot> {
-    let netns_cookie = own_netns_cookie().map_err(super::DestroyError::Cookie)?;
+    let netns_cookie = own_netns_cookie().map_err(DestroyError::Cookie)?;
     let (socket, _other_end) =
         pair(Ipv4Addr::LOCALHOST.into()).or_else(|_| pair(Ipv6Addr::LOCALHOST.into())).map_err(WhyNot::Loopback)?;
     let peer = socket.peer_addr().map_err(WhyNot::Loopback)?;
