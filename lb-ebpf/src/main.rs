@@ -93,7 +93,7 @@ pub fn tunnel_out_rest(ctx: TcContext) -> i32 {
 /// Packets that come in from outside, before an skb is made of them.
 #[xdp(frags)]
 pub fn uplink_xdp(ctx: XdpContext) -> u32 {
-    xdp::first(&ctx)
+    xdp::first(&ctx, &maps::XDP_REST)
 }
 
 /// Rare packets of those.
@@ -105,7 +105,7 @@ pub fn xdp_rest(ctx: XdpContext) -> u32 {
 /// `uplink_xdp` for kernels before 5.18, which refuse a program that says it can do with frames in fragments.
 #[xdp]
 pub fn uplink_xdp_linear(ctx: XdpContext) -> u32 {
-    xdp::first(&ctx)
+    xdp::first(&ctx, &maps::XDP_LINEAR_REST)
 }
 
 /// `xdp_rest` for these.

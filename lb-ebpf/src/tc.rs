@@ -16,7 +16,7 @@ use crate::skb_frame::SkbFrame;
 pub(crate) const ETHERNET: usize = ethernet::HEADER;
 /// The same on devices without one (tun, WireGuard, IPIP).
 pub(crate) const NO_HEADER: usize = 0;
-/// `PACKET_HOST` (linux/if_packet.h): for this host.
+/// `PACKET_HOST` (`linux/if_packet.h`): for this host.
 const PACKET_HOST: u32 = 0;
 
 /// Index in [`TC_REST`] of the program for rare packets of a direction.
@@ -47,7 +47,7 @@ pub(crate) fn first<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
     // SAFETY: a field of the kernel's context that programs may write.
     unsafe { (*skb).cb[0] = hook as u32 };
     // SAFETY: the programs of this table are of this kind; the context is the program's own.
-    let _missing = unsafe { TC_REST.tail_call(ctx, rest_index::<L3>(hook)) };
+    unsafe { TC_REST.tail_call(ctx, rest_index::<L3>(hook)) };
     maps::count_second_stage_missing();
     TC_ACT_UNSPEC
 }

@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{V4, V6};
 use lb_common::datapath::{Arrival, Hook, Outcome, Verdict, pipeline};
@@ -10,18 +11,18 @@ use lb_common::wire::{IpVersion as _, Read as _, ethernet};
 
 use crate::context::Context as _;
 use crate::env::{FIRST, Kernel, REST};
-use crate::maps::{self, XDP_REST};
+use crate::maps;
 use crate::xdp_frame::XdpFrame;
 
-/// The first stage: sees every frame.
+/// The first stage: sees every frame. `rest`: the table that its second stage is in.
 #[inline(always)]
-pub(crate) fn first(ctx: &XdpContext) -> u32 {
+pub(crate) fn first(ctx: &XdpContext, rest: &ProgramArray) -> u32 {
     let Some(outcome) = process::<FIRST>(ctx.ctx) else { return XDP_PASS };
     if outcome.verdict() != Verdict::Later {
         return act(ctx.ctx, outcome);
     }
     // SAFETY: the programs of this table are of this kind; the context is the program's own.
-    let _missing = unsafe { XDP_REST.tail_call(ctx, 0) };
+    unsafe { rest.tail_call(ctx, 0) };
     maps::count_second_stage_missing();
     XDP_PASS
 }

@@ -5,7 +5,7 @@
 
 use super::{Be16, V4, V6};
 
-/// Integers and nothing else. Implemented by [`plain!`] and for the integers below, nowhere else.
+/// Integers and nothing else. Implemented by `plain!` and for the integers below, nowhere else.
 pub trait Plain: Copy + 'static {
     /// Bytes of all integers in it: the type's size, unless there is padding.
     const BYTES: usize;

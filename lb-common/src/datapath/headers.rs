@@ -55,14 +55,14 @@ impl<A: IpVersion> Headers<A> {
     pub fn parse_plain<P: Read>(&mut self, pkt: &P, l3: usize) -> Parsed {
         let Some(ip) = A::plain(pkt, l3) else { return Parsed::Unusual };
         if !transport::is_served(ip.protocol) {
-            return self.other_protocol(pkt, &ip);
+            return Self::other_protocol(pkt, &ip);
         }
         if self.transport(pkt, &ip) == Parsed::Flow { Parsed::Flow } else { Parsed::Unusual }
     }
 
     /// An ordinary packet of another protocol: only ICMP errors may be about a flow.
     #[inline(always)]
-    fn other_protocol<P: Read>(&self, pkt: &P, ip: &IpHeader<A>) -> Parsed {
+    fn other_protocol<P: Read>(pkt: &P, ip: &IpHeader<A>) -> Parsed {
         if ip.protocol != A::ICMP {
             return Parsed::Other;
         }

@@ -19,7 +19,7 @@ pub enum Checksum {
     Internet,
     /// The same, and 0 stands for "none" (RFC 768).
     InternetOptional,
-    /// CRC32c over the packet alone (RFC 9260): addresses do not count, and no delta can patch it.
+    /// `CRC32c` over the packet alone (RFC 9260): addresses do not count, and no delta can patch it.
     Crc32c,
 }
 

@@ -1,4 +1,4 @@
-//! CRC32c (Castagnoli), the checksum of SCTP (RFC 9260 appendix A).
+//! `CRC32c` (Castagnoli), the checksum of SCTP (RFC 9260 appendix A).
 
 /// The polynomial, bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;

@@ -2,7 +2,7 @@
 
 /// Length of the common header.
 pub const HEADER: usize = 12;
-/// Offset of the checksum, a CRC32c over the whole packet with this field zero (RFC 9260 section 6.8).
+/// Offset of the checksum, a `CRC32c` over the whole packet with this field zero (RFC 9260 section 6.8).
 pub const CHECKSUM: usize = 8;
 
 /// Types of chunks.
