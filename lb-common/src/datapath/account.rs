@@ -1,4 +1,4 @@
-//! What of a flow's packets is counted, for whom, and when.
+//! Which of a flow's packets are counted, for whom, and when.
 //!
 //! A backend's count is in memory of its own, which is far away when many backends are busy. So a busy flow's packets
 //! are gathered in its own entry, which is at hand, and added to the count together. A flow that is not busy, or that is

@@ -20,7 +20,7 @@ pub enum Verdict {
     Later,
 }
 
-/// Why. A value, so that adapters, tests and traces name it; [`Reason::counter`] is what operators see.
+/// Why. A value, so that adapters, tests and traces name it; [`Reason::counter_index`] leads to what operators see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Reason(u32);
@@ -84,7 +84,7 @@ impl From<Counter> for Reason {
 /// A verdict with its reason, and the device that a redirected packet goes to.
 ///
 /// One machine word: a kernel program's functions have five arguments, and a larger result would take one of them.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Outcome(u64);
 
@@ -154,13 +154,6 @@ impl Outcome {
     #[inline(always)]
     pub(super) const fn because(self, reason: Reason) -> Self {
         Self(self.0 & !(REASON_MASK << REASON) | (reason.0 as u64 & REASON_MASK) << REASON)
-    }
-}
-
-impl core::fmt::Debug for Outcome {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{:?} ({})", self.verdict(), self.reason().name())?;
-        if self.ifindex() == 0 { Ok(()) } else { write!(f, ", device {}", self.ifindex()) }
     }
 }
 

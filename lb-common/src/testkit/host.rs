@@ -2,7 +2,8 @@
 
 use super::bytes::Bytes;
 use super::family::Family;
-use super::memory::{Memory, front_hash};
+use super::filter::front_hash;
+use super::memory::Memory;
 use super::node::{Action, Hook, Node, Outcome, gathered};
 use crate::abi::filter::endpoint_hash;
 use crate::abi::{BackendValue, Counter, FamilyConfig, FrontendKey, FrontendValue, StatsValue};

@@ -5,14 +5,15 @@ use core::ops::Deref;
 use std::collections::HashMap;
 
 use super::family::Family;
+use super::filter::TestFilter;
 use super::host::MTU;
 use super::node::{UPLINK, UPLINK2};
-use crate::abi::filter::{self, Block};
+use crate::abi::filter;
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
     FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally,
 };
-use crate::abi::{Be16, device_flag, frontend_kind};
+use crate::abi::{Be16, device_flag};
 use crate::datapath::{Counters, Direction, Env, Flows, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage};
 
 /// An entry of a flow table as it was found. Marks go to the table, not to the copy.
@@ -89,36 +90,6 @@ pub struct Memory<A> {
     pub remaps: Cell<bool>,
     /// `device_flag::PEER` where Pods' devices have another end to redirect to, else 0.
     pub peers: u32,
-}
-
-/// A filter as the kernel has it.
-#[derive(Clone, Debug)]
-pub struct TestFilter(Vec<Block>);
-
-impl TestFilter {
-    fn new(blocks: u32) -> Self {
-        Self(vec![[0; filter::WORDS]; blocks as usize])
-    }
-
-    /// Adds a member.
-    pub fn add(&mut self, hash: u64) {
-        let at = filter::position(hash, self.0.len() as u32);
-        self.0[at.block as usize][at.word as usize] |= at.bits;
-    }
-
-    fn holds(&self, hash: u64) -> bool {
-        let at = filter::position(hash, self.0.len() as u32);
-        self.0[at.block as usize][at.word as usize] & at.bits == at.bits
-    }
-}
-
-/// What of a frontend is in the filter: a `ClusterIP` by its address, others with their port.
-pub fn front_hash<A: Family>(key: &FrontendKey<A>, value: &FrontendValue) -> u64 {
-    if value.kind == frontend_kind::KNOWN_VIP {
-        filter::address_hash(key.addr)
-    } else {
-        filter::endpoint_hash(key.addr, key.port)
-    }
 }
 
 impl<A: Family> Default for Memory<A> {

@@ -13,6 +13,7 @@
 mod bytes;
 mod diff;
 mod family;
+mod filter;
 mod host;
 mod memory;
 mod node;
@@ -26,8 +27,9 @@ mod wire;
 pub use bytes::Bytes;
 pub use diff::explain;
 pub use family::{Family, GATEWAY_MAC, HOST_MAC, PEER_MAC};
+pub use filter::{TestFilter, front_hash};
 pub use host::{HostNode, MTU};
-pub use memory::{FlowRef, Lookups, Memory, TestFilter, front_hash};
+pub use memory::{FlowRef, Lookups, Memory};
 pub use node::{Action, Hook, Node, Outcome, POD, UPLINK, UPLINK2, gathered};
 pub use noise::Noise;
 pub use packet::{Extension, L4, Pkt};

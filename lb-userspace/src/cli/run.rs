@@ -25,6 +25,7 @@ use super::pin_args::PinArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
 use super::status::agent_alive;
+use super::sweeping;
 use crate::config::effective::Effective;
 use crate::config::findings::Finding;
 use crate::config::forward::ForwardMode;
@@ -34,9 +35,7 @@ use crate::devices::{AttachReport, DeviceSettings, DeviceTask, NodeNetwork, TcMe
 use crate::events::EventSink;
 use crate::kube::ClientSettings;
 use crate::load::{LoadError, LoadSettings, Loaded, MapSizes};
-use crate::maps::LiveBackends;
 use crate::maps::kernel::KernelTables;
-use crate::maps::sweep::{self, Ticks, Timeouts};
 use crate::metrics::{Metrics, RestClientMetrics};
 use crate::model::desired::ResolveSettings;
 use crate::model::event::SourceEvent;
@@ -55,8 +54,6 @@ const LOG: &str = "info,kube_runtime=error";
 const EVENTS: usize = 4096;
 /// A predecessor notices within its tick of 200 ms.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(2);
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
-const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
@@ -311,7 +308,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (live, live_changes) = watch::channel(None);
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes, live: live_changes };
     let mut writing = tokio::spawn(reconciler.run(inputs));
-    start_sweep(args, ticks, servers.metrics, live);
+    sweeping::start(args.pins.pin_path.clone(), ticks, servers.metrics, live);
 
     tokio::select! {
         _ = term.recv() => tracing::info!("SIGTERM: ending; programs and maps stay in place"),
@@ -380,26 +377,4 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
     };
     let kube = source::kube::spawn(settings, events).await?;
     Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube), requests: Some(requests) })
-}
-
-/// Removes idle flows, on a separate thread, and tells which backends have flows.
-fn start_sweep(args: &RunArgs, ticks: Option<u32>, metrics: Metrics, live: watch::Sender<Option<LiveBackends>>) {
-    let Some(per_second) = ticks else {
-        tracing::warn!("the kernel's tick rate is unknown: idle flows stay until newer ones need their room");
-        return;
-    };
-    let pin_path = args.pins.pin_path.clone();
-    tokio::task::spawn_blocking(move || {
-        loop {
-            std::thread::sleep(SWEEP_EVERY);
-            match sweep::sweep(&pin_path, Ticks { per_second }, &Timeouts::default(), SWEEP_PAUSE) {
-                Ok(swept) => {
-                    tracing::debug!(removed = swept.removed, live = swept.live, "swept idle flows");
-                    metrics.swept(&swept);
-                    live.send_replace(Some(swept.backends));
-                }
-                Err(failure) => tracing::warn!(%failure, "cannot sweep idle flows"),
-            }
-        }
-    });
 }

@@ -1,7 +1,7 @@
 //! Puts the programs on the node's devices and keeps them there.
 //!
 //! The order of things: [`inventory`] has the facts, listed and followed by [`watcher`]. [`role_decider`] gives each device
-//! a role, [`plan`] decides from that which program goes where, without touching anything, and [`apply`] carries it out.
+//! a role, [`plan`] decides from that which program goes where, without touching anything, and `apply` carries it out.
 //! [`device_task`] does so again whenever something changes. Everything stays attached when the agent ends; the next agent
 //! takes the pinned links over by updating them in place.
 

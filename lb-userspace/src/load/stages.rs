@@ -19,25 +19,25 @@ pub struct SecondStage {
     index: u32,
 }
 
-const fn tc(program: &'static str, index: u32) -> Option<SecondStage> {
-    Some(SecondStage { program, table: map_name::TC_REST, index })
+const fn tc(program: &'static str, index: u32) -> SecondStage {
+    SecondStage { program, table: map_name::TC_REST, index }
 }
 
-const fn xdp(program: &'static str, table: &'static str) -> Option<SecondStage> {
-    Some(SecondStage { program, table, index: 0 })
+const fn xdp(program: &'static str, table: &'static str) -> SecondStage {
+    SecondStage { program, table, index: 0 }
 }
 
 /// The second stage of a program, if it has one.
 pub fn second_stage(first: &str) -> Option<SecondStage> {
-    match first {
+    Some(match first {
         "pod_ingress" | "uplink_ingress" => tc("ingress_rest", tc_rest::INGRESS),
         "pod_egress" | "uplink_egress" => tc("egress_rest", tc_rest::EGRESS),
         "tunnel_ingress" => tc("tunnel_in_rest", tc_rest::TUNNEL_INGRESS),
         "tunnel_egress" => tc("tunnel_out_rest", tc_rest::TUNNEL_EGRESS),
         "uplink_xdp" => xdp("xdp_rest", map_name::XDP_REST),
         "uplink_xdp_linear" => xdp("xdp_rest_linear", map_name::XDP_LINEAR_REST),
-        _ => None,
-    }
+        _ => return None,
+    })
 }
 
 /// Why a second stage could not be entered.

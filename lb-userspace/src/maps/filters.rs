@@ -110,7 +110,7 @@ pub(super) struct FamilyFilters<A> {
     untidy: bool,
 }
 
-/// What of a frontend is a member: a `ClusterIP` by its address alone, since its other ports are refused; any other
+/// What a frontend adds: a `ClusterIP` by its address alone, since its other ports are refused; any other
 /// with its port. Packets never look for those of loopback addresses.
 fn frontend_hash<A: Address>(key: &FrontendKey<A>) -> Option<u64> {
     if key.scope == frontend_scope::HOST {
