@@ -36,7 +36,7 @@ use crate::events::EventSink;
 use crate::kube::ClientSettings;
 use crate::load::{LoadError, LoadSettings, Loaded, MapSizes};
 use crate::maps::kernel::KernelTables;
-use crate::metrics::{Metrics, RestClientMetrics};
+use crate::metrics::RestClientMetrics;
 use crate::model::desired::ResolveSettings;
 use crate::model::event::SourceEvent;
 use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler};
