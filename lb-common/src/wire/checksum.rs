@@ -43,8 +43,7 @@ pub fn update(field: u16, delta: u16) -> u16 {
 #[inline(always)]
 pub fn patch<P: super::Write>(pkt: &mut P, field: usize, delta: u16, optional: bool, v6: bool) -> Option<()> {
     let old = pkt.u16_at(field)?;
-    // IPv6 has no datagrams without a checksum (RFC 8200 section 8.1).
-    if optional && old == 0 && !v6 {
+    if optional && old == 0 {
         return Some(());
     }
     let sum = update(old, delta);
