@@ -58,6 +58,9 @@ pub trait Family: IpVersion + Hash + Debug + Ord + 'static {
 
     /// The address's bytes as written.
     fn bytes(self) -> Vec<u8>;
+
+    /// The address of these bytes, of which there have to be as many as it has.
+    fn read(bytes: &[u8]) -> Option<Self>;
 }
 
 const fn v4(a: u8, b: u8, c: u8, d: u8) -> V4 {
@@ -102,6 +105,10 @@ impl Family for V4 {
     fn bytes(self) -> Vec<u8> {
         self.octets().to_vec()
     }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::new)
+    }
 }
 
 impl Family for V6 {
@@ -135,5 +142,9 @@ impl Family for V6 {
 
     fn bytes(self) -> Vec<u8> {
         self.octets().to_vec()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::new)
     }
 }

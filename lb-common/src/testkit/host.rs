@@ -6,7 +6,7 @@ use super::filter::front_hash;
 use super::memory::Memory;
 use super::node::{Action, Hook, Node, Outcome, gathered};
 use crate::abi::filter::endpoint_hash;
-use crate::abi::{BackendValue, Counter, FamilyConfig, FrontendKey, FrontendValue, StatsValue};
+use crate::abi::{BackendValue, Counter, FamilyConfig, FlowKey, FrontendKey, FrontendValue, StatsValue};
 use crate::datapath::{Arrival, Frame, NextHop, Verdict, pipeline};
 use crate::wire::{Read as _, Write as _, checksum, ethernet};
 
@@ -104,6 +104,11 @@ impl<A: Family> Node<A> for HostNode<A> {
 
     fn allow_range(&mut self, service: u32, net: A, prefix: u32) {
         self.memory.ranges.push((service, net, prefix));
+    }
+
+    fn forget(&mut self, key: &FlowKey<A>) {
+        self.memory.flows.borrow_mut().remove(key);
+        self.memory.half_open.borrow_mut().remove(key);
     }
 
     fn pass_seconds(&mut self, seconds: u64) {

@@ -14,6 +14,8 @@ mod bytes;
 mod diff;
 mod family;
 mod filter;
+#[cfg(feature = "testkit")]
+pub mod fuzz;
 mod host;
 mod memory;
 mod node;

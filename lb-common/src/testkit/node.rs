@@ -1,7 +1,7 @@
 //! What vectors play against: a node with Sluice's hooks.
 
 use super::family::Family;
-use crate::abi::{BackendValue, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_kind};
+use crate::abi::{BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_kind};
 pub use crate::datapath::Hook;
 
 /// Index of the device with Pods behind it.
@@ -66,6 +66,8 @@ pub trait Node<A: Family> {
     fn set_backend(&mut self, id: u32, value: BackendValue<A>);
     /// Allows a range of clients.
     fn allow_range(&mut self, service: u32, net: A, prefix: u32);
+    /// Removes an entry from the flow tables, as the kernel does when one is full.
+    fn forget(&mut self, key: &FlowKey<A>);
     /// Lets time go by, as far as affinity is concerned.
     fn pass_seconds(&mut self, seconds: u64);
     /// Sends a packet into a hook of a device.

@@ -180,6 +180,13 @@ macro_rules! family {
                 ranges.insert(&Key::new(32 + prefix, SourceRangeKey { service, addr: net }), 1, 0).unwrap();
             }
 
+            fn forget(&mut self, key: &FlowKey<$addr>) {
+                for name in [map_name::FLOWS[$at], map_name::EMBRYOS[$at]] {
+                    // One of the two has it, or none.
+                    drop(self.table::<FlowKey<$addr>, FlowValue<$addr>>(name).remove(key));
+                }
+            }
+
             fn pass_seconds(&mut self, seconds: u64) {
                 // The kernel's clock cannot be set: the entries grow older instead.
                 let mut table = self.table::<AffinityKey<$addr>, AffinityValue>(map_name::AFFINITY[$at]);
