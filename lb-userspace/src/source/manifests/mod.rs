@@ -7,6 +7,8 @@
 mod decode;
 mod document;
 mod folder;
+#[cfg(test)]
+mod fuzz_tests;
 mod lists;
 mod plain;
 mod reading;
