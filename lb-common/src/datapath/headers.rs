@@ -95,6 +95,9 @@ impl<A: IpVersion> Headers<A> {
             if ip.fragment != Fragment::Later {
                 let Some(segment) = transport::read(pkt, ip.protocol, ip.payload) else { return Parsed::Other };
                 (ports, flags) = segment;
+            } else if pkt.u16_at(ip.payload - 2).is_none() {
+                // Nothing behind its header is looked at, so the header has to be there by itself.
+                return Parsed::Other;
             }
             Parsed::Flow
         } else if ip.protocol == A::ICMP && ip.fragment == Fragment::None {

@@ -36,6 +36,20 @@ pub fn later_fragment_without_its_first_is_untouched<A: Family>(scene: &mut Scen
     }
 }
 
+/// Nobody takes it for a packet, so it is not to be changed.
+pub fn fragment_with_a_header_longer_than_itself_is_untouched<A: Family>(scene: &mut Scene<'_, A>) {
+    if A::IS_V6 {
+        // Each extension header is looked at.
+        return;
+    }
+    let Trip { client, front, .. } = opened(scene, AT_POD, proto::UDP);
+    let [first, mut later] = large(client, front).fragments(1_200);
+    scene.node.send(AT_POD.0, AT_POD.0.device(), &first);
+    later.truncate(14 + 40);
+    later[14] = 0x4d;
+    scene.bytes(AT_POD.0, AT_POD.0.device(), &later, Action::Pass, &later);
+}
+
 /// First packets, later ones and replies alike.
 pub fn ip_options_and_extension_headers_are_kept<A: Family>(scene: &mut Scene<'_, A>) {
     for edge in [AT_POD, AT_UPLINK] {

@@ -109,6 +109,7 @@ macro_rules! each_vector {
             headers {
                 fragments_follow_their_first
                 later_fragment_without_its_first_is_untouched
+                fragment_with_a_header_longer_than_itself_is_untouched
                 ip_options_and_extension_headers_are_kept
                 datagram_without_a_checksum_stays_without
                 udp_checksum_is_never_zero
