@@ -105,6 +105,9 @@ fn packet(frame: &[u8], parsed: &LaxSlicedPacket<'_>, layout: &mut Layout) -> Op
     };
     // A length of 0 is that of a large unsegmented packet (BIG TCP); one that leaves no room for a header is as good.
     let (l4, end) = (l4.0, if l4.1 < l4.0 + 20 { frame.len() } else { l4.1.min(frame.len()) });
+    // What an error quotes is followed to the end of the frame, whatever length its header says.
+    let error = [ip_number::ICMP, ip_number::IPV6_ICMP].contains(&protocol);
+    let end = if error { frame.len() } else { end };
     let pseudo = Some((addresses, protocol));
     let mut sum = |field: usize, pseudo, optional| {
         if field + 2 <= end {
@@ -119,7 +122,7 @@ fn packet(frame: &[u8], parsed: &LaxSlicedPacket<'_>, layout: &mut Layout) -> Op
         ip_number::IPV6_ICMP if v6 => sum(l4 + 2, pseudo, false),
         _ => return Some(()),
     }
-    if [ip_number::ICMP, ip_number::IPV6_ICMP].contains(&protocol) {
+    if error {
         layout.quote = (l4 + 8 <= end).then_some((l4 + 8, v6));
     } else {
         layout.mutable.push((l4, l4 + 4));
