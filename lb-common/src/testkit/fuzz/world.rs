@@ -50,9 +50,15 @@ pub struct World<A> {
     chance: Chance,
     services: Vec<Service<A>>,
     talks: VecDeque<Conversation<A>>,
+    has_evicted: bool,
 }
 
 impl<A: Family> World<A> {
+    /// Whether flows were evicted: what they had gathered for their backends, which is a matter of time, went with them.
+    pub fn has_evicted(&self) -> bool {
+        self.has_evicted
+    }
+
     /// Sets up the nodes alike.
     pub fn new(tape: &mut Tape<'_>, chance: Chance, nodes: &mut [&mut dyn Node<A>]) -> Self {
         let mut config = Scene::<A>::config();
@@ -66,7 +72,7 @@ impl<A: Family> World<A> {
         let local: &[u32] = tape.pick(&[&[][..], &[UPLINK2], &[super::super::node::POD]]);
         let count = 1 + tape.below(4);
         let kinds: Vec<_> = (0..count).map(|_| tape.below(4)).collect();
-        let mut world = Self { chance, services: Vec::new(), talks: VecDeque::new() };
+        let mut world = Self { chance, services: Vec::new(), talks: VecDeque::new(), has_evicted: false };
         for (id, kind) in (1..).zip(kinds) {
             world.services.push(world.service(tape, id, kind));
         }
@@ -195,6 +201,7 @@ impl<A: Family> World<A> {
         if self.talks.is_empty() {
             return;
         }
+        self.has_evicted = true;
         let Conversation { protocol, ends } = self.talks[tape.below(self.talks.len())];
         let (src, dst) = if tape.one_in(2) { ends } else { (ends.1, ends.0) };
         let key = FlowKey {
