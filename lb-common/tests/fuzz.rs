@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use lb_common::testkit::Noise;
-use lb_common::testkit::fuzz::{Feature, pipeline, seeded};
+use lb_common::testkit::fuzz::{Feature, packet, parse, pipeline, seeded};
 
 /// Packets of a bounded run; some seconds without optimisation.
 const PACKETS: usize = 80_000;
@@ -26,12 +26,13 @@ const PER_SEED: usize = 1_000;
 /// Bytes of an input of the corpus.
 const INPUT: usize = 640;
 
-fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/pipeline")
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
 }
 
-fn inputs() -> Vec<Vec<u8>> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(corpus()).unwrap().map(|entry| entry.unwrap().path()).collect();
+fn inputs(target: &str) -> Vec<Vec<u8>> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(corpus(target)).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(!paths.is_empty(), "the corpus is empty");
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
@@ -44,7 +45,7 @@ fn number(variable: &str, otherwise: usize) -> usize {
 #[test]
 fn inputs_of_the_corpus_and_their_neighbours_show_no_fault() {
     let mut noise = Noise::new(9);
-    for input in inputs() {
+    for input in inputs("pipeline") {
         pipeline(&input);
         for _ in 0..8 {
             let mut changed = input.clone();
@@ -57,6 +58,24 @@ fn inputs_of_the_corpus_and_their_neighbours_show_no_fault() {
             pipeline(&changed);
         }
     }
+}
+
+#[test]
+fn parsed_packets_are_those_that_another_parser_finds() {
+    let (mut noise, mut flows) = (Noise::new(11), 0);
+    for mut input in inputs("parse") {
+        parse(&input);
+        for at in 0..input.len().min(64) {
+            input[at] ^= 1 << noise.below(8);
+            parse(&input);
+        }
+    }
+    for _ in 0..20_000 {
+        let choices: Vec<u8> = (0..64).map(|_| noise.byte()).collect();
+        flows += usize::from(parse(&packet(&choices)));
+        parse(&choices);
+    }
+    assert!(flows > 5_000, "only {flows} packets were parsed");
 }
 
 #[test]
@@ -85,15 +104,17 @@ fn the_corpus_reaches_what_seeds_reach() {
     if std::env::var_os("SLUICE_BLESS").is_some() {
         bless();
     }
-    let seen: BTreeSet<Feature> = inputs().iter().flat_map(|input| pipeline(input)).collect();
+    let seen: BTreeSet<Feature> = inputs("pipeline").iter().flat_map(|input| pipeline(input)).collect();
     assert!(seen.len() > 100, "the corpus has grown old: {} features; write it anew with SLUICE_BLESS=1", seen.len());
 }
 
 fn bless() {
-    if corpus().exists() {
-        std::fs::remove_dir_all(corpus()).unwrap();
+    for target in ["pipeline", "parse"] {
+        if corpus(target).exists() {
+            std::fs::remove_dir_all(corpus(target)).unwrap();
+        }
+        std::fs::create_dir_all(corpus(target)).unwrap();
     }
-    std::fs::create_dir_all(corpus()).unwrap();
     let mut seen: BTreeSet<Feature> = BTreeSet::new();
     for seed in 0..4_000 {
         let mut noise = Noise::new(seed);
@@ -101,7 +122,10 @@ fn bless() {
         let features = pipeline(&input);
         if !features.is_subset(&seen) {
             seen.extend(features);
-            std::fs::write(corpus().join(format!("{seed:04}")), input).unwrap();
+            if seed < 16 {
+                std::fs::write(corpus("parse").join(format!("{seed:04}")), packet(&input)).unwrap();
+            }
+            std::fs::write(corpus("pipeline").join(format!("{seed:04}")), input).unwrap();
         }
     }
     eprintln!("the corpus has {} features", seen.len());

@@ -49,6 +49,8 @@ pub(super) struct Layout {
     pub(super) sums: Vec<Sum>,
     /// Checksums of the packet that it quotes.
     pub(super) quoted_sums: Vec<Sum>,
+    /// Protocol and start of the transport header; none in a later fragment.
+    pub(super) transport: Option<(u8, usize)>,
     /// Where an ICMP message may quote a packet, and whether that is an IPv6 one.
     quote: Option<(usize, bool)>,
 }
@@ -105,6 +107,7 @@ fn packet(frame: &[u8], parsed: &LaxSlicedPacket<'_>, layout: &mut Layout) -> Op
     };
     // A length of 0 is that of a large unsegmented packet (BIG TCP); one that leaves no room for a header is as good.
     let (l4, end) = (l4.0, if l4.1 < l4.0 + 20 { frame.len() } else { l4.1.min(frame.len()) });
+    layout.transport = (protocol != ip_number::IPV6_NO_NEXT_HEADER).then_some((protocol.0, l4));
     // What an error quotes is followed to the end of the frame, whatever length its header says.
     let error = [ip_number::ICMP, ip_number::IPV6_ICMP].contains(&protocol);
     let end = if error { frame.len() } else { end };

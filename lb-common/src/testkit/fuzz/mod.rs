@@ -2,6 +2,7 @@
 //! hold for each packet.
 //!
 //! - [`pipeline`] plays one input on the host; it is the fuzz target, and what tests run over corpus and seeds.
+//! - [`parse`] is the fuzz target of parsing, by itself.
 //! - [`World`] and [`Tape`] play the same on several nodes at once: host and kernel have to agree.
 
 mod check;
@@ -14,10 +15,13 @@ use std::collections::BTreeSet;
 
 pub use self::tape::Tape;
 pub use self::world::{Chance, Sent, World};
+use super::bytes::Bytes;
 use super::family::Family;
 use super::host::HostNode;
 use super::node::{Action, Node};
+use super::packet::Pkt;
 use crate::abi::{Counter, V4, V6};
+use crate::datapath::{self, Fragment, Headers, Parsed};
 
 /// Packets of one input at most.
 const PACKETS: usize = 512;
@@ -33,6 +37,39 @@ pub fn pipeline(data: &[u8]) -> BTreeSet<Feature> {
 /// Plays so many packets from a seed.
 pub fn seeded(seed: u64, packets: usize) -> BTreeSet<Feature> {
     run(Tape::endless(seed), packets)
+}
+
+/// Parses bytes as a packet of either family: what is taken for a flow is what another parser finds. Whether it was.
+pub fn parse(data: &[u8]) -> bool {
+    let v4 = parse_as::<V4>(data);
+    parse_as::<V6>(data) || v4
+}
+
+fn parse_as<A: Family>(data: &[u8]) -> bool {
+    let frame = Bytes([&Pkt::<A>::raw(A::ZERO, A::ZERO, 0, &[]).bytes()[..14], data].concat());
+    let mut headers = Headers::<A>::empty();
+    let parsed = datapath::parse(&frame, 14, &mut headers);
+    if parsed != Parsed::Flow || headers.fragment == Fragment::Later {
+        return false;
+    }
+    let l4 = usize::from(headers.l4);
+    let found = layout::layout(&frame.0).and_then(|layout| layout.transport);
+    assert_eq!(found, Some((headers.key.proto, l4)), "{:02x?}", frame.0);
+    let ports = [headers.key.sport.0, headers.key.dport.0].map(u16::to_ne_bytes).concat();
+    assert_eq!(frame.0.get(l4..l4 + 4), Some(&ports[..]), "{:02x?}", frame.0);
+    true
+}
+
+/// A packet by choice, as the pipeline meets them, without its Ethernet header.
+pub fn packet(data: &[u8]) -> Vec<u8> {
+    let mut tape = Tape::new(data);
+    let protocol = tape.pick(&[6, 17]);
+    let frame = if tape.byte().is_multiple_of(2) {
+        packets::packet::<V4>(&mut tape, protocol, ((V4::POD, 1), (V4::VIP, 80)))
+    } else {
+        packets::packet::<V6>(&mut tape, protocol, ((V6::POD, 1), (V6::VIP, 80)))
+    };
+    frame.get(14..).unwrap_or_default().to_vec()
 }
 
 fn run(mut tape: Tape<'_>, packets: usize) -> BTreeSet<Feature> {
