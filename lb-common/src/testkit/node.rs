@@ -1,7 +1,9 @@
 //! What vectors play against: a node with Sluice's hooks.
 
 use super::family::Family;
-use crate::abi::{BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_kind};
+use crate::abi::{
+    BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_kind,
+};
 pub use crate::datapath::Hook;
 
 /// Index of the device with Pods behind it.

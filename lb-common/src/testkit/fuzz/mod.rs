@@ -21,7 +21,8 @@ use super::host::HostNode;
 use super::node::{Action, Node};
 use super::packet::Pkt;
 use crate::abi::{Counter, V4, V6};
-use crate::datapath::{self, Fragment, Headers, Parsed};
+use crate::datapath::{Headers, Parsed};
+use crate::wire::Fragment;
 
 /// Packets of one input at most.
 const PACKETS: usize = 512;
@@ -48,7 +49,7 @@ pub fn parse(data: &[u8]) -> bool {
 fn parse_as<A: Family>(data: &[u8]) -> bool {
     let frame = Bytes([&Pkt::<A>::raw(A::ZERO, A::ZERO, 0, &[]).bytes()[..14], data].concat());
     let mut headers = Headers::<A>::empty();
-    let parsed = datapath::parse(&frame, 14, &mut headers);
+    let parsed = headers.parse(&frame, 14);
     if parsed != Parsed::Flow || headers.fragment == Fragment::Later {
         return false;
     }
