@@ -78,8 +78,8 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
-    fn patch_checksum(&mut self, field: usize, address: u16, port: u16, optional: bool, v6: bool) -> Option<()> {
-        checksum::patch(self, field, checksum::add(address, port), optional, v6)
+    fn patch_checksum(&mut self, field: usize, address: u16, port: u16, optional: bool, _v6: bool) -> Option<()> {
+        checksum::patch(self, field, checksum::add(address, port), optional)
     }
 
     #[inline(always)]

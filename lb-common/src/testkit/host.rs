@@ -36,8 +36,8 @@ impl Frame for Bytes {
         true
     }
 
-    fn patch_checksum(&mut self, field: usize, address: u16, port: u16, optional: bool, v6: bool) -> Option<()> {
-        checksum::patch(self, field, checksum::add(address, port), optional, v6)
+    fn patch_checksum(&mut self, field: usize, address: u16, port: u16, optional: bool, _v6: bool) -> Option<()> {
+        checksum::patch(self, field, checksum::add(address, port), optional)
     }
 
     fn complete_checksum(&mut self, field: usize, pseudo: u16, rest: u16) -> Option<()> {

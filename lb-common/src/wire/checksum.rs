@@ -41,7 +41,7 @@ pub fn update(field: u16, delta: u16) -> u16 {
 /// A complete transport checksum after its words changed by `delta`. `optional`: 0 means "no checksum" and stays so, and
 /// a sum that becomes 0 is sent as ones (RFC 768).
 #[inline(always)]
-pub fn patch<P: super::Write>(pkt: &mut P, field: usize, delta: u16, optional: bool, v6: bool) -> Option<()> {
+pub fn patch<P: super::Write>(pkt: &mut P, field: usize, delta: u16, optional: bool) -> Option<()> {
     let old = pkt.u16_at(field)?;
     if optional && old == 0 {
         return Some(());
