@@ -72,7 +72,7 @@ fn sums(sums: &[Sum], sent: &[u8], bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// An answer is a sound packet of its own, back to who sent the packet.
+/// An answer is a sound, separate packet, back to who sent the packet.
 fn answer(sent: &[u8], bytes: &[u8]) -> Result<(), String> {
     if bytes.len() > sent.len() + ERROR {
         return Err(format!("{} bytes answer {}", bytes.len(), sent.len()));

@@ -11,7 +11,7 @@ fn large<A: Family>(from: (A, u16), to: (A, u16)) -> Pkt<A> {
     out
 }
 
-/// Both ways; the later fragment has no ports of its own.
+/// Both ways; the later fragment has no ports itself.
 pub fn fragments_follow_their_first<A: Family>(scene: &mut Scene<'_, A>) {
     for edge in [AT_POD, AT_UPLINK] {
         let Trip { client, front, back, .. } = opened(scene, edge, proto::UDP);
