@@ -5,7 +5,7 @@
 //!
 //! Agent and kernel share the arithmetic here.
 
-use super::{Address, Be16};
+use super::{Address, Be16, FrontendKey, frontend_scope};
 
 /// Words of a block.
 pub const WORDS: usize = 8;
@@ -47,6 +47,16 @@ pub fn address_hash<A: Address>(addr: A) -> u64 {
 pub fn endpoint_hash<A: Address>(addr: A, port: Be16) -> u64 {
     // A port is never 0 here, so no endpoint has an address's hash.
     mix(addr.digest() ^ (u64::from(port.0) << 32 | u64::from(port.0) << 48))
+}
+
+/// What a frontend adds: a `ClusterIP` by its address alone, since its other ports are refused; any other
+/// with its port. Packets never look for those of loopback addresses.
+pub fn frontend_hash<A: Address>(key: &FrontendKey<A>) -> Option<u64> {
+    if key.scope == frontend_scope::HOST {
+        return None;
+    }
+    let known_vip = key.port == Be16(0) && key.proto == 0;
+    Some(if known_vip { address_hash(key.addr) } else { endpoint_hash(key.addr, key.port) })
 }
 
 /// Where the bits of a hash are in a filter of so many blocks (a power of two).

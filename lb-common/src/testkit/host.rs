@@ -2,10 +2,9 @@
 
 use super::bytes::Bytes;
 use super::family::Family;
-use super::filter::front_hash;
 use super::memory::Memory;
 use super::node::{Action, Hook, Node, Outcome, gathered};
-use crate::abi::filter::endpoint_hash;
+use crate::abi::filter::{endpoint_hash, frontend_hash};
 use crate::abi::{BackendValue, Counter, FamilyConfig, FlowKey, FrontendKey, FrontendValue, StatsValue};
 use crate::datapath::{Arrival, Frame, NextHop, Verdict, pipeline};
 use crate::wire::{Read as _, Write as _, checksum, ethernet};
@@ -83,7 +82,9 @@ impl<A: Family> Node<A> for HostNode<A> {
     fn set_frontend(&mut self, key: FrontendKey<A>, value: Option<FrontendValue>) {
         match value {
             Some(value) => {
-                self.memory.front_filter.add(front_hash(&key, &value));
+                if let Some(hash) = frontend_hash(&key) {
+                    self.memory.front_filter.add(hash);
+                }
                 self.memory.frontends.insert(key, value)
             }
             None => self.memory.frontends.remove(&key),

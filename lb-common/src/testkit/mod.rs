@@ -29,7 +29,7 @@ mod wire;
 pub use bytes::Bytes;
 pub use diff::explain;
 pub use family::{Family, GATEWAY_MAC, HOST_MAC, PEER_MAC};
-pub use filter::{TestFilter, front_hash};
+pub use filter::TestFilter;
 pub use host::{HostNode, MTU};
 pub use memory::{FlowRef, Lookups, Memory};
 pub use node::{Action, Hook, Node, Outcome, POD, UPLINK, UPLINK2, gathered};

@@ -7,9 +7,9 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
-use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, WORDS, address_hash, endpoint_hash, position};
+use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, WORDS, endpoint_hash, frontend_hash, position};
 use lb_common::abi::{
-    BackendValue, Be16, DeviceValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, StatsValue, V4, V6, device_flag,
+    BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, StatsValue, V4, V6, device_flag,
     map_name, proto,
 };
 
@@ -165,10 +165,7 @@ where
     FrontendKey<A>: Pod,
     BackendValue<A>: Pod,
 {
-    let frontends = world.frontends::<A>().into_iter().map(|(key, _)| {
-        let FrontendKey { addr, port, .. } = key;
-        if port == Be16(0) { address_hash(addr) } else { endpoint_hash(addr, port) }
-    });
+    let frontends = world.frontends::<A>().into_iter().filter_map(|(key, _)| frontend_hash(&key));
     claim(object, map_name::FRONT_FILTER[A::INDEX], FRONT_BLOCKS, frontends)?;
     let backends = world.backends::<A>().into_iter().map(|(_, value)| endpoint_hash(value.addr, value.port));
     claim(object, map_name::BACK_FILTER[A::INDEX], BACK_BLOCKS, backends)

@@ -5,20 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::maps::LiveBackends;
+use crate::maps::LiveFlows;
 use crate::maps::sweep::{self, Ticks, Timeouts};
 use crate::metrics::Metrics;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
-/// Removes idle flows, on a separate thread, and tells which backends have flows.
-pub(super) fn start(
-    pin_path: PathBuf,
-    ticks: Option<u32>,
-    metrics: Metrics,
-    live: watch::Sender<Option<LiveBackends>>,
-) {
+/// Removes idle flows, on a separate thread, and tells which frontends and backends have flows.
+pub(super) fn start(pin_path: PathBuf, ticks: Option<u32>, metrics: Metrics, live: watch::Sender<Option<LiveFlows>>) {
     let Some(per_second) = ticks else {
         tracing::warn!("the kernel's tick rate is unknown: idle flows stay until newer ones need their room");
         return;
@@ -30,7 +25,7 @@ pub(super) fn start(
                 Ok(swept) => {
                     tracing::debug!(removed = swept.removed, live = swept.live, "swept idle flows");
                     metrics.swept(&swept);
-                    live.send_replace(Some(swept.backends));
+                    live.send_replace(Some(swept.in_use));
                 }
                 Err(failure) => tracing::warn!(%failure, "cannot sweep idle flows"),
             }

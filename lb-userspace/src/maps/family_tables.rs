@@ -1,6 +1,6 @@
 //! The pinned maps of one address family.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ use lb_common::abi::{
 use super::address::{MapAddress, cidrs};
 use super::batch;
 use super::failure::TableFailure;
-use super::filters::FamilyFilters;
+use super::filters::{FamilyFilters, FlowEnds};
 use super::pins::{halves, open, open_raw, read_failure, removed, write_failure};
 use super::tables::FamilySettings;
 use super::traffic::{Cells, Traffic};
@@ -114,7 +114,8 @@ where
         // Before it is gone, for then what the filters hold could not be read from it.
         self.filters()?;
         removed(Self::FRONTENDS, self.frontends.remove(&key))?;
-        self.filters()?.after_frontend(&key)
+        self.filters()?.after_frontend(&key);
+        Ok(())
     }
 
     pub(super) fn put_backend(&mut self, id: u32, entry: &BackendEntry) -> Result<(), TableFailure> {
@@ -169,8 +170,8 @@ where
         Ok(&mut self.filters)
     }
 
-    /// Only these backends have flows.
-    pub(super) fn settle(&mut self, since: Instant, live: &HashSet<u64>) -> Result<(), TableFailure> {
+    /// Only these have flows.
+    pub(super) fn settle(&mut self, since: Instant, live: &FlowEnds) -> Result<(), TableFailure> {
         self.filters()?.settle(since, live)
     }
 

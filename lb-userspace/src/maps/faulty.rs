@@ -1,7 +1,7 @@
 //! Tables that fail when told to, for tests.
 
 use super::failure::TableFailure;
-use super::filters::LiveBackends;
+use super::filters::LiveFlows;
 use super::tables::{FamilySettings, Tables};
 use crate::model::desired::Family;
 use crate::plan::{Existing, Limits, Op};
@@ -45,7 +45,7 @@ impl<T: Tables> Tables for FaultyTables<T> {
         self.inner.limits()
     }
 
-    fn settle(&mut self, live: &LiveBackends) -> Result<(), TableFailure> {
+    fn settle(&mut self, live: &LiveFlows) -> Result<(), TableFailure> {
         self.inner.settle(live)
     }
 

@@ -1,27 +1,36 @@
 //! The filters that let most packets go without a look-up (`lb_common::abi::filter`): which bits are set, and why.
 //!
 //! A filter may say yes too often, never no to a member. So a member's bits are there before its entry is, and go after
-//! it. Those of a backend stay as long as flows to it are left, which the sweep finds out ([`LiveBackends`]).
+//! it. Those of a frontend or backend stay as long as it has flows, which the sweep finds out ([`LiveFlows`]).
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Instant;
 
 use aya::maps::{Array, MapData};
-use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, WORDS, address_hash, endpoint_hash, position};
-use lb_common::abi::{Address, Be16, FrontendKey, frontend_scope, map_name};
+use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, WORDS, endpoint_hash, frontend_hash, position};
+use lb_common::abi::{Address, Be16, FrontendKey, map_name};
 
 use super::failure::TableFailure;
 use super::pins::{open, read_failure, write_failure};
 use crate::model::family::PerFamily;
 
-/// Backends that had flows in the flow tables during a sweep, by the hash of their address and port.
+/// What had flows in the flow tables during a sweep.
 #[derive(Clone, Debug)]
-pub struct LiveBackends {
+pub struct LiveFlows {
     /// When the sweep began. What went away later may still have flows.
     pub since: Instant,
-    /// The hashes.
-    pub hashes: PerFamily<HashSet<u64>>,
+    /// The ends of the flows.
+    pub ends: PerFamily<FlowEnds>,
+}
+
+/// Frontends and backends of flows, by the hashes that the filters know them by.
+#[derive(Clone, Debug, Default)]
+pub struct FlowEnds {
+    /// A frontend's address with its port, and the address alone: it is known by one of them.
+    pub frontends: HashMap<u64, u64>,
+    /// A backend's address with its port.
+    pub backends: HashSet<u64>,
 }
 
 /// One filter: the kernel's map, and the members of each of its words.
@@ -63,8 +72,13 @@ impl Filter {
         if let Some(found) = members.iter().position(|member| *member == hash) {
             members.swap_remove(found);
         }
-        let bits = members.iter().fold(0, |bits, member| bits | position(*member, self.blocks).bits);
+        let bits = bits_of(members, self.blocks);
         self.write(at.block, at.word as usize, bits)
+    }
+
+    /// All members.
+    fn known(&self) -> HashSet<u64> {
+        self.members.values().flatten().copied().collect()
     }
 
     fn write(&mut self, block: u32, word: usize, bits: u64) -> Result<(), TableFailure> {
@@ -83,8 +97,7 @@ impl Filter {
     fn tidy(&mut self) -> Result<(), TableFailure> {
         let mut wanted = vec![[0; WORDS]; self.written.len()];
         for (&(block, word), members) in &self.members {
-            wanted[block as usize][word as usize] =
-                members.iter().fold(0, |bits, member| bits | position(*member, self.blocks).bits);
+            wanted[block as usize][word as usize] = bits_of(members, self.blocks);
         }
         for (block, wanted) in (0..).zip(wanted) {
             if self.written[block as usize] != wanted {
@@ -96,6 +109,43 @@ impl Filter {
     }
 }
 
+/// The bits of members of one word.
+fn bits_of(members: &[u64], blocks: u32) -> u64 {
+    members.iter().fold(0, |bits, member| bits | position(*member, blocks).bits)
+}
+
+/// Members that went away, and when: their bits stay until a later sweep has found no flow of theirs.
+#[derive(Default)]
+struct Retired(Vec<(u64, Instant)>);
+
+impl Retired {
+    fn push(&mut self, hash: u64) {
+        self.0.push((hash, Instant::now()));
+    }
+
+    /// Takes those out of the filter that are in use no more.
+    fn settle(
+        &mut self,
+        filter: &mut Filter,
+        since: Instant,
+        in_use: impl Fn(&u64) -> bool,
+    ) -> Result<(), TableFailure> {
+        let (over, left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.0).into_iter().partition(|(hash, gone)| *gone < since && !in_use(hash));
+        self.0 = left;
+        for (hash, _) in over {
+            filter.remove(hash)?;
+        }
+        Ok(())
+    }
+
+    /// What an earlier agent took away although it is in use: its bits are there.
+    fn inherit(&mut self, filter: &mut Filter, hash: u64, since: Instant) {
+        filter.adopt(hash);
+        self.0.push((hash, since));
+    }
+}
+
 /// The filters of one address family.
 pub(super) struct FamilyFilters<A> {
     frontends: Filter,
@@ -104,20 +154,10 @@ pub(super) struct FamilyFilters<A> {
     of_frontend: HashMap<FrontendKey<A>, u64>,
     /// Hash of each backend that is in the map, by its id.
     of_backend: HashMap<u32, u64>,
-    /// Backends that went away, and when.
-    retired: Vec<(u64, Instant)>,
+    retired_frontends: Retired,
+    retired_backends: Retired,
     /// Bits of an earlier agent may be left.
     untidy: bool,
-}
-
-/// What a frontend adds: a `ClusterIP` by its address alone, since its other ports are refused; any other
-/// with its port. Packets never look for those of loopback addresses.
-fn frontend_hash<A: Address>(key: &FrontendKey<A>) -> Option<u64> {
-    if key.scope == frontend_scope::HOST {
-        return None;
-    }
-    let known_vip = key.port == Be16(0) && key.proto == 0;
-    Some(if known_vip { address_hash(key.addr) } else { endpoint_hash(key.addr, key.port) })
 }
 
 impl<A: Address + std::hash::Hash> FamilyFilters<A> {
@@ -128,7 +168,8 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
             backends: Filter::open(dir, map_name::BACK_FILTER[family], BACK_BLOCKS)?,
             of_frontend: HashMap::new(),
             of_backend: HashMap::new(),
-            retired: Vec::new(),
+            retired_frontends: Retired::default(),
+            retired_backends: Retired::default(),
             untidy: true,
         })
     }
@@ -163,10 +204,9 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
     }
 
     /// A frontend is gone.
-    pub(super) fn after_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), TableFailure> {
-        match self.of_frontend.remove(key) {
-            Some(hash) => self.frontends.remove(hash),
-            None => Ok(()),
+    pub(super) fn after_frontend(&mut self, key: &FrontendKey<A>) {
+        if let Some(hash) = self.of_frontend.remove(key) {
+            self.retired_frontends.push(hash);
         }
     }
 
@@ -178,7 +218,7 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
         }
         self.backends.add(hash)?;
         if let Some(before) = self.of_backend.insert(id, hash) {
-            self.retired.push((before, Instant::now()));
+            self.retired_backends.push(before);
         }
         Ok(())
     }
@@ -186,31 +226,34 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
     /// A backend is gone.
     pub(super) fn after_backend(&mut self, id: u32) {
         if let Some(hash) = self.of_backend.remove(&id) {
-            self.retired.push((hash, Instant::now()));
+            self.retired_backends.push(hash);
         }
     }
 
-    /// Only these backends have flows: others that are gone need not be known any more.
-    pub(super) fn settle(&mut self, since: Instant, live: &HashSet<u64>) -> Result<(), TableFailure> {
+    /// Only these have flows: others that are gone need not be known any more.
+    pub(super) fn settle(&mut self, since: Instant, live: &FlowEnds) -> Result<(), TableFailure> {
         if self.untidy {
-            // Backends that went away before this agent began.
-            let known: HashSet<u64> = self.backends.members.values().flatten().copied().collect();
-            for hash in live.difference(&known) {
-                self.backends.adopt(*hash);
-                self.retired.push((*hash, since));
-            }
+            self.inherit(since, live);
             self.frontends.tidy()?;
             self.backends.tidy()?;
             self.untidy = false;
         }
-        let (over, left) = std::mem::take(&mut self.retired)
-            .into_iter()
-            .partition(|(hash, gone)| *gone < since && !live.contains(hash));
-        self.retired = left;
-        let over: Vec<(u64, Instant)> = over;
-        for (hash, _) in over {
-            self.backends.remove(hash)?;
+        let addresses: HashSet<u64> = live.frontends.values().copied().collect();
+        let in_use = |hash: &u64| live.frontends.contains_key(hash) || addresses.contains(hash);
+        self.retired_frontends.settle(&mut self.frontends, since, in_use)?;
+        self.retired_backends.settle(&mut self.backends, since, |hash| live.backends.contains(hash))
+    }
+
+    /// What went away before this agent began, and has flows.
+    fn inherit(&mut self, since: Instant, live: &FlowEnds) {
+        let known = self.frontends.known();
+        for (endpoint, address) in &live.frontends {
+            if !known.contains(endpoint) && !known.contains(address) {
+                self.retired_frontends.inherit(&mut self.frontends, *endpoint, since);
+            }
         }
-        Ok(())
+        for hash in live.backends.difference(&self.backends.known()) {
+            self.retired_backends.inherit(&mut self.backends, *hash, since);
+        }
     }
 }

@@ -7,7 +7,7 @@ use lb_common::abi::{ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, 
 
 use super::failure::TableFailure;
 use super::family_tables::FamilyTables;
-use super::filters::LiveBackends;
+use super::filters::LiveFlows;
 use super::pins::{open, read_failure, removed, write_failure};
 use super::tables::{AgentTables, FamilySettings, Tables};
 use super::traffic::{Totals, Traffic};
@@ -177,9 +177,9 @@ impl Tables for KernelTables {
         }
     }
 
-    fn settle(&mut self, live: &LiveBackends) -> Result<(), TableFailure> {
-        self.v4.settle(live.since, &live.hashes[Family::V4])?;
-        self.v6.settle(live.since, &live.hashes[Family::V6])
+    fn settle(&mut self, live: &LiveFlows) -> Result<(), TableFailure> {
+        self.v4.settle(live.since, &live.ends[Family::V4])?;
+        self.v6.settle(live.since, &live.ends[Family::V6])
     }
 
     fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure> {

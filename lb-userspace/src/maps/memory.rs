@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use lb_common::abi::{FrontendValue, SetRef, StatusValue};
 
 use super::failure::TableFailure;
-use super::filters::LiveBackends;
+use super::filters::LiveFlows;
 use super::tables::{AgentTables, FamilySettings, Tables};
 use crate::model::family::{Family, PerFamily};
 use crate::plan::{BackendEntry, Existing, Limits, Op, Vip};
@@ -130,7 +130,7 @@ impl Tables for MemoryTables {
         self.limits
     }
 
-    fn settle(&mut self, _live: &LiveBackends) -> Result<(), TableFailure> {
+    fn settle(&mut self, _live: &LiveFlows) -> Result<(), TableFailure> {
         Ok(())
     }
 

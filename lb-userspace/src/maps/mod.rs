@@ -23,5 +23,5 @@ mod tables;
 pub mod traffic;
 
 pub use failure::TableFailure;
-pub use filters::LiveBackends;
+pub use filters::LiveFlows;
 pub use tables::{AgentTables, FamilySettings, Tables};

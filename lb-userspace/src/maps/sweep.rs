@@ -2,19 +2,18 @@
 //!
 //! Both entries of a flow are decided together: the newer `seen` and the union of their states count.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aya::Pod;
-use lb_common::abi::filter::endpoint_hash;
+use lb_common::abi::filter::{address_hash, endpoint_hash};
 use lb_common::abi::{Address, FlowKey, FlowValue, V4, V6, flow_kind, flow_state, map_name, proto};
 use nix::time::{ClockId, clock_gettime};
 
 use super::address::MapAddress;
 use super::failure::TableFailure;
-use super::filters::LiveBackends;
+use super::filters::{FlowEnds, LiveFlows};
 use super::flows::{FlowTable, is_request, reverse_key};
 use crate::model::family::PerFamily;
 
@@ -100,15 +99,15 @@ pub struct Swept {
     pub removed: usize,
     /// Left.
     pub live: usize,
-    /// Backends of the flows that were there.
-    pub backends: LiveBackends,
+    /// Frontends and backends of the flows that were there.
+    pub in_use: LiveFlows,
 }
 
 /// Sweeps all tables once, pausing between chunks.
 pub fn sweep(pin_path: &Path, ticks: Ticks, timeouts: &Timeouts, pause: Duration) -> Result<Swept, TableFailure> {
     let dir = pin_path.join("maps");
-    let backends = LiveBackends { since: Instant::now(), hashes: PerFamily::from_fn(|_| HashSet::new()) };
-    let mut swept = Swept { removed: 0, live: 0, backends };
+    let in_use = LiveFlows { since: Instant::now(), ends: PerFamily::from_fn(|_| FlowEnds::default()) };
+    let mut swept = Swept { removed: 0, live: 0, in_use };
     // In the order in which a flow moves: none is missed because it moves meanwhile.
     for (names, established) in [(map_name::EMBRYOS, false), (map_name::FLOWS, true)] {
         let policy = SweepPolicy { ticks, timeouts, established, pause };
@@ -116,6 +115,14 @@ pub fn sweep(pin_path: &Path, ticks: Ticks, timeouts: &Timeouts, pause: Duration
         policy.sweep(FlowTable::<V6>::open(&dir, names[1])?, &mut swept)?;
     }
     Ok(swept)
+}
+
+/// Notes the frontend and the backend of an entry.
+fn note_ends<A: Address>(ends: &mut FlowEnds, key: &FlowKey<A>, value: &FlowValue<A>) {
+    if value.kind == flow_kind::FORWARD {
+        ends.frontends.insert(endpoint_hash(key.dst, key.dport), address_hash(key.dst));
+    }
+    ends.backends.insert(backend_hash(key, value));
 }
 
 /// The filter's hash of an entry's backend.
@@ -146,7 +153,7 @@ impl SweepPolicy<'_> {
         table.walk(|keys, values| {
             let now = self.ticks.now();
             for (key, value) in keys.iter().zip(values) {
-                swept.backends.hashes[A::FAMILY].insert(backend_hash(key, value));
+                note_ends(&mut swept.in_use.ends[A::FAMILY], key, value);
                 let other = reverse_key(key, value);
                 let reply = table.get(&other);
                 if !is_request(value.kind) && reply.is_some_and(|other| is_request(other.kind)) {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use lb_common::abi::StatusValue;
 
 use super::failure::TableFailure;
-use super::filters::LiveBackends;
+use super::filters::LiveFlows;
 use crate::model::family::Family;
 use crate::plan::{Existing, Limits, Op};
 
@@ -39,8 +39,8 @@ pub trait Tables {
     fn limits(&self) -> Limits;
     /// Writes the settings of one family.
     fn configure(&mut self, family: Family, settings: &FamilySettings) -> Result<(), TableFailure>;
-    /// Only these backends have flows: what is kept for others that are gone can go.
-    fn settle(&mut self, live: &LiveBackends) -> Result<(), TableFailure>;
+    /// Only these frontends and backends have flows: what is kept for others that are gone can go.
+    fn settle(&mut self, live: &LiveFlows) -> Result<(), TableFailure>;
 }
 
 /// The maps of one node with what the agent writes there about itself.

@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, watch};
 
 use crate::devices::{AttachReport, NodeNetwork};
-use crate::maps::LiveBackends;
+use crate::maps::LiveFlows;
 use crate::model::event::SourceEvent;
 
 /// Where everything comes from.
@@ -16,7 +16,7 @@ pub struct Inputs {
     /// Devices and features, for the report.
     pub attach: watch::Receiver<AttachReport>,
     /// What the newest sweep found.
-    pub live: watch::Receiver<Option<LiveBackends>>,
+    pub live: watch::Receiver<Option<LiveFlows>>,
 }
 
 /// Why the loop ended.

@@ -18,7 +18,7 @@ use super::writer::{Outcome, Writer};
 use crate::allocator;
 use crate::causes::with_causes;
 use crate::devices::{AttachReport, NodeNetwork};
-use crate::maps::{AgentTables, FamilySettings, LiveBackends, TableFailure};
+use crate::maps::{AgentTables, FamilySettings, LiveFlows, TableFailure};
 use crate::metrics::kube_proxy::SyncKind;
 use crate::model::desired::NodeFacts;
 use crate::model::event::SourceEvent;
@@ -173,8 +173,8 @@ impl<T: AgentTables> Reconciler<T> {
         self.give_memory_back();
     }
 
-    /// A sweep has seen which backends have flows.
-    fn settle(&mut self, live: Option<&LiveBackends>) {
+    /// A sweep has seen which frontends and backends have flows.
+    fn settle(&mut self, live: Option<&LiveFlows>) {
         if let Some(live) = live
             && let Err(failure) = self.writer.tables().settle(live)
         {

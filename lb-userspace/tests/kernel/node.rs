@@ -3,12 +3,12 @@
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
-use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, endpoint_hash, position};
+use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, endpoint_hash, frontend_hash, position};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
     FrontendKey, FrontendValue, SourceRangeKey, StatsValue, V4, V6, map_name,
 };
-use lb_common::testkit::{Action, Hook, Node, Outcome, front_hash, gathered};
+use lb_common::testkit::{Action, Hook, Node, Outcome, gathered};
 
 use crate::rig::{FromXdp, Mode, Rig};
 
@@ -154,8 +154,10 @@ macro_rules! family {
             }
 
             fn set_frontend(&mut self, key: FrontendKey<$addr>, value: Option<FrontendValue>) {
-                if let Some(value) = &value {
-                    self.claim(map_name::FRONT_FILTER[$at], front_hash(&key, value), FRONT_BLOCKS);
+                if value.is_some()
+                    && let Some(hash) = frontend_hash(&key)
+                {
+                    self.claim(map_name::FRONT_FILTER[$at], hash, FRONT_BLOCKS);
                 }
                 let mut table = self.table(map_name::FRONTENDS[$at]);
                 match value {

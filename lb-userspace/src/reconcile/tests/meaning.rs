@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::abi::{SetRef, frontend_flag, frontend_kind};
 
 use crate::maps::memory::MemoryTables;
-use crate::maps::{FamilySettings, LiveBackends, TableFailure, Tables};
+use crate::maps::{FamilySettings, LiveFlows, TableFailure, Tables};
 use crate::model::desired::{Backend, DesiredPort, FrontendKind, SetKind, WhenEmpty};
 use crate::model::family::Family;
 use crate::plan::{Existing, Limits, Op, Vip};
@@ -126,7 +126,7 @@ impl Tables for Watched {
     fn limits(&self) -> Limits {
         self.0.limits()
     }
-    fn settle(&mut self, live: &LiveBackends) -> Result<(), TableFailure> {
+    fn settle(&mut self, live: &LiveFlows) -> Result<(), TableFailure> {
         self.0.settle(live)
     }
 
