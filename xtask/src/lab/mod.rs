@@ -13,6 +13,7 @@ mod netns;
 pub mod plan;
 mod pod_server;
 pub mod probe;
+pub mod raw;
 mod rundir;
 mod topology;
 

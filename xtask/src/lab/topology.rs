@@ -21,6 +21,8 @@ pub enum RpFilter {
     Strict,
     /// A source must be reachable.
     Loose,
+    /// Any source.
+    Off,
 }
 
 /// What differs between labs.
@@ -302,6 +304,7 @@ impl Lab {
         let rp_filter = match self.options.rp_filter {
             RpFilter::Strict => "1",
             RpFilter::Loose => "2",
+            RpFilter::Off => "0",
         };
         let nodes = [
             (&self.node1, NODE1_ADDR, &[REMOTE_PODS][..], NODE2_ADDR),

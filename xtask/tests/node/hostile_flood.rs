@@ -1,0 +1,158 @@
+//! Floods of flows that nobody answers cost those who are served nothing: no port, no table, no affinity of theirs.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xtask::lab::probe::Transport;
+use xtask::lab::raw::{Packet, RawSender, TcpFlags};
+use xtask::lab::{Family, dns};
+
+use crate::fixture::FRONTENDS;
+use crate::hostile::{Field, Open, Proxy, attacks, client, connect_each, spray};
+
+/// An address of nobody's, far away, by chance.
+fn nobody(family: Family) -> SocketAddr {
+    let ip: IpAddr = match family {
+        Family::V4 => Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) | fastrand::u32(..1 << 17)).into(),
+        Family::V6 => {
+            Ipv6Addr::from(u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0)) | fastrand::u128(..1 << 64))
+                .into()
+        }
+    };
+    SocketAddr::new(ip, fastrand::u16(1024..))
+}
+
+fn new_connections_are_served(proxy: Proxy) {
+    const SYNS: usize = 12_000;
+    let field = Field::start(proxy, &["remote1"], &[]);
+    for (name, enemy) in field.enemies() {
+        for family in Family::ALL {
+            let dst = FRONTENDS[1].at(family, Transport::Tcp);
+            let flood =
+                || spray(&enemy, std::iter::repeat_with(|| nobody(family)).take(SYNS / 2), dst, &[TcpFlags::SYN]);
+            for when in ["half", "all"] {
+                flood();
+                let failures = connect_each(&field.lab.client, dst, std::iter::repeat_n(0, 20));
+                let counters = field.counters();
+                assert!(
+                    failures.is_empty(),
+                    "{name}, {when} sent, {} of 20: {failures:#?}\n{counters}",
+                    failures.len()
+                );
+            }
+        }
+    }
+}
+
+/// What is sent in a flood, round by round, until the time is over.
+type Flood = fn(&RawSender, Family, own: IpAddr);
+
+/// How many packets a round of a flood has.
+const ROUND: usize = 500;
+
+fn each_frontend(family: Family, transport: Transport) -> impl Iterator<Item = SocketAddr> {
+    FRONTENDS.iter().cycle().map(move |frontend| frontend.at(family, transport)).take(ROUND)
+}
+
+fn syns(enemy: &RawSender, family: Family, _: IpAddr) {
+    for dst in each_frontend(family, Transport::Tcp) {
+        enemy.send(&Packet::tcp(nobody(family), dst, TcpFlags::SYN)).unwrap();
+    }
+}
+
+/// Who guesses right once in 2^32 times is not waited for; the node does not know what the right number is.
+fn syns_and_later_acks(enemy: &RawSender, family: Family, _: IpAddr) {
+    let flows: Vec<_> =
+        each_frontend(family, Transport::Tcp).map(|dst| (nobody(family), dst, fastrand::u32(..))).collect();
+    for (src, dst, seq) in &flows {
+        enemy.send(&Packet::tcp(*src, *dst, TcpFlags::SYN).numbers(*seq, 0)).unwrap();
+    }
+    for (src, dst, seq) in flows {
+        enemy.send(&Packet::tcp(src, dst, TcpFlags::ACK).numbers(seq.wrapping_add(1), fastrand::u32(..))).unwrap();
+    }
+}
+
+fn datagrams(enemy: &RawSender, family: Family, _: IpAddr) {
+    for dst in each_frontend(family, Transport::Udp) {
+        enemy.send(&Packet::udp(nobody(family), dst, &dns::query(1, dns::QUESTION))).unwrap();
+    }
+}
+
+/// Twice the same question, from ports that are the sender's: what looks most like a client.
+fn datagrams_of_ones_own(enemy: &RawSender, _: Family, own: IpAddr) {
+    let family = if own.is_ipv4() { Family::V4 } else { Family::V6 };
+    for dst in each_frontend(family, Transport::Udp) {
+        let question = Packet::udp(SocketAddr::new(own, fastrand::u16(1024..)), dst, &dns::query(1, dns::QUESTION));
+        enemy.send(&question).unwrap();
+        enemy.send(&question).unwrap();
+    }
+}
+
+fn connections_outlive(proxy: Proxy, flood: Flood) {
+    const TIME: Duration = Duration::from_secs(2);
+    let small = ["--max-flows", "8192", "--max-embryonic-flows", "8192"];
+    let field = Field::start(proxy, &["rt2", "remote1"], &small);
+    let targets: Vec<_> =
+        Family::ALL.iter().flat_map(|family| [1, 2].map(|at| FRONTENDS[at].at(*family, Transport::Tcp))).collect();
+    let mut open = Open::start(&field, &targets, 40_000..40_010);
+    let own = [
+        ["10.90.0.66", "fd90::66"].map(|text| text.parse().unwrap()),
+        Family::ALL.map(|family| field.lab.pod("br1").unwrap().addr.of(family)),
+        Family::ALL.map(|family| field.lab.pod("rt1").unwrap().addr.of(family)),
+    ];
+    for ((name, enemy), own) in field.enemies().into_iter().zip(own) {
+        let over = AtomicBool::new(false);
+        let (failures, sent) = thread::scope(|scope| {
+            let flooding = scope.spawn(|| {
+                let (begun, mut rounds) = (Instant::now(), 0);
+                while begun.elapsed() < TIME {
+                    for (family, own) in Family::ALL.into_iter().zip(own) {
+                        flood(&enemy, family, own);
+                    }
+                    rounds += 2;
+                }
+                over.store(true, Ordering::Relaxed);
+                rounds * ROUND
+            });
+            let mut failures = Vec::new();
+            while !over.load(Ordering::Relaxed) && failures.is_empty() {
+                failures = open.ask();
+                thread::sleep(Duration::from_millis(500));
+            }
+            (failures, flooding.join().unwrap())
+        });
+        let failures = if failures.is_empty() { open.ask() } else { failures };
+        let (count, all, counters) = (failures.len(), open.len(), field.counters());
+        assert!(failures.is_empty(), "{name}, {sent} flows: broke {count} of {all}: {failures:#?}\n{counters}");
+    }
+}
+
+fn direct_connections_are_not_stalled(proxy: Proxy) {
+    let field = Field::start(proxy, &["rt2"], &[]);
+    for ((name, enemy), first) in field.enemies().into_iter().zip([43_000, 43_100, 43_200]) {
+        let ports = first..first + 30;
+        for family in Family::ALL {
+            spray(
+                &enemy,
+                ports.clone().map(|port| client(family, port)),
+                FRONTENDS[2].at(family, Transport::Tcp),
+                &[TcpFlags::SYN],
+            );
+            let direct = SocketAddr::new(field.lab.pod("rt2").unwrap().addr.of(family), Transport::Tcp.pod_port());
+            let failures = connect_each(&field.lab.client, direct, ports.clone());
+            let counters = field.counters();
+            assert!(failures.is_empty(), "{name} stalled {} of 30: {failures:#?}\n{counters}", failures.len());
+        }
+    }
+}
+
+attacks! {
+    spoofed_syns_leave_snat_ports_to_others(new_connections_are_served): control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_syns(|proxy| connections_outlive(proxy, syns)): control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_syns_and_later_acks(|proxy| connections_outlive(proxy, syns_and_later_acks)): control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_answered_datagrams(|proxy| connections_outlive(proxy, datagrams)): control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_datagrams_from_ones_own_address(|proxy| connections_outlive(proxy, datagrams_of_ones_own)): control_by_the_kernels_nat(Proxy::Nat);
+    half_open_flows_in_a_clients_name_stall_no_direct_connection(direct_connections_are_not_stalled): control_by_the_kernels_nat(Proxy::Nat);
+}
