@@ -170,6 +170,11 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Services<A> for Kernel<PART> {
     }
 
     #[inline(always)]
+    fn may_be_frontend_port(&self, addr: A, port: Be16) -> bool {
+        front_holds::<A>(filter::endpoint_hash(addr, port))
+    }
+
+    #[inline(always)]
     fn may_be_backend(&self, addr: A, port: Be16) -> bool {
         let at = filter::position(filter::endpoint_hash(addr, port), filter::BACK_BLOCKS);
         holds(A::back_filter(), at)

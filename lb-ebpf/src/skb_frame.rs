@@ -19,6 +19,8 @@ const F_IPV6: u64 = 1 << 7;
 const ADJ_ROOM_MAC: u32 = 1;
 /// The part of a tag that names the VLAN (IEEE 802.1Q). 0: the tag has a priority only.
 const VLAN_ID: u32 = 0xfff;
+/// `tc_index` of a packet that Sluice has sent by redirect.
+pub(crate) const SENT: u32 = 0x534c;
 /// How much of a packet that is spread over pages is made readable when its headers are not.
 const PULL: u32 = 192;
 
@@ -46,6 +48,18 @@ impl<const L3: usize, const DIRECT: bool> SkbFrame<L3, DIRECT> {
         let (meta, data) = (self.0.data_meta(), self.0.data());
         // SAFETY: the comparison before it shows four bytes of metadata.
         meta + 4 <= data && unsafe { *(meta as *const u32) } == TRANSLATED
+    }
+
+    /// Whether Sluice has sent this packet out by redirect: then it is as it should be. The mark goes no further.
+    #[inline(always)]
+    fn is_sent(&self) -> bool {
+        // SAFETY: the context is valid for the whole program.
+        let sent = unsafe { (*self.0).tc_index } == SENT;
+        if sent {
+            // SAFETY: a field of the kernel's context that programs may write.
+            unsafe { (*self.0).tc_index = 0 };
+        }
+        sent
     }
 
     /// Whether the packet belongs to a VLAN, whose device has a program as well. The tag is not in the packet any more.
@@ -98,7 +112,8 @@ impl<const LINK: usize, const DIRECT: bool> Frame for SkbFrame<LINK, DIRECT> {
 
     #[inline(always)]
     fn is_seen_elsewhere(&self, arrival: Arrival) -> bool {
-        arrival.hook.is_uplink() && (arrival.hook.is_ingress() && self.is_marked() || self.is_in_vlan())
+        let seen = if arrival.hook.is_ingress() { self.is_marked() } else { self.is_sent() };
+        arrival.hook.is_uplink() && (seen || self.is_in_vlan())
     }
 
     #[inline(always)]

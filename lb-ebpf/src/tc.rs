@@ -10,7 +10,7 @@ use lb_common::wire::{IpVersion as _, ethernet};
 use crate::context::Context as _;
 use crate::env::{EGRESS, FIRST, Kernel, REST};
 use crate::maps::{self, TC_REST};
-use crate::skb_frame::SkbFrame;
+use crate::skb_frame::{SENT, SkbFrame};
 
 /// Where the network header begins on devices with a link header.
 pub(crate) const ETHERNET: usize = ethernet::HEADER;
@@ -73,8 +73,8 @@ pub(crate) fn rest<const L3: usize>(ctx: &TcContext, pod: Hook, uplink: Hook) ->
 #[inline(always)]
 fn arrival(skb: *mut __sk_buff, hook: Hook) -> Arrival {
     // SAFETY: the context is valid for the whole program.
-    let locally_generated = !hook.is_ingress() && unsafe { (*skb).ingress_ifindex } == 0;
-    Arrival { ifindex: skb.ifindex(), hook, locally_generated }
+    let came_by = if hook.is_ingress() { 0 } else { unsafe { (*skb).ingress_ifindex } };
+    Arrival { ifindex: skb.ifindex(), hook, came_by }
 }
 
 #[inline(always)]
@@ -100,11 +100,19 @@ fn act(skb: *mut __sk_buff, outcome: Outcome) -> i32 {
         Verdict::Pass | Verdict::Later => TC_ACT_UNSPEC,
         Verdict::Drop => TC_ACT_SHOT,
         // SAFETY: a helper without pointers.
-        Verdict::Bounce => unsafe { bpf_redirect(ifindex, 0) as i32 },
+        Verdict::Bounce => unsafe { bpf_redirect(mark_sent(skb, ifindex), 0) as i32 },
         // SAFETY: no parameters are passed: null and zero.
-        Verdict::Redirect => unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 },
+        Verdict::Redirect => unsafe { bpf_redirect_neigh(mark_sent(skb, ifindex), core::ptr::null_mut(), 0, 0) as i32 },
         Verdict::RedirectPeer => into_pod(skb, ifindex),
     }
+}
+
+/// Says to the program at the device that the packet leaves by that Sluice has sent it.
+#[inline(always)]
+fn mark_sent(skb: *mut __sk_buff, ifindex: u32) -> u32 {
+    // SAFETY: a field of the kernel's context that programs may write.
+    unsafe { (*skb).tc_index = SENT };
+    ifindex
 }
 
 /// To the other end of a Pod's device.

@@ -39,7 +39,8 @@ pub(crate) fn rest(ctx: &XdpContext) -> u32 {
 #[inline(always)]
 fn process<const PART: u8>(md: *mut xdp_md) -> Option<Outcome> {
     let frame = &mut XdpFrame(md);
-    let arrival = Arrival { ifindex: md.ifindex(), hook: Hook::UplinkIngress, locally_generated: false };
+    let hook = Hook::UplinkIngress;
+    let arrival = Arrival { ifindex: md.ifindex(), hook, came_by: 0 };
     let env = Kernel::<PART> { ctx: md.cast(), ifindex: arrival.ifindex };
     match frame.u16_at(ethernet::ETHERTYPE)? {
         V4::ETHERTYPE => Some(pipeline::process::<V4, _, _>(frame, &env, arrival)),

@@ -89,6 +89,10 @@ counters! {
     IcmpTranslated = "icmp_translated",
     /// Direct connection whose source port was changed because a Service flow had its tuple.
     DirectRemapped = "direct_remapped",
+    /// Connection of the node's own noted, from a port that a frontend or source NAT may have.
+    OwnConnection = "own_connection",
+    /// Packet of a Pod whose source is a frontend, or an SNAT port, on an address of the node.
+    DropForgedSource = "drop_forged_source",
 }
 
 /// Name of a counter by index.

@@ -95,6 +95,10 @@ pub mod flow_kind {
     /// A direct connection whose source port was changed because a Service flow has the same tuple towards the Pod.
     /// The twin is an ordinary [`REVERSE`].
     pub const DIRECT: u8 = 4;
+    /// A connection of the node's own, or one that it masquerades, from a port that Sluice may take for a frontend's or
+    /// for an SNAT port. Key: the *answer* (far end to node). One entry, in the table of half-open flows, which rewrites
+    /// nothing: answers pass. `state` is of both directions.
+    pub const OWN: u8 = 5;
 }
 
 /// Values of [`FlowValue::action`].

@@ -80,6 +80,9 @@ pub mod frontend_flag {
     pub const EXTERNAL_LOCAL: u16 = 8;
     /// Only clients inside `loadBalancerSourceRanges` are served: look in the ranges map.
     pub const SOURCE_RANGES: u16 = 16;
+    /// The address is one of the node's own. Said of load balancers' and external addresses; those of `NodePort`s always
+    /// are.
+    pub const NODE_ADDRESS: u16 = 32;
 }
 
 /// Values of [`FrontendValue::kind`].

@@ -35,6 +35,6 @@ pub struct Arrival {
     pub ifindex: u32,
     /// The hook.
     pub hook: Hook,
-    /// A process of the node sent it.
-    pub locally_generated: bool,
+    /// The device that a packet which leaves came in by; 0: a process of the node sent it, or the packet comes in.
+    pub came_by: u32,
 }

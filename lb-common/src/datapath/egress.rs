@@ -6,6 +6,7 @@ use super::flow::{flip, promote, refresh};
 use super::gate;
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
+use super::own;
 use super::scope::{in_service_range, known_vip};
 use super::scratch::Scratch;
 use super::transport;
@@ -27,7 +28,7 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
             return Fast::Slow;
         }
     }
-    if gate::is_untranslated(env, headers, arrival) { Fast::Slow } else { Fast::Pass }
+    if gate::is_untranslated(env, headers, arrival) { Fast::Slow } else { own::look(env, headers, arrival) }
 }
 
 /// A possible first reply: looks in the table of half-open flows and promotes the flow.
@@ -47,7 +48,11 @@ pub(super) fn decide<A: Address, E: Env<A>>(
         promote(env, headers, scratch);
         return Decision::TRANSLATE;
     }
-    drop_untranslated_local(env, headers, arrival)
+    let decision = drop_untranslated_local(env, headers, arrival);
+    if decision == Decision::PASS {
+        own::note(env, headers, arrival, scratch);
+    }
+    decision
 }
 
 /// The node's own packet for a `ClusterIP`, about to leave the node: no socket hook has translated it, and nobody else

@@ -89,6 +89,9 @@ pub trait Flows<A> {
 pub trait Services<A> {
     /// Whether a packet to this address and port may be a frontend's, or to a `ClusterIP`. Never falsely no.
     fn may_be_frontend(&self, addr: A, port: Be16) -> bool;
+    /// Whether a frontend may have this address and port: as [`Services::may_be_frontend`], but not by a `ClusterIP`'s
+    /// address alone.
+    fn may_be_frontend_port(&self, addr: A, port: Be16) -> bool;
     /// Whether this address and port may be a backend's, or that of a backend that still has flows. Never falsely no.
     fn may_be_backend(&self, addr: A, port: Be16) -> bool;
     /// Frontend by exact key.

@@ -51,7 +51,7 @@ pub(super) fn egress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bo
 #[inline(always)]
 pub(super) fn is_untranslated<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> bool {
     let key = &headers.key;
-    arrival.locally_generated
+    arrival.came_by == 0
         && arrival.hook.is_uplink()
         && headers.may_open()
         && (env.may_be_frontend(key.dst, key.dport) || in_service_range(env.config(), key.dst))

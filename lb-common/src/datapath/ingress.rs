@@ -7,19 +7,23 @@ use super::flow::{flip, promote, refresh, reverse_key};
 use super::gate::{self, claim};
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
+use super::own;
 use super::remap::remapped;
 use super::schedule::{member_flag, select};
 use super::scope::{in_service_range, inside, is_snat_port, known_vip};
 use super::scratch::Scratch;
 use crate::abi::{
-    Address, AffinityKey, Counter, FlowValue, FrontendKey, FrontendValue, SourceRangeKey, Tally, config_flag,
-    flow_kind, flow_state, frontend_flag, frontend_scope,
+    Address, AffinityKey, Counter, FlowKey, FlowValue, FrontendKey, FrontendValue, SourceRangeKey, Tally, flow_kind,
+    flow_state, frontend_flag, frontend_scope,
 };
 
 /// First look: packets of flows, and those that do not belong to Sluice, end here.
 #[inline(always)]
 pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> Fast<E::Flow> {
     let claims = gate::ingress(env, headers, arrival);
+    if own::may_be_forged(env, headers, arrival) {
+        return Fast::Slow;
+    }
     if claims == 0 {
         return Fast::Pass;
     }
@@ -59,13 +63,16 @@ fn known<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, flow: E::Flow) ->
     Fast::Hit(refresh(env, headers, flow))
 }
 
-/// A datagram of a flow without a reply so far. There may never be one (statsd, syslog), so it is no rare case.
+/// No established flow: a datagram of one without a reply so far (there may never be one, as for statsd and syslog, so
+/// it is no rare case), or an answer to a connection of the node's own.
 #[inline(always)]
 fn unanswered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::Flow> {
-    if headers.has_handshake() {
-        return Fast::Slow;
-    }
     match env.half_open(&headers.key) {
+        Some(flow) if flow.kind == flow_kind::OWN => {
+            own::answered(env, headers, flow);
+            Fast::Pass
+        }
+        _ if headers.has_handshake() => Fast::Slow,
         Some(flow) if flow.kind == flow_kind::FORWARD && env.generation(flow.backend) == flow.generation => {
             Fast::Hit(env.touch(flow))
         }
@@ -81,14 +88,18 @@ pub(super) fn decide<A: Address, E: Env<A>>(
     arrival: Arrival,
     scratch: &mut Scratch<A>,
 ) -> Decision {
+    if own::is_forged(env, headers, arrival) {
+        return Decision::drop(Counter::DropForgedSource);
+    }
     let key = &headers.key;
-    let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: frontend_scope::ALL };
-    let Some(frontend) = env.frontend(&frontend_key) else {
+    if !frontend_of(env, key, scratch) {
         let decision = not_a_frontend(env, headers, scratch);
         let may_collide = (headers.may_open() || env.remaps()) && env.may_be_backend(key.dst, key.dport);
         return if decision == Decision::PASS && may_collide { remapped(env, headers, scratch) } else { decision };
-    };
-    scratch.choice.frontend = frontend;
+    }
+    if headers.opens() && own::is_node_address(&scratch.choice.frontend) && own::is_live(env, headers) {
+        return Decision::NODE_ADDRESS;
+    }
     if !in_source_ranges(env, key.src, &scratch.choice.frontend) {
         return Decision::drop(Counter::DropSourceRange);
     }
@@ -96,9 +107,22 @@ pub(super) fn decide<A: Address, E: Env<A>>(
         return Decision::TRANSLATE;
     }
     if headers.has_handshake() && !headers.opens() {
-        return mid_stream(env, headers);
+        return mid_stream(env, headers, &scratch.choice.frontend);
     }
     new_flow(env, headers, arrival, scratch)
+}
+
+/// Looks for the frontend that a packet is for, into `scratch.choice`. A call, for the sake of the stack.
+#[inline(never)]
+fn frontend_of<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, scratch: &mut Scratch<A>) -> bool {
+    let key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: frontend_scope::ALL };
+    match env.frontend(&key) {
+        Some(frontend) => {
+            scratch.choice.frontend = frontend;
+            true
+        }
+        None => false,
+    }
 }
 
 /// Whether a client is among those that the frontend serves.
@@ -158,9 +182,9 @@ fn begins_anew<A: Address, E: Env<A>>(env: &E, flow: &FlowValue<A>, headers: &He
 
 /// TCP for a frontend that begins nothing and belongs to no flow: never passed on untranslated in silence.
 #[inline(always)]
-fn mid_stream<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Decision {
-    if env.config().flags & config_flag::TAKEOVER != 0 {
-        return Decision::LEAVE_TO_STACK;
+fn mid_stream<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, frontend: &FrontendValue) -> Decision {
+    if let Some(decision) = own::is_left_to_stack(env, frontend) {
+        return decision;
     }
     if headers.aborts() {
         return Decision::drop(Counter::DropNoFlow);

@@ -18,6 +18,7 @@ mod headers;
 mod icmp;
 mod ingress;
 mod outcome;
+mod own;
 pub mod pipeline;
 mod refuse;
 mod remap;

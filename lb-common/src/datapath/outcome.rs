@@ -45,6 +45,8 @@ impl Reason {
     pub const TAKEOVER: Self = Self(UNCOUNTED + 6);
     /// No working memory: does not happen.
     pub const NO_MEMORY: Self = Self(UNCOUNTED + 7);
+    /// TCP without a flow, to an address that the node's stack answers for.
+    pub const NODE_ADDRESS: Self = Self(UNCOUNTED + 8);
 
     /// A reason that is counted.
     #[inline(always)]
@@ -69,6 +71,7 @@ impl Reason {
             Self::TRANSLATED => "translated",
             Self::TAKEOVER => "began before Sluice",
             Self::NO_MEMORY => "no working memory",
+            Self::NODE_ADDRESS => "without a flow, left to the node's stack",
             Self(index) => crate::abi::counter_name(index).unwrap_or("unknown"),
         }
     }
@@ -193,6 +196,8 @@ impl Decision {
     pub(super) const TRANSLATE: Self = Self::new(Step::Translate, Reason::TRANSLATED);
     /// TCP that began before Sluice.
     pub(super) const LEAVE_TO_STACK: Self = Self::new(Step::Pass, Reason::TAKEOVER);
+    /// TCP without a flow, to an address of the node.
+    pub(super) const NODE_ADDRESS: Self = Self::new(Step::Pass, Reason::NODE_ADDRESS);
 
     #[inline(always)]
     const fn new(step: Step, reason: Reason) -> Self {

@@ -122,7 +122,7 @@ impl<A: Family> Node<A> for HostNode<A> {
             return Outcome { action: Action::Pass, bytes: frame.0 };
         }
         // As a test run has it: no packet comes from another device.
-        let arrival = Arrival { ifindex, hook, locally_generated: !hook.is_ingress() };
+        let arrival = Arrival { ifindex, hook, came_by: 0 };
         let action = match pipeline::process::<A, _, _>(&mut frame, &self.memory, arrival).verdict() {
             Verdict::Pass | Verdict::Later => Action::Pass,
             Verdict::Drop => return Outcome { action: Action::Drop, bytes: Vec::new() },

@@ -259,6 +259,10 @@ impl<A: Family> Services<A> for Memory<A> {
             || self.front_filter.holds(filter::endpoint_hash(addr, port))
     }
 
+    fn may_be_frontend_port(&self, addr: A, port: Be16) -> bool {
+        self.front_filter.holds(filter::endpoint_hash(addr, port))
+    }
+
     fn may_be_backend(&self, addr: A, port: Be16) -> bool {
         self.back_filter.holds(filter::endpoint_hash(addr, port))
     }

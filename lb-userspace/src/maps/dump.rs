@@ -52,6 +52,7 @@ pub fn frontend_flags(flags: u16) -> Vec<&'static str> {
         (frontend_flag::INTERNAL_LOCAL, "internal-local"),
         (frontend_flag::EXTERNAL_LOCAL, "external-local"),
         (frontend_flag::SOURCE_RANGES, "source-ranges"),
+        (frontend_flag::NODE_ADDRESS, "node-address"),
     ];
     names.into_iter().filter_map(|(bit, name)| (flags & bit != 0).then_some(name)).collect()
 }
@@ -142,6 +143,9 @@ impl Reader<'_> {
             }
             if value.flags & frontend_flag::SOURCE_RANGES != 0 {
                 line += " source-ranges";
+            }
+            if value.flags & frontend_flag::NODE_ADDRESS != 0 {
+                line += " node-address";
             }
             line
         };

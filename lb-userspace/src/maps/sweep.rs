@@ -153,6 +153,12 @@ impl SweepPolicy<'_> {
         table.walk(|keys, values| {
             let now = self.ticks.now();
             for (key, value) in keys.iter().zip(values) {
+                if value.kind == flow_kind::OWN {
+                    if self.is_finished(now, key.proto, value, None) {
+                        over.push((*key, None));
+                    }
+                    continue;
+                }
                 note_ends(&mut swept.in_use.ends[A::FAMILY], key, value);
                 let other = reverse_key(key, value);
                 let reply = table.get(&other);
@@ -161,7 +167,7 @@ impl SweepPolicy<'_> {
                     continue;
                 }
                 if self.is_finished(now, key.proto, value, reply.as_ref()) {
-                    over.push((*key, other));
+                    over.push((*key, Some(other)));
                 } else {
                     swept.live += 1;
                 }
@@ -171,7 +177,9 @@ impl SweepPolicy<'_> {
         })?;
         for (key, other) in over {
             table.remove(&key)?;
-            table.remove(&other)?;
+            if let Some(other) = other {
+                table.remove(&other)?;
+            }
             swept.removed += 1;
         }
         Ok(())
@@ -181,6 +189,10 @@ impl SweepPolicy<'_> {
         let idle = |value: &FlowValue<A>| self.ticks.since(now, value.seen);
         let quiet = reverse.map_or(Duration::MAX, idle).min(idle(value));
         let limit = match reverse {
+            // A connection of the node's own is one entry, with the states of both directions.
+            None if value.kind == flow_kind::OWN => {
+                self.timeouts.of(protocol, value.state & flow_state::REPLIED != 0, (value.state, value.state))
+            }
             Some(reverse) => self.timeouts.of(protocol, self.established, (value.state, reverse.state)),
             // Half of a flow is of no use for long.
             None => self.timeouts.embryonic,
@@ -227,6 +239,16 @@ mod tests {
         let old = flow(100_000 - 61 * 100, 0);
         assert!(over(proto::TCP, false, &old, Some(&old)));
         assert!(over(proto::TCP, true, &old, None));
+    }
+
+    #[test]
+    fn a_connection_of_the_nodes_own_is_kept_like_any_other() {
+        let at = |seconds: u32, state| FlowValue { kind: flow_kind::OWN, ..flow(100_000 - seconds * 100, state) };
+        assert!(!over(proto::TCP, false, &at(600, flow_state::REPLIED), None));
+        assert!(over(proto::TCP, false, &at(61, 0), None));
+        assert!(over(proto::TCP, false, &at(61, flow_state::REPLIED | flow_state::RST), None));
+        assert!(!over(proto::UDP, false, &at(179, flow_state::REPLIED), None));
+        assert!(over(proto::UDP, false, &at(181, flow_state::REPLIED), None));
     }
 
     #[test]

@@ -126,6 +126,7 @@ mod tests {
             internal: SetKind::Cluster,
             external,
             source_ranges: false,
+            node_address: false,
         };
         let id =
             PortId { service: name.clone(), port_name: String::new(), protocol: Protocol::Tcp, family: Family::V4 };

@@ -147,6 +147,9 @@ pub struct Frontend {
     pub external: SetKind,
     /// Whether [`DesiredPort::source_ranges`] apply (LB addresses only).
     pub source_ranges: bool,
+    /// The address is one of this node's own, though not as a `NodePort`'s (those always are): its stack may have
+    /// connections of its own there.
+    pub node_address: bool,
 }
 
 /// One usable endpoint of a service port. Key in [`DesiredPort::backends`] is its address.

@@ -65,9 +65,14 @@ impl ServiceRecord {
         wanted
             .into_iter()
             .map(|(addr, kind)| match kind {
-                FrontendKind::ClusterIp => {
-                    Frontend { addr, kind, internal: internal_set, external: internal_set, source_ranges: false }
-                }
+                FrontendKind::ClusterIp => Frontend {
+                    addr,
+                    kind,
+                    internal: internal_set,
+                    external: internal_set,
+                    source_ranges: false,
+                    node_address: false,
+                },
                 // Clients inside the cluster are short-circuited past externalTrafficPolicy.
                 _ => Frontend {
                     addr,
@@ -75,6 +80,7 @@ impl ServiceRecord {
                     internal: SetKind::Cluster,
                     external: external_set,
                     source_ranges: limited && kind == FrontendKind::LoadBalancer,
+                    node_address: kind != FrontendKind::NodePort && node.addresses.contains(&addr.ip()),
                 },
             })
             .collect()

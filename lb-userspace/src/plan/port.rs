@@ -131,6 +131,7 @@ pub(crate) fn frontend_value(want: &DesiredPort, frontend: &Frontend, state: &Po
         (internal == SetKind::Local, frontend_flag::INTERNAL_LOCAL),
         (external == SetKind::Local, frontend_flag::EXTERNAL_LOCAL),
         (frontend.source_ranges && !want.source_ranges.is_empty(), frontend_flag::SOURCE_RANGES),
+        (frontend.node_address, frontend_flag::NODE_ADDRESS),
     ];
     FrontendValue {
         internal: set(internal),

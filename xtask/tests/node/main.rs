@@ -23,6 +23,7 @@ mod kernel;
 mod load;
 mod local;
 mod matrix;
+mod own;
 mod refusal;
 mod scale;
 mod sockets;

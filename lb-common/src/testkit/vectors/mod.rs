@@ -11,6 +11,7 @@
 //! | `icmp` | ICMP errors about translated flows, both ways |
 //! | `headers` | fragments, IP options, extension headers, missing checksums |
 //! | `traffic` | what is counted for a backend |
+//! | `own` | connections that the node itself has opened |
 //! | `direct` | connections that go straight to a Pod, and packets that are none of ours |
 
 pub mod affinity;
@@ -19,6 +20,7 @@ pub mod headers;
 pub mod icmp;
 pub mod lifetime;
 pub mod local;
+pub mod own;
 pub mod reach;
 pub mod refusal;
 pub mod snat;
@@ -132,6 +134,13 @@ macro_rules! each_vector {
                 reply_of_a_direct_connection_is_untouched
                 packets_of_others_are_untouched
                 other_protocols_to_a_vip_are_untouched
+            }
+            own {
+                answers_to_the_nodes_own_connections_are_left_alone
+                client_takes_the_place_of_an_unanswered_connection
+                mid_stream_tcp_to_an_address_of_the_node_is_left_to_its_stack
+                snat_port_of_the_nodes_own_connection_is_not_allocated
+                pod_that_uses_the_nodes_address_is_dropped_where_the_stack_would_not
             }
         }
     };

@@ -38,6 +38,7 @@ pub(super) fn port(n: u8, port: u16, endpoints: &[(u8, u8)]) -> DesiredPort {
         internal: SetKind::Cluster,
         external,
         source_ranges: kind == FrontendKind::LoadBalancer,
+        node_address: false,
     };
     let cluster_ip = IpAddr::from([10, 96, 0, n]);
     let node = IpAddr::from([192, 0, 2, 1]);
