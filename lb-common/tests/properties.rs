@@ -41,13 +41,13 @@ fn garbage_is_untouched<A: Family>(seed: u64) {
     }
 }
 
-/// Packets counted as dropped and as refused.
+/// Packets counted as dropped (or, of fragments, as waiting or put into the hook anew) and as refused.
 fn named<A: Family>(node: &mut HostNode<A>) -> (u64, u64) {
     let mut sum = |prefix| {
         let counters = Counter::ALL.iter().filter(|counter| counter.name().starts_with(prefix));
         counters.map(|counter| node.counter(*counter)).sum()
     };
-    (sum("drop_"), sum("reject_"))
+    (sum("drop_") + sum("fragment_"), sum("reject_"))
 }
 
 /// A mixed lot of packets: each drop and refusal is counted by one name, none panics, and what goes on has its length and its payload, and right checksums if it came

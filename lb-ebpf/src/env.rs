@@ -9,9 +9,12 @@ use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally, filter,
+    FragmentValue, FrontendKey, FrontendValue, HeldKey, HeldValue, SenderKey, SocketKey, SocketValue, SourceRangeKey,
+    StatsValue, Tally, Waiting, filter,
 };
-use lb_common::datapath::{Counters, Direction, Env, Flows, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage};
+use lb_common::datapath::{
+    Counters, Direction, Env, Flows, Fragments, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage,
+};
 
 use crate::maps::{self, FamilyMaps};
 use crate::route::{RouteLookup, lookup_route};
@@ -149,10 +152,14 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
     fn remove_half_open(&self, key: &FlowKey<A>) {
         let _gone = A::embryos().remove(key);
     }
+}
+
+impl<A: FamilyMaps + RouteLookup, const PART: u8> Fragments<A> for Kernel<PART> {
+    type Held = &'static HeldValue;
 
     #[inline(always)]
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue> {
-        // SAFETY: one aligned word, written whole.
+        // SAFETY: a torn read is of two datagrams with one identification: the receiver's checksum finds out.
         unsafe { A::fragments().get(key) }.copied()
     }
 
@@ -160,6 +167,47 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
     fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue) {
         // A refused write costs the datagram's later fragments.
         let _refused = A::fragments().insert(key, value, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn early(&self, key: &FragmentKey<A>) -> Option<Waiting> {
+        // SAFETY: two aligned words; another processor's half costs a cell, or a fragment.
+        unsafe { A::early().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_early(&self, key: &FragmentKey<A>, value: Option<Waiting>) {
+        // A refused write costs the fragment that was to wait.
+        let _refused = match value {
+            Some(value) => A::early().insert(key, value, u64::from(BPF_ANY)),
+            None => A::early().remove(key),
+        };
+    }
+
+    #[inline(always)]
+    fn sender(&self, key: &SenderKey<A>) -> Option<Waiting> {
+        // SAFETY: as for `early`.
+        unsafe { A::senders().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_sender(&self, key: &SenderKey<A>, value: &Waiting) {
+        let _refused = A::senders().insert(key, value, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn held(&self, key: &HeldKey<A>) -> Option<&'static HeldValue> {
+        // SAFETY: memory of the map, mapped as long as the program runs. If it is given to another datagram meanwhile, the
+        // receiver's checksum finds out.
+        unsafe { A::held().get(key) }
+    }
+
+    #[inline(always)]
+    fn set_held(&self, key: &HeldKey<A>, value: Option<&HeldValue>) {
+        let _refused = match value {
+            Some(value) => A::held().insert(key, value, u64::from(BPF_ANY)),
+            None => A::held().remove(key),
+        };
     }
 }
 
@@ -178,6 +226,16 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Services<A> for Kernel<PART> {
     fn may_be_backend(&self, addr: A, port: Be16) -> bool {
         let at = filter::position(filter::endpoint_hash(addr, port), filter::BACK_BLOCKS);
         holds(A::back_filter(), at)
+    }
+
+    #[inline(always)]
+    fn may_be_frontend_address(&self, addr: A) -> bool {
+        address_holds::<A>(filter::frontend_address_hash(addr))
+    }
+
+    #[inline(always)]
+    fn may_be_backend_address(&self, addr: A) -> bool {
+        address_holds::<A>(filter::backend_address_hash(addr))
     }
 
     #[inline(always)]
@@ -308,6 +366,11 @@ fn counted<A: FamilyMaps>(backend: u32, generation: u32) -> Option<&'static mut 
 fn holds(filter: &Array<filter::Block>, at: filter::Position) -> bool {
     let Some(block) = filter.get(at.block) else { return true };
     block.get(at.word as usize).is_none_or(|word| word & at.bits == at.bits)
+}
+
+#[inline(always)]
+fn address_holds<A: FamilyMaps>(hash: u64) -> bool {
+    holds(A::address_filter(), filter::position(hash, filter::ADDRESS_BLOCKS))
 }
 
 #[inline(always)]

@@ -1,10 +1,12 @@
 //! A socket buffer as a frame: reads, writes, and the helpers that know about unfinished checksums.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::generated::{
-    bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_pull_data,
-    bpf_skb_store_bytes,
+    bpf_clone_redirect, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
+    bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
+use lb_common::abi::HeldValue;
+use lb_common::abi::held::CELL;
 use lb_common::datapath::{Arrival, Frame, NextHop};
 use lb_common::wire::{Read, Write, ethernet};
 
@@ -82,6 +84,12 @@ impl<const L3: usize, const DIRECT: bool> SkbFrame<L3, DIRECT> {
     }
 }
 
+/// A length from 1 to `CELL` as it is, and any other in these bounds, which the verifier sees.
+#[inline(always)]
+fn bounded(length: u32) -> u32 {
+    (core::hint::black_box(length).wrapping_sub(1) & CELL as u32) + 1
+}
+
 impl<const L3: usize, const DIRECT: bool> Read for SkbFrame<L3, DIRECT> {
     #[inline(always)]
     fn u32s_at<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
@@ -109,6 +117,7 @@ impl<const L3: usize, const DIRECT: bool> Write for SkbFrame<L3, DIRECT> {
 impl<const LINK: usize, const DIRECT: bool> Frame for SkbFrame<LINK, DIRECT> {
     const L3: usize = LINK;
     const KERNEL_RESOLVES: bool = true;
+    const REPLAYS: bool = true;
 
     #[inline(always)]
     fn is_seen_elsewhere(&self, arrival: Arrival) -> bool {
@@ -167,6 +176,40 @@ impl<const LINK: usize, const DIRECT: bool> Frame for SkbFrame<LINK, DIRECT> {
         }
         self.pull();
         Some(())
+    }
+
+    #[inline(always)]
+    fn length(&self) -> Option<u16> {
+        u16::try_from(self.len()).ok()
+    }
+
+    #[inline(always)]
+    fn copy_out(&self, at: u16, piece: &mut HeldValue) -> Option<()> {
+        let left = self.len().saturating_sub(u32::from(at));
+        let length = bounded(if left < CELL as u32 { left } else { CELL as u32 });
+        let to = piece.bytes.as_mut_ptr().cast();
+        // SAFETY: the context is the program's own; the piece is as long as the largest bounded length.
+        if unsafe { bpf_skb_load_bytes(self.0.cast(), u32::from(at), to, length) } != 0 {
+            return None;
+        }
+        (piece.at, piece.length) = (at, length as u16);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn copy_in(&mut self, piece: &HeldValue) -> Option<()> {
+        let (at, length) = (u32::from(piece.at), bounded(u32::from(piece.length)));
+        let from = piece.bytes.as_ptr().cast_mut().cast();
+        // SAFETY: as above; packet pointers are read afresh after this.
+        let stored = unsafe { bpf_skb_store_bytes(self.0, at, from, length, u64::from(BPF_F_RECOMPUTE_CSUM)) };
+        if stored == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn replay(&mut self, arrival: Arrival) -> Option<()> {
+        let flags = if arrival.hook.is_ingress() { u64::from(BPF_F_INGRESS) } else { 0 };
+        // SAFETY: the context is the program's own; packet pointers are read afresh after this.
+        if unsafe { bpf_clone_redirect(self.0, arrival.ifindex, flags) } == 0 { Some(()) } else { None }
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
+use lb_common::abi::HeldValue;
 use lb_common::datapath::{Arrival, Frame, NextHop};
 use lb_common::wire::{Read, Write, checksum, ethernet};
 
@@ -50,6 +51,7 @@ impl Write for XdpFrame {
 impl Frame for XdpFrame {
     const L3: usize = ethernet::HEADER;
     const KERNEL_RESOLVES: bool = false;
+    const REPLAYS: bool = false;
 
     #[inline(always)]
     fn is_seen_elsewhere(&self, _arrival: Arrival) -> bool {
@@ -103,6 +105,26 @@ impl Frame for XdpFrame {
         }
         self.put_u32s(0, addresses)?;
         self.put_u16(ethernet::ETHERTYPE, ethertype)
+    }
+
+    #[inline(always)]
+    fn length(&self) -> Option<u16> {
+        None
+    }
+
+    #[inline(always)]
+    fn copy_out(&self, _at: u16, _piece: &mut HeldValue) -> Option<()> {
+        None
+    }
+
+    #[inline(always)]
+    fn copy_in(&mut self, _piece: &HeldValue) -> Option<()> {
+        None
+    }
+
+    #[inline(always)]
+    fn replay(&mut self, _arrival: Arrival) -> Option<()> {
+        None
     }
 
     #[inline(always)]

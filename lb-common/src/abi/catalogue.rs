@@ -3,11 +3,11 @@
 
 /// Version of all layouts in this module and of the meaning of their fields. Pinned maps carry it; an agent that finds
 /// another version refuses, it never reads foreign bytes.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 /// What the fields of all maps come to, in that version (see the test in `tables.rs`): sizes are compared with the
 /// pins', so two fields that change places are what nobody would notice.
 #[cfg(test)]
-pub(super) const SHAPE: u64 = 0x900c_fe71_748e_1dba;
+pub(super) const SHAPE: u64 = 0xa2b5_efbc_002c_a3e8;
 
 /// Hands all maps of one group to the macro `$then`: `family` (one map for each address family; types for the address
 /// type `$addr`), `single` (one for both), `agent` (one, which programs know nothing of).
@@ -165,13 +165,45 @@ macro_rules! tables {
                     full: "the kernel evicts old ones: those see the Pod as their peer, and are not destroyed with it",
                 }),
             }
+            /// Addresses of frontends and backends, for fragments: those that come before their first have no port.
+            ADDRESS_FILTER address_filter [ADDR_FILTER4 ADDR_FILTER6]: pinned Array(u32 => filter::Block) {
+                size: Size::Fixed(filter::ADDRESS_BLOCKS),
+                holds: "block of a Bloom filter → addresses of frontends and backends, whatever the port",
+                writer: "agent",
+                readers: "kernel",
+                miss: "a fragment that comes before its first does not wait",
+            }
             /// Ports of fragmented datagrams in flight.
             FRAGMENTS fragments [FRAGS4 FRAGS6]: pinned LruHash(FragmentKey<$addr> => FragmentValue) {
                 size: Size::Constant(1 << 13),
-                holds: "addresses, identification, protocol → ports",
+                holds: "addresses, identification, protocol → ports, protocol, time",
                 writer: "kernel",
                 readers: "kernel",
-                miss: "first fragment not seen: pass",
+                miss: "first fragment not seen: wait for it, or pass",
+            }
+            /// Datagrams of which fragments wait for their first.
+            EARLY early [EARLY4 EARLY6]: pinned LruHash(FragmentKey<$addr> => Waiting) {
+                size: Size::Constant(1 << 10),
+                holds: "addresses, identification, protocol → time, cells",
+                writer: "kernel",
+                readers: "kernel",
+                miss: "none waits",
+            }
+            /// Fragments that wait for their first.
+            HELD held [HELD4 HELD6]: pinned LruHash(HeldKey<$addr> => HeldValue) {
+                size: Size::Constant(1 << 10),
+                holds: "datagram, cell → bytes of a packet",
+                writer: "kernel",
+                readers: "kernel",
+                miss: "the fragment is lost",
+            }
+            /// How much of each sender's waits.
+            SENDERS senders [SENDERS4 SENDERS6]: pinned LruHash(SenderKey<$addr> => Waiting) {
+                size: Size::Constant(1 << 10),
+                holds: "source address → time, cells",
+                writer: "kernel",
+                readers: "kernel",
+                miss: "nothing waits",
             }
             /// Traffic by backend, per CPU.
             STATS stats [STATS4 STATS6]: pinned PerCpuArray(u32 => StatsValue) {

@@ -93,6 +93,10 @@ counters! {
     OwnConnection = "own_connection",
     /// Packet of a Pod whose source is a frontend, or an SNAT port, on an address of the node.
     DropForgedSource = "drop_forged_source",
+    /// Fragment that came before its datagram's first: waits for it.
+    FragmentHeld = "fragment_held",
+    /// First fragment of a datagram that others waited for: all of them go on.
+    FragmentReleased = "fragment_released",
 }
 
 /// Name of a counter by index.

@@ -1,4 +1,4 @@
-//! `FRONT_FILTER4`/`6` and `BACK_FILTER4`/`6`: Bloom filters that tell most packets apart from Sluice's without a look-up
+//! `FRONT_FILTER4`/`6`, `BACK_FILTER4`/`6` and `ADDR_FILTER4`/`6`: Bloom filters that tell most packets apart from Sluice's without a look-up
 //! in a hash table. A filter is an array of blocks of one cache line; a member sets two bits of one word in it. It may
 //! say yes of what is not a member, never no of what is: it holds an address before its frontend is written, and
 //! after that is removed.
@@ -15,6 +15,9 @@ pub type Block = [u64; WORDS];
 pub const FRONT_BLOCKS: u32 = 1 << 10;
 /// Blocks of a backend filter. 256 KiB: a hundred thousand endpoints leave three in a hundred others in doubt.
 pub const BACK_BLOCKS: u32 = 1 << 12;
+
+/// Blocks of an address filter. Only fragments that come before their first are looked for.
+pub const ADDRESS_BLOCKS: u32 = 1 << 10;
 
 /// Where a member's bits are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,18 @@ pub fn address_hash<A: Address>(addr: A) -> u64 {
 pub fn endpoint_hash<A: Address>(addr: A, port: Be16) -> u64 {
     // A port is never 0 here, so no endpoint has an address's hash.
     mix(addr.digest() ^ (u64::from(port.0) << 32 | u64::from(port.0) << 48))
+}
+
+/// A frontend's address in the filter of addresses.
+#[inline(always)]
+pub fn frontend_address_hash<A: Address>(addr: A) -> u64 {
+    mix(addr.digest() ^ MIX[0])
+}
+
+/// A backend's address in the filter of addresses.
+#[inline(always)]
+pub fn backend_address_hash<A: Address>(addr: A) -> u64 {
+    mix(addr.digest() ^ MIX[1])
 }
 
 /// What a frontend adds: a `ClusterIP` by its address alone, since its other ports are refused; any other
@@ -118,6 +133,10 @@ mod tests {
                 address_hash(v6),
                 endpoint_hash(v4(n), Be16::new(80)),
                 endpoint_hash(v6, Be16::new(80)),
+                frontend_address_hash(v4(n)),
+                frontend_address_hash(v6),
+                backend_address_hash(v4(n)),
+                backend_address_hash(v6),
             ] {
                 assert!(seen.insert(hash));
             }

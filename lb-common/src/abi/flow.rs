@@ -157,7 +157,7 @@ plain! {
 }
 
 plain! {
-    /// Key of the fragment table (RFC 791, RFC 8200 section 4.5).
+    /// A fragmented datagram (RFC 791, RFC 8200 section 4.5).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct FragmentKey<A> {
         /// Source address.
@@ -166,18 +166,22 @@ plain! {
         pub dst: A,
         /// Identification, as it lies in the packet (IPv4: zero-extended).
         pub id: u32,
-        /// IP protocol number.
+        /// IP protocol number. IPv6: 0, since only the first fragment says it.
         pub proto: u32,
     }
 }
 
 plain! {
-    /// Ports of a fragmented datagram, from its first fragment.
+    /// What a datagram's first fragment says of it.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct FragmentValue {
         /// Source port.
         pub sport: Be16,
         /// Destination port.
         pub dport: Be16,
+        /// IP protocol number.
+        pub proto: u32,
+        /// When it was seen, in units of 2^20 nanoseconds of `CLOCK_MONOTONIC`.
+        pub seen: u32,
     }
 }

@@ -7,7 +7,8 @@ use super::arrival::Arrival;
 use super::scratch::Scratch;
 use crate::abi::{
     Address, AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, Tally,
+    FragmentValue, FrontendKey, FrontendValue, HeldKey, HeldValue, SenderKey, SocketKey, SocketValue, SourceRangeKey,
+    Tally, Waiting,
 };
 
 /// Where a packet to some destination would leave the node.
@@ -79,10 +80,29 @@ pub trait Flows<A> {
     fn remaps(&self) -> bool;
     /// Notes that one has.
     fn note_remap(&self);
-    /// Ports of a fragmented datagram.
+}
+
+/// Fragments: what their first has said, and those that came before it.
+pub trait Fragments<A> {
+    /// A cell, readable without a second look-up.
+    type Held: Deref<Target = HeldValue>;
+
+    /// What a datagram's first fragment has said.
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue>;
-    /// Notes the ports of a fragmented datagram.
+    /// Notes that.
     fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue);
+    /// How much of a datagram waits.
+    fn early(&self, key: &FragmentKey<A>) -> Option<Waiting>;
+    /// Notes how much of a datagram waits; `None`: nothing.
+    fn set_early(&self, key: &FragmentKey<A>, value: Option<Waiting>);
+    /// How much of a sender's waits.
+    fn sender(&self, key: &SenderKey<A>) -> Option<Waiting>;
+    /// Notes how much of a sender's waits.
+    fn set_sender(&self, key: &SenderKey<A>, value: &Waiting);
+    /// A piece of a fragment that waits.
+    fn held(&self, key: &HeldKey<A>) -> Option<Self::Held>;
+    /// Keeps a piece, or removes it.
+    fn set_held(&self, key: &HeldKey<A>, value: Option<&HeldValue>);
 }
 
 /// The Services and their endpoints.
@@ -94,6 +114,10 @@ pub trait Services<A> {
     fn may_be_frontend_port(&self, addr: A, port: Be16) -> bool;
     /// Whether this address and port may be a backend's, or that of a backend that still has flows. Never falsely no.
     fn may_be_backend(&self, addr: A, port: Be16) -> bool;
+    /// Whether this address may be a frontend's, whatever its port. Never falsely no.
+    fn may_be_frontend_address(&self, addr: A) -> bool;
+    /// Whether this address may be a backend's, whatever its port. Never falsely no.
+    fn may_be_backend_address(&self, addr: A) -> bool;
     /// Frontend by exact key.
     fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue>;
     /// Backend id in a slot; 0: none.
@@ -152,7 +176,7 @@ pub enum Direction {
 }
 
 /// All of it, for one address family.
-pub trait Env<A: Address>: Flows<A> + Services<A> + Host<A> + Counters<A> {
+pub trait Env<A: Address>: Flows<A> + Fragments<A> + Services<A> + Host<A> + Counters<A> {
     /// Which part of the pipeline runs.
     const STAGE: Stage;
     /// Which direction's packets come: what a program never sees need not be in it.

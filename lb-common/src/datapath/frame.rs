@@ -2,6 +2,7 @@
 
 use super::arrival::Arrival;
 use super::env::NextHop;
+use crate::abi::HeldValue;
 use crate::wire::Write;
 
 /// A packet that the pipeline may read, rewrite, resize and send.
@@ -11,6 +12,8 @@ pub trait Frame: Write {
     /// The kernel finds the neighbour of a packet that is redirected. Where it does not, the frame has to be addressed,
     /// and may only be sent by devices with `device_flag::XDP_TARGET`; what cannot be sent is handed over to TC.
     const KERNEL_RESOLVES: bool;
+    /// Packets can be put in anew, and so fragments can wait for their first. Where not, they are handed over to TC.
+    const REPLAYS: bool;
 
     /// Whether another program of Sluice's has seen to this packet, or will.
     fn is_seen_elsewhere(&self, arrival: Arrival) -> bool;
@@ -35,6 +38,14 @@ pub trait Frame: Write {
     fn resize(&mut self, length: usize) -> Option<()>;
     /// Makes room behind the link header.
     fn make_room(&mut self, bytes: usize) -> Option<()>;
+    /// Length of the packet, link header included. `None`: too long for a fragment.
+    fn length(&self) -> Option<u16>;
+    /// Copies as much of the packet from `at` on as a cell takes.
+    fn copy_out(&self, at: u16, piece: &mut HeldValue) -> Option<()>;
+    /// Overwrites the packet with a piece, where that was.
+    fn copy_in(&mut self, piece: &HeldValue) -> Option<()>;
+    /// Puts a copy of the packet into the hook anew, as if it had just arrived there.
+    fn replay(&mut self, arrival: Arrival) -> Option<()>;
     /// How many packets it stands for (segmentation and receive offloads), and its bytes from the network header on.
     fn amount(&self) -> (u32, u32);
     /// Length from the network header on of a packet that leaves as it is; 0: it will be cut up.

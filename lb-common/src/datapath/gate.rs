@@ -4,7 +4,9 @@ use super::arrival::Arrival;
 use super::env::Env;
 use super::headers::Headers;
 use super::scope::{in_service_range, is_snat_port};
+use super::transport;
 use crate::abi::{Address, forward_mode};
+use crate::wire::IpVersion;
 
 /// Why a packet may belong to Sluice; 0: it does not. Bits.
 pub(super) mod claim {
@@ -44,6 +46,23 @@ pub(super) fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arri
 #[inline(always)]
 pub(super) fn egress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bool {
     env.may_be_backend(headers.key.src, headers.key.sport)
+}
+
+/// Whether a later fragment, whose ports nobody knows yet, may belong to Sluice: by its addresses alone.
+#[inline(never)]
+pub(super) fn may_wait<A: IpVersion, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> bool {
+    let key = &headers.key;
+    if !transport::is_served(key.proto) && !A::is_extension(key.proto) {
+        return false;
+    }
+    if !E::is_ingress(arrival) {
+        return env.may_be_backend_address(key.src);
+    }
+    let config = env.config();
+    let replies = arrival.hook.is_uplink() || config.forward == forward_mode::REDIRECT;
+    env.may_be_frontend_address(key.dst)
+        || (replies && env.may_be_backend_address(key.src))
+        || (env.remaps() && env.may_be_backend_address(key.dst))
 }
 
 /// Whether a packet that leaves is the node's own first one for an address that may be a `ClusterIP`: a socket hook

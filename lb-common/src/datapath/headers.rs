@@ -91,14 +91,16 @@ impl<A: IpVersion> Headers<A> {
         self.key.proto = ip.protocol;
         // One store of both ports for all protocols: the look-up's hash reads them as one word.
         let (mut ports, mut flags) = (0, 0);
-        let parsed = if transport::is_served(ip.protocol) {
-            if ip.fragment != Fragment::Later {
-                let Some(segment) = transport::read(pkt, ip.protocol, ip.payload) else { return Parsed::Other };
-                (ports, flags) = segment;
-            } else if pkt.u16_at(ip.payload - 2).is_none() {
-                // Nothing behind its header is looked at, so the header has to be there by itself.
+        let parsed = if ip.fragment == Fragment::Later {
+            // Nothing behind its header is looked at, so the header has to be there by itself. In IPv6 only the first
+            // fragment says what follows (RFC 8200 section 4.5).
+            if pkt.u16_at(ip.payload - 2).is_none() || !(A::IS_V6 || transport::is_served(ip.protocol)) {
                 return Parsed::Other;
             }
+            Parsed::Flow
+        } else if transport::is_served(ip.protocol) {
+            let Some(segment) = transport::read(pkt, ip.protocol, ip.payload) else { return Parsed::Other };
+            (ports, flags) = segment;
             Parsed::Flow
         } else if ip.protocol == A::ICMP && ip.fragment == Fragment::None {
             Parsed::Icmp

@@ -31,7 +31,7 @@ mod socket;
 pub mod transport;
 
 pub use arrival::{Arrival, Hook};
-pub use env::{Counters, Direction, Env, Flows, Host, NextHop, Route, Services, SocketEnv, Stage};
+pub use env::{Counters, Direction, Env, Flows, Fragments, Host, NextHop, Route, Services, SocketEnv, Stage};
 pub use frame::Frame;
 pub use headers::{Headers, Parsed};
 pub use outcome::{Outcome, Reason, Verdict};

@@ -68,8 +68,11 @@ fn rest<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arri
         Parsed::Icmp => return icmp::translate(frame, env, arrival, headers),
         Parsed::Other | Parsed::Unusual => return Outcome::pass(Reason::OTHER_PROTOCOL),
     }
-    if headers.fragment != Fragment::None && !fragment::complete(env, headers) {
-        return Outcome::pass(Reason::FRAGMENT_ALONE);
+    if headers.fragment != Fragment::None {
+        let outcome = fragment::complete(frame, env, arrival, headers);
+        if outcome != fragment::KNOWN {
+            return outcome;
+        }
     }
     let Some(mut scratch) = env.scratch() else { return Outcome::pass(Reason::NO_MEMORY) };
     let decision = rare::decided(env, headers, arrival, &mut scratch, !headers.may_be_of_flow(F::L3));

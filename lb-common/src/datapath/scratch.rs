@@ -2,7 +2,7 @@
 //! than a few words lives here: per-CPU map memory in the kernel, an ordinary value on the host.
 
 use super::schedule::Choice;
-use crate::abi::{FlowKey, FlowValue};
+use crate::abi::{FlowKey, FlowValue, HeldValue};
 
 /// Working memory of one slow-path run. Nothing in it outlives the run.
 #[repr(C)]
@@ -16,4 +16,6 @@ pub struct Scratch<A> {
     pub(super) reverse_key: FlowKey<A>,
     /// The frontend and the chosen backend.
     pub(super) choice: Choice<A>,
+    /// A piece of a fragment on its way to where it waits.
+    pub(super) piece: HeldValue,
 }

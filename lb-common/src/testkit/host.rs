@@ -4,10 +4,11 @@ use super::bytes::Bytes;
 use super::family::Family;
 use super::memory::Memory;
 use super::node::{Action, Hook, Node, Outcome, gathered};
-use crate::abi::filter::{endpoint_hash, frontend_hash};
-use crate::abi::{BackendValue, Counter, FamilyConfig, FlowKey, FrontendKey, FrontendValue, StatsValue};
+use crate::abi::filter::{backend_address_hash, endpoint_hash, frontend_address_hash, frontend_hash};
+use crate::abi::held::CELL;
+use crate::abi::{BackendValue, Counter, FamilyConfig, FlowKey, FrontendKey, FrontendValue, HeldValue, StatsValue};
 use crate::datapath::{Arrival, Frame, NextHop, Verdict, pipeline};
-use crate::wire::{Read as _, Write as _, checksum, ethernet};
+use crate::wire::{Read, Write, checksum, ethernet};
 
 /// Largest packet that a device takes, as a fresh one has it.
 pub const MTU: u16 = 1500;
@@ -17,11 +18,41 @@ pub const MTU: u16 = 1500;
 pub struct HostNode<A: Family> {
     /// Its tables.
     pub memory: Memory<A>,
+    /// Packets that were put into a hook anew.
+    replayed: Vec<Vec<u8>>,
 }
 
-impl Frame for Bytes {
+/// A packet at a hook.
+struct HostFrame {
+    packet: Bytes,
+    /// What was put into the hook anew.
+    replayed: Vec<Vec<u8>>,
+}
+
+impl Read for HostFrame {
+    fn u32s_at<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
+        self.packet.u32s_at(offset)
+    }
+
+    fn u16_at(&self, offset: usize) -> Option<u16> {
+        self.packet.u16_at(offset)
+    }
+}
+
+impl Write for HostFrame {
+    fn put_u32s<const W: usize>(&mut self, offset: usize, words: [u32; W]) -> Option<()> {
+        self.packet.put_u32s(offset, words)
+    }
+
+    fn put_u16(&mut self, offset: usize, half: u16) -> Option<()> {
+        self.packet.put_u16(offset, half)
+    }
+}
+
+impl Frame for HostFrame {
     const L3: usize = ethernet::HEADER;
     const KERNEL_RESOLVES: bool = true;
+    const REPLAYS: bool = true;
 
     fn is_seen_elsewhere(&self, _arrival: Arrival) -> bool {
         false
@@ -44,21 +75,44 @@ impl Frame for Bytes {
     }
 
     fn resize(&mut self, length: usize) -> Option<()> {
-        self.0.truncate(length);
+        self.packet.0.resize(length, 0);
         Some(())
     }
 
     fn make_room(&mut self, bytes: usize) -> Option<()> {
-        self.0.splice(Self::L3..Self::L3, core::iter::repeat_n(0, bytes));
+        self.packet.0.splice(Self::L3..Self::L3, core::iter::repeat_n(0, bytes));
+        Some(())
+    }
+
+    fn length(&self) -> Option<u16> {
+        u16::try_from(self.packet.0.len()).ok()
+    }
+
+    fn copy_out(&self, at: u16, piece: &mut HeldValue) -> Option<()> {
+        let from = self.packet.0.get(usize::from(at)..)?;
+        let from = &from[..from.len().min(CELL)];
+        piece.bytes[..from.len()].copy_from_slice(from);
+        (piece.at, piece.length) = (at, u16::try_from(from.len()).ok()?);
+        Some(())
+    }
+
+    fn copy_in(&mut self, piece: &HeldValue) -> Option<()> {
+        let (at, length) = (usize::from(piece.at), usize::from(piece.length));
+        self.packet.0.get_mut(at..at + length)?.copy_from_slice(&piece.bytes[..length]);
+        Some(())
+    }
+
+    fn replay(&mut self, _arrival: Arrival) -> Option<()> {
+        self.replayed.push(self.packet.0.clone());
         Some(())
     }
 
     fn amount(&self) -> (u32, u32) {
-        (1, u32::try_from(self.0.len() - Self::L3).unwrap_or(u32::MAX))
+        (1, u32::try_from(self.packet.0.len() - Self::L3).unwrap_or(u32::MAX))
     }
 
     fn unsegmented_len(&self) -> u16 {
-        u16::try_from(self.0.len() - Self::L3).unwrap_or(u16::MAX)
+        u16::try_from(self.packet.0.len() - Self::L3).unwrap_or(u16::MAX)
     }
 
     fn address(&mut self, _hop: &NextHop) -> Option<()> {
@@ -68,7 +122,7 @@ impl Frame for Bytes {
 
 impl<A: Family> Node<A> for HostNode<A> {
     fn reset(&mut self) {
-        self.memory = Memory::default();
+        *self = Self::default();
     }
 
     fn set_config(&mut self, config: FamilyConfig<A>) {
@@ -84,6 +138,7 @@ impl<A: Family> Node<A> for HostNode<A> {
             Some(value) => {
                 if let Some(hash) = frontend_hash(&key) {
                     self.memory.front_filter.add(hash);
+                    self.memory.address_filter.add(frontend_address_hash(key.addr));
                 }
                 self.memory.frontends.insert(key, value)
             }
@@ -97,6 +152,7 @@ impl<A: Family> Node<A> for HostNode<A> {
 
     fn set_backend(&mut self, id: u32, value: BackendValue<A>) {
         self.memory.back_filter.add(endpoint_hash(value.addr, value.port));
+        self.memory.address_filter.add(backend_address_hash(value.addr));
         let before = self.memory.backends.insert(id, value);
         if before.is_none_or(|before| before.generation != value.generation) {
             self.memory.stats.borrow_mut().remove(&id);
@@ -117,19 +173,25 @@ impl<A: Family> Node<A> for HostNode<A> {
     }
 
     fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome {
-        let mut frame = Bytes(packet.to_vec());
+        let mut frame = HostFrame { packet: Bytes(packet.to_vec()), replayed: Vec::new() };
         if frame.u16_at(ethernet::ETHERTYPE) != Some(A::ETHERTYPE) {
-            return Outcome { action: Action::Pass, bytes: frame.0 };
+            return Outcome { action: Action::Pass, bytes: frame.packet.0 };
         }
         // As a test run has it: no packet comes from another device.
         let arrival = Arrival { ifindex, hook, came_by: 0 };
-        let action = match pipeline::process::<A, _, _>(&mut frame, &self.memory, arrival).verdict() {
+        let outcome = pipeline::process::<A, _, _>(&mut frame, &self.memory, arrival);
+        self.replayed.append(&mut frame.replayed);
+        let action = match outcome.verdict() {
             Verdict::Pass | Verdict::Later => Action::Pass,
             Verdict::Drop => return Outcome { action: Action::Drop, bytes: Vec::new() },
             Verdict::Bounce => Action::Back,
             Verdict::Redirect | Verdict::RedirectPeer => Action::Route,
         };
-        Outcome { action, bytes: frame.0 }
+        Outcome { action, bytes: frame.packet.0 }
+    }
+
+    fn replayed(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.replayed)
     }
 
     fn counter(&mut self, counter: Counter) -> u64 {

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 
 use super::family::Family;
 use super::filter::TestFilter;
+use super::fragments::FragmentTables;
 use super::host::MTU;
 use super::node::{UPLINK, UPLINK2};
 use crate::abi::filter;
 use crate::abi::{
-    AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally,
+    AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue,
+    SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally,
 };
 use crate::abi::{Be16, device_flag};
 use crate::datapath::{Counters, Direction, Env, Flows, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage};
@@ -63,7 +64,7 @@ pub struct Memory<A> {
     /// Affinity.
     pub affinity: RefCell<HashMap<AffinityKey<A>, AffinityValue>>,
     /// Fragments.
-    pub fragments: RefCell<HashMap<FragmentKey<A>, FragmentValue>>,
+    pub fragments: FragmentTables<A>,
     /// Devices behind which Pods of this node are, where clients are told apart by device.
     pub local: Vec<u32>,
     /// Sockets led to a backend.
@@ -86,6 +87,8 @@ pub struct Memory<A> {
     pub front_filter: TestFilter,
     /// Addresses of backends.
     pub back_filter: TestFilter,
+    /// Addresses of both, whatever the port.
+    pub address_filter: TestFilter,
     /// Whether a direct connection was given another port.
     pub remaps: Cell<bool>,
     /// `device_flag::PEER` where Pods' devices have another end to redirect to, else 0.
@@ -102,7 +105,7 @@ impl<A: Family> Default for Memory<A> {
             backends: HashMap::new(),
             ranges: Vec::new(),
             affinity: RefCell::default(),
-            fragments: RefCell::default(),
+            fragments: FragmentTables::default(),
             local: Vec::new(),
             sockets: RefCell::default(),
             config: FamilyConfig::default(),
@@ -114,6 +117,7 @@ impl<A: Family> Default for Memory<A> {
             lookups: Cell::default(),
             front_filter: TestFilter::new(filter::FRONT_BLOCKS),
             back_filter: TestFilter::new(filter::BACK_BLOCKS),
+            address_filter: TestFilter::new(filter::ADDRESS_BLOCKS),
             remaps: Cell::default(),
             peers: 0,
         }
@@ -121,7 +125,7 @@ impl<A: Family> Default for Memory<A> {
 }
 
 impl<A: Family> Memory<A> {
-    fn hash(&self) {
+    pub(super) fn hash(&self) {
         let Lookups { hashes, arrays } = self.lookups.get();
         self.lookups.set(Lookups { hashes: hashes + 1, arrays });
     }
@@ -242,15 +246,6 @@ impl<A: Family> Flows<A> for Memory<A> {
     fn remove_half_open(&self, key: &FlowKey<A>) {
         self.half_open.borrow_mut().remove(key);
     }
-
-    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue> {
-        self.hash();
-        self.fragments.borrow().get(key).copied()
-    }
-
-    fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue) {
-        self.fragments.borrow_mut().insert(*key, *value);
-    }
 }
 
 impl<A: Family> Services<A> for Memory<A> {
@@ -265,6 +260,14 @@ impl<A: Family> Services<A> for Memory<A> {
 
     fn may_be_backend(&self, addr: A, port: Be16) -> bool {
         self.back_filter.holds(filter::endpoint_hash(addr, port))
+    }
+
+    fn may_be_frontend_address(&self, addr: A) -> bool {
+        self.address_filter.holds(filter::frontend_address_hash(addr))
+    }
+
+    fn may_be_backend_address(&self, addr: A) -> bool {
+        self.address_filter.holds(filter::backend_address_hash(addr))
     }
 
     fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue> {

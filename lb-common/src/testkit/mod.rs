@@ -14,6 +14,7 @@ mod bytes;
 mod diff;
 mod family;
 mod filter;
+mod fragments;
 #[cfg(feature = "testkit")]
 pub mod fuzz;
 mod host;
@@ -24,12 +25,14 @@ mod packet;
 mod scene;
 mod service;
 pub mod vectors;
+mod waiting;
 mod wire;
 
 pub use bytes::Bytes;
 pub use diff::explain;
 pub use family::{Family, GATEWAY_MAC, HOST_MAC, PEER_MAC};
 pub use filter::TestFilter;
+pub use fragments::FragmentTables;
 pub use host::{HostNode, MTU};
 pub use memory::{FlowRef, Lookups, Memory};
 pub use node::{Action, Hook, Node, Outcome, POD, UPLINK, UPLINK2, gathered};

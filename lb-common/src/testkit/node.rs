@@ -74,6 +74,8 @@ pub trait Node<A: Family> {
     fn pass_seconds(&mut self, seconds: u64);
     /// Sends a packet into a hook of a device.
     fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome;
+    /// Packets that were put into a hook anew since the last call, in their order.
+    fn replayed(&mut self) -> Vec<Vec<u8>>;
     /// Value of a counter.
     fn counter(&mut self, counter: Counter) -> u64;
     /// What was counted for a backend.

@@ -87,6 +87,17 @@ impl<A: Family> Pkt<A> {
         self.bytes().split_off(14)
     }
 
+    /// The packet in fragments of `size` bytes of transport header and payload.
+    pub fn pieces(&self, size: usize) -> Vec<Vec<u8>> {
+        assert!(size.is_multiple_of(8), "a fragment's length is a multiple of 8");
+        let l4 = self.l4.encode(self.src, self.dst);
+        let piece = |(index, part): (usize, &[u8])| {
+            let offset = index * size;
+            self.frame(part, Some(Piece { offset: offset as u16, more: offset + part.len() < l4.len() }))
+        };
+        l4.chunks(size).enumerate().map(piece).collect()
+    }
+
     /// The packet in two fragments, the first with `first` bytes of transport header and payload.
     pub fn fragments(&self, first: usize) -> [Vec<u8>; 2] {
         assert!(first.is_multiple_of(8), "a fragment's length is a multiple of 8");

@@ -8,7 +8,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use aya::maps::{Array, MapData};
-use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, WORDS, endpoint_hash, frontend_hash, position};
+use lb_common::abi::filter::{
+    ADDRESS_BLOCKS, BACK_BLOCKS, Block, FRONT_BLOCKS, WORDS, backend_address_hash, endpoint_hash,
+    frontend_address_hash, frontend_hash, position,
+};
 use lb_common::abi::{Address, Be16, FrontendKey, map_name};
 
 use super::failure::TableFailure;
@@ -31,6 +34,8 @@ pub struct FlowEnds {
     pub frontends: HashMap<u64, u64>,
     /// A backend's address with its port.
     pub backends: HashSet<u64>,
+    /// The addresses of both.
+    pub addresses: HashSet<u64>,
 }
 
 /// One filter: the kernel's map, and the members of each of its words.
@@ -150,12 +155,14 @@ impl Retired {
 pub(super) struct FamilyFilters<A> {
     frontends: Filter,
     backends: Filter,
+    addresses: Filter,
     /// Hash of each frontend that is in the map.
     of_frontend: HashMap<FrontendKey<A>, u64>,
-    /// Hash of each backend that is in the map, by its id.
-    of_backend: HashMap<u32, u64>,
+    /// Hashes of each backend that is in the map and of its address, by its id.
+    of_backend: HashMap<u32, [u64; 2]>,
     retired_frontends: Retired,
     retired_backends: Retired,
+    retired_addresses: Retired,
     /// Bits of an earlier agent may be left.
     untidy: bool,
 }
@@ -166,10 +173,12 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
         Ok(Self {
             frontends: Filter::open(dir, map_name::FRONT_FILTER[family], FRONT_BLOCKS)?,
             backends: Filter::open(dir, map_name::BACK_FILTER[family], BACK_BLOCKS)?,
+            addresses: Filter::open(dir, map_name::ADDRESS_FILTER[family], ADDRESS_BLOCKS)?,
             of_frontend: HashMap::new(),
             of_backend: HashMap::new(),
             retired_frontends: Retired::default(),
             retired_backends: Retired::default(),
+            retired_addresses: Retired::default(),
             untidy: true,
         })
     }
@@ -183,13 +192,15 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
         for key in frontends {
             if let Some(hash) = frontend_hash(&key) {
                 self.frontends.adopt(hash);
+                self.addresses.adopt(frontend_address_hash(key.addr));
                 self.of_frontend.insert(key, hash);
             }
         }
         for (id, addr, port) in backends {
-            let hash = endpoint_hash(addr, port);
-            self.backends.adopt(hash);
-            self.of_backend.insert(id, hash);
+            let hashes = [endpoint_hash(addr, port), backend_address_hash(addr)];
+            self.backends.adopt(hashes[0]);
+            self.addresses.adopt(hashes[1]);
+            self.of_backend.insert(id, hashes);
         }
     }
 
@@ -198,6 +209,7 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
         let Some(hash) = frontend_hash(key) else { return Ok(()) };
         if !self.of_frontend.contains_key(key) {
             self.frontends.add(hash)?;
+            self.addresses.add(frontend_address_hash(key.addr))?;
             self.of_frontend.insert(*key, hash);
         }
         Ok(())
@@ -207,27 +219,34 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
     pub(super) fn after_frontend(&mut self, key: &FrontendKey<A>) {
         if let Some(hash) = self.of_frontend.remove(key) {
             self.retired_frontends.push(hash);
+            self.retired_addresses.push(frontend_address_hash(key.addr));
         }
     }
 
     /// A backend is about to be written.
     pub(super) fn before_backend(&mut self, id: u32, addr: A, port: Be16) -> Result<(), TableFailure> {
-        let hash = endpoint_hash(addr, port);
-        if self.of_backend.get(&id) == Some(&hash) {
+        let hashes = [endpoint_hash(addr, port), backend_address_hash(addr)];
+        if self.of_backend.get(&id) == Some(&hashes) {
             return Ok(());
         }
-        self.backends.add(hash)?;
-        if let Some(before) = self.of_backend.insert(id, hash) {
-            self.retired_backends.push(before);
+        self.backends.add(hashes[0])?;
+        self.addresses.add(hashes[1])?;
+        if let Some(before) = self.of_backend.insert(id, hashes) {
+            self.retire_backend(before);
         }
         Ok(())
     }
 
     /// A backend is gone.
     pub(super) fn after_backend(&mut self, id: u32) {
-        if let Some(hash) = self.of_backend.remove(&id) {
-            self.retired_backends.push(hash);
+        if let Some(hashes) = self.of_backend.remove(&id) {
+            self.retire_backend(hashes);
         }
+    }
+
+    fn retire_backend(&mut self, [backend, address]: [u64; 2]) {
+        self.retired_backends.push(backend);
+        self.retired_addresses.push(address);
     }
 
     /// Only these have flows: others that are gone need not be known any more.
@@ -236,12 +255,14 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
             self.inherit(since, live);
             self.frontends.tidy()?;
             self.backends.tidy()?;
+            self.addresses.tidy()?;
             self.untidy = false;
         }
         let addresses: HashSet<u64> = live.frontends.values().copied().collect();
         let in_use = |hash: &u64| live.frontends.contains_key(hash) || addresses.contains(hash);
         self.retired_frontends.settle(&mut self.frontends, since, in_use)?;
-        self.retired_backends.settle(&mut self.backends, since, |hash| live.backends.contains(hash))
+        self.retired_backends.settle(&mut self.backends, since, |hash| live.backends.contains(hash))?;
+        self.retired_addresses.settle(&mut self.addresses, since, |hash| live.addresses.contains(hash))
     }
 
     /// What went away before this agent began, and has flows.
@@ -254,6 +275,9 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
         }
         for hash in live.backends.difference(&self.backends.known()) {
             self.retired_backends.inherit(&mut self.backends, *hash, since);
+        }
+        for hash in live.addresses.difference(&self.addresses.known()) {
+            self.retired_addresses.inherit(&mut self.addresses, *hash, since);
         }
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aya::Pod;
-use lb_common::abi::filter::{address_hash, endpoint_hash};
-use lb_common::abi::{Address, FlowKey, FlowValue, V4, V6, flow_kind, flow_state, map_name, proto};
+use lb_common::abi::filter::{address_hash, backend_address_hash, endpoint_hash, frontend_address_hash};
+use lb_common::abi::{Address, Be16, FlowKey, FlowValue, V4, V6, flow_kind, flow_state, map_name, proto};
 use nix::time::{ClockId, clock_gettime};
 
 use super::address::MapAddress;
@@ -121,16 +121,19 @@ pub fn sweep(pin_path: &Path, ticks: Ticks, timeouts: &Timeouts, pause: Duration
 fn note_ends<A: Address>(ends: &mut FlowEnds, key: &FlowKey<A>, value: &FlowValue<A>) {
     if value.kind == flow_kind::FORWARD {
         ends.frontends.insert(endpoint_hash(key.dst, key.dport), address_hash(key.dst));
+        ends.addresses.insert(frontend_address_hash(key.dst));
     }
-    ends.backends.insert(backend_hash(key, value));
+    let (addr, port) = backend(key, value);
+    ends.backends.insert(endpoint_hash(addr, port));
+    ends.addresses.insert(backend_address_hash(addr));
 }
 
-/// The filter's hash of an entry's backend.
-fn backend_hash<A: Address>(key: &FlowKey<A>, value: &FlowValue<A>) -> u64 {
+/// Address and port of an entry's backend.
+fn backend<A: Address>(key: &FlowKey<A>, value: &FlowValue<A>) -> (A, Be16) {
     match value.kind {
-        flow_kind::REVERSE => endpoint_hash(key.dst, key.dport),
-        flow_kind::REVERSE_SNAT => endpoint_hash(key.src, key.sport),
-        _ => endpoint_hash(value.dst, value.dport),
+        flow_kind::REVERSE => (key.dst, key.dport),
+        flow_kind::REVERSE_SNAT => (key.src, key.sport),
+        _ => (value.dst, value.dport),
     }
 }
 

@@ -3,12 +3,16 @@
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
-use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, endpoint_hash, frontend_hash, position};
+use lb_common::abi::filter::{
+    ADDRESS_BLOCKS, BACK_BLOCKS, Block, FRONT_BLOCKS, backend_address_hash, endpoint_hash, frontend_address_hash,
+    frontend_hash, position,
+};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SourceRangeKey, StatsValue, V4, V6, map_name,
+    FrontendKey, FrontendValue, SenderKey, SourceRangeKey, StatsValue, V4, V6, Waiting, map_name,
 };
 use lb_common::testkit::{Action, Hook, Node, Outcome, gathered};
+use lb_common::wire::IpVersion as _;
 
 use crate::rig::{FromXdp, Mode, Rig};
 
@@ -85,7 +89,7 @@ impl KernelNode<'_> {
 
     /// Empties a family's filters.
     fn disclaim(&mut self, family: usize) {
-        let own = [map_name::FRONT_FILTER[family], map_name::BACK_FILTER[family]];
+        let own = [map_name::FRONT_FILTER[family], map_name::BACK_FILTER[family], map_name::ADDRESS_FILTER[family]];
         let (gone, left) =
             std::mem::take(&mut self.rig.claimed).into_iter().partition(|(filter, _)| own.contains(&filter.as_str()));
         self.rig.claimed = left;
@@ -127,6 +131,8 @@ macro_rules! family {
                 }
                 self.clear::<AffinityKey<$addr>, AffinityValue>(map_name::AFFINITY[$at]);
                 self.clear::<FragmentKey<$addr>, FragmentValue>(map_name::FRAGMENTS[$at]);
+                self.clear::<FragmentKey<$addr>, Waiting>(map_name::EARLY[$at]);
+                self.clear::<SenderKey<$addr>, Waiting>(map_name::SENDERS[$at]);
                 self.clear::<FrontendKey<$addr>, FrontendValue>(map_name::FRONTENDS[$at]);
                 let mut ranges: LpmTrie<_, SourceRangeKey<$addr>, u32> =
                     self.rig.object.map_mut(map_name::RANGES[$at]).unwrap().try_into().unwrap();
@@ -143,6 +149,7 @@ macro_rules! family {
                 }
                 self.clear_counters();
                 self.may_hand_over = false;
+                Node::<$addr>::replayed(self);
             }
 
             fn set_config(&mut self, config: FamilyConfig<$addr>) {
@@ -158,6 +165,7 @@ macro_rules! family {
                     && let Some(hash) = frontend_hash(&key)
                 {
                     self.claim(map_name::FRONT_FILTER[$at], hash, FRONT_BLOCKS);
+                    self.claim(map_name::ADDRESS_FILTER[$at], frontend_address_hash(key.addr), ADDRESS_BLOCKS);
                 }
                 let mut table = self.table(map_name::FRONTENDS[$at]);
                 match value {
@@ -172,6 +180,7 @@ macro_rules! family {
 
             fn set_backend(&mut self, id: u32, value: BackendValue<$addr>) {
                 self.claim(map_name::BACK_FILTER[$at], endpoint_hash(value.addr, value.port), BACK_BLOCKS);
+                self.claim(map_name::ADDRESS_FILTER[$at], backend_address_hash(value.addr), ADDRESS_BLOCKS);
                 self.begin_stats(map_name::STATS[$at], id, value.generation);
                 self.array(map_name::BACKENDS[$at]).set(id, value, 0).unwrap();
             }
@@ -201,6 +210,10 @@ macro_rules! family {
 
             fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome {
                 self.run(hook, ifindex, packet)
+            }
+
+            fn replayed(&mut self) -> Vec<Vec<u8>> {
+                self.rig.namespace.replayed(&<$addr>::ETHERTYPE.to_ne_bytes())
             }
 
             fn counter(&mut self, counter: Counter) -> u64 {

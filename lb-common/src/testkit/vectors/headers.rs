@@ -25,17 +25,6 @@ pub fn fragments_follow_their_first<A: Family>(scene: &mut Scene<'_, A>) {
     }
 }
 
-/// There is nothing to tell its flow by, and the receiver could not use it anyway.
-pub fn later_fragment_without_its_first_is_untouched<A: Family>(scene: &mut Scene<'_, A>) {
-    for edge in [AT_POD, AT_UPLINK] {
-        let Trip { client, front, back, .. } = opened(scene, edge, proto::UDP);
-        let [_, later] = large(client, front).fragments(1_200);
-        scene.bytes(edge.0, edge.0.device(), &later, Action::Pass, &later);
-        let [_, later] = large(back, client).fragments(1_200);
-        scene.bytes(edge.1, edge.1.device(), &later, Action::Pass, &later);
-    }
-}
-
 /// Nobody takes it for a packet, so it is not to be changed.
 pub fn fragment_with_a_header_longer_than_itself_is_untouched<A: Family>(scene: &mut Scene<'_, A>) {
     if A::IS_V6 {

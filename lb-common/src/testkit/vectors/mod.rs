@@ -9,6 +9,7 @@
 //! | `refusal` | no endpoints, unknown ports, unallocated addresses, source ranges |
 //! | `lifetime` | flows that end, backends that go away |
 //! | `icmp` | ICMP errors about translated flows, both ways |
+//! | `fragments` | fragments in any order |
 //! | `headers` | fragments, IP options, extension headers, missing checksums |
 //! | `traffic` | what is counted for a backend |
 //! | `own` | connections that the node itself has opened |
@@ -16,6 +17,7 @@
 
 pub mod affinity;
 pub mod direct;
+pub mod fragments;
 pub mod headers;
 pub mod icmp;
 pub mod lifetime;
@@ -110,13 +112,20 @@ macro_rules! each_vector {
             }
             headers {
                 fragments_follow_their_first
-                later_fragment_without_its_first_is_untouched
                 fragment_with_a_header_longer_than_itself_is_untouched
                 ip_options_and_extension_headers_are_kept
                 datagram_without_a_checksum_stays_without
                 udp_checksum_is_never_zero
                 jumbo_payload_is_translated
                 truncated_packets_are_untouched
+            }
+            fragments {
+                fragments_that_come_before_their_first_wait_for_it
+                datagram_may_wait_in_many_cells
+                flow_may_begin_with_a_later_fragment
+                later_fragment_of_others_is_untouched
+                sender_of_fragments_without_a_first_has_a_share
+                first_fragment_of_another_datagram_is_not_waited_for
             }
             traffic {
                 packets_are_counted_each_way_for_their_backend
