@@ -176,6 +176,7 @@ impl RunArgs {
             pod_devices: self.pod_device.clone(),
             ignored: self.ignore_device.clone(),
             local: self.node.local_devices(),
+            node_ips: self.node_ip.clone(),
             xdp: self.xdp,
             tc: match self.tc {
                 Tc::Auto => None,

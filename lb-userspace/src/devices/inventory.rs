@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::abi::DeviceValue;
-
 /// One network device.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, as the kernel reports them")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +65,8 @@ pub struct DefaultRoute {
     pub v6: bool,
     /// Source address that the route prescribes.
     pub source: Option<IpAddr>,
+    /// Next router, where there is one.
+    pub gateway: Option<IpAddr>,
 }
 
 /// What the routing tables say about devices.
@@ -78,6 +78,9 @@ pub struct Routing {
     pub gatewayed: BTreeSet<u32>,
     /// Devices with any unicast route.
     pub routed: BTreeSet<u32>,
+    /// Source address that routes out of a device prescribe, by device and whether they are IPv6's: a default route's,
+    /// else one's behind a gateway.
+    pub sources: BTreeMap<(u32, bool), IpAddr>,
 }
 
 /// Everything known about the network namespace.
@@ -115,6 +118,7 @@ impl Inventory {
         self.routing.defaults.retain(|route| route.device != index);
         self.routing.gatewayed.remove(&index);
         self.routing.routed.remove(&index);
+        self.routing.sources.retain(|(device, _), _| *device != index);
     }
 
     /// Whether the device has a global address.
@@ -125,25 +129,5 @@ impl Inventory {
     /// Whether the device has a default route.
     pub fn has_default_route(&self, index: u32) -> bool {
         self.routing.defaults.iter().any(|route| route.device == index)
-    }
-
-    /// The address that the kernel would use as the source of traffic out of this device, per family.
-    pub fn source_address(&self, index: u32, v6: bool) -> Option<IpAddr> {
-        let list = self.addresses.get(&index)?;
-        let mut fit = list.iter().filter(|a| a.global && a.ip.is_ipv6() == v6);
-        fit.clone().find(|a| a.preferred).or_else(|| fit.next()).map(|a| a.ip)
-    }
-
-    /// The `DEVICES` entry of a device, without flags.
-    pub fn device_value(&self, index: u32) -> DeviceValue {
-        let mut value = DeviceValue::default();
-        if let Some(IpAddr::V4(ip)) = self.source_address(index, false) {
-            value.v4 = ip.into();
-        }
-        if let Some(IpAddr::V6(ip)) = self.source_address(index, true) {
-            value.v6 = ip.into();
-        }
-        value.mac = self.devices.get(&index).and_then(|device| device.mac).unwrap_or_default();
-        value
     }
 }

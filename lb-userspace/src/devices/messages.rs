@@ -140,6 +140,7 @@ pub(super) fn note_route(routing: &mut Routing, route: &RouteMessage) {
     }
     let mut devices = BTreeSet::new();
     let mut gateway = false;
+    let mut router = None;
     let mut metric = 0;
     let mut source = None;
     for attribute in &route.attributes {
@@ -147,7 +148,8 @@ pub(super) fn note_route(routing: &mut Routing, route: &RouteMessage) {
             RouteAttribute::Oif(index) => {
                 devices.insert(*index);
             }
-            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => gateway = true,
+            RouteAttribute::Gateway(address) => (gateway, router) = (true, ip(address)),
+            RouteAttribute::Via(_) => gateway = true,
             RouteAttribute::Priority(value) => metric = *value,
             RouteAttribute::PrefSource(address) => source = ip(address),
             RouteAttribute::MultiPath(hops) => {
@@ -165,8 +167,9 @@ pub(super) fn note_route(routing: &mut Routing, route: &RouteMessage) {
     let to_one_host = length == if v6 { 128 } else { 32 };
     for device in devices {
         if length == 0 {
-            routing.defaults.push(DefaultRoute { metric, device, v6, source });
+            routing.defaults.push(DefaultRoute { metric, device, v6, source, gateway: router });
         }
+        note_source(routing, (device, v6), source, gateway, length == 0);
         if gateway && !to_one_host {
             routing.gatewayed.insert(device);
         }
@@ -174,6 +177,19 @@ pub(super) fn note_route(routing: &mut Routing, route: &RouteMessage) {
         if !(v6 && is_link_local(route)) {
             routing.routed.insert(device);
         }
+    }
+}
+
+/// Routes to networks that are right there have the source that the kernel gave them: nobody prescribed it.
+fn note_source(routing: &mut Routing, of: (u32, bool), source: Option<IpAddr>, gateway: bool, default: bool) {
+    match source {
+        Some(source) if default => {
+            routing.sources.insert(of, source);
+        }
+        Some(source) if gateway => {
+            routing.sources.entry(of).or_insert(source);
+        }
+        _ => {}
     }
 }
 

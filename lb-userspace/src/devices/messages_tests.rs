@@ -86,7 +86,10 @@ fn routes_are_condensed_to_what_they_say_about_devices() {
     let mut local = route(32, vec![RouteAttribute::Oif(6)]);
     local.header.kind = RouteType::Local;
     note_route(&mut routing, &local);
-    assert_eq!(routing.defaults, [DefaultRoute { metric: 100, device: 2, v6: false, source: None }]);
+    assert_eq!(
+        routing.defaults,
+        [DefaultRoute { metric: 100, device: 2, v6: false, source: None, gateway: Some(IpAddr::from([192, 0, 2, 1])) }]
+    );
     assert_eq!(routing.gatewayed, BTreeSet::from([2, 3]), "a gateway towards a single host may be a Pod's");
     assert_eq!(routing.routed, BTreeSet::from([2, 3, 4, 5]));
 }

@@ -20,6 +20,7 @@ mod pin_names;
 pub mod plan;
 pub mod role;
 pub mod role_decider;
+mod sources;
 mod warnings;
 pub mod watcher;
 pub mod xdp_mode;

@@ -28,7 +28,7 @@ fn two_uplinks() -> Inventory {
     inventory.upsert_address(2, address("fe80::2", 64, true));
     inventory.upsert_address(3, address("198.51.100.3", 24, true));
     inventory.upsert_address(3, address("2001:db8::3", 64, true));
-    inventory.routing.defaults = vec![DefaultRoute { metric: 0, device: 3, v6: false, source: None }];
+    inventory.routing.defaults = vec![DefaultRoute { metric: 0, device: 3, v6: false, source: None, gateway: None }];
     inventory
 }
 
@@ -62,8 +62,8 @@ fn loopback_and_link_local_addresses_are_not_the_nodes() {
 fn source_address_prefers_primary_ones_and_a_device_without_any_has_zero() {
     let inventory = two_uplinks();
     assert_eq!(inventory.source_address(2, false), Some("192.0.2.2".parse().unwrap()));
-    assert_eq!(inventory.device_value(2).v6, lb_common::abi::V6::default());
-    assert_eq!(inventory.device_value(2).v4, Ipv4Addr::new(192, 0, 2, 2).into());
+    assert_eq!(inventory.device_value(2, &[]).v6, lb_common::abi::V6::default());
+    assert_eq!(inventory.device_value(2, &[]).v4, Ipv4Addr::new(192, 0, 2, 2).into());
 }
 
 #[test]

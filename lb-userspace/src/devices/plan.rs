@@ -122,7 +122,7 @@ fn plan_device(
             notes.push("packets have no Ethernet header".into());
         }
     }
-    let mut entry = inventory.device_value(device.index);
+    let mut entry = inventory.device_value(device.index, &rules.node_ips);
     entry.flags = role_flags(decision.role, device) | if local { device_flag::LOCAL } else { 0 };
     // A veth takes XDP frames only if its peer, which cannot be seen from here, runs XDP or GRO: there TC sends.
     let xdp_target = !device.is(&["veth"]);

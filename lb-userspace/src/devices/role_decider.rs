@@ -18,6 +18,8 @@ pub struct RoleRules {
     pub ignored: Vec<Pattern>,
     /// Devices that count as local; `None`: no client is local by its device.
     pub local: Option<LocalDevices>,
+    /// The node's addresses, where they were given: preferred as sources out of an uplink.
+    pub node_ips: Vec<std::net::IpAddr>,
 }
 
 /// Behind which devices the Pods of this node are, where that decides which clients are local (KEP-2450).

@@ -35,7 +35,13 @@ fn namespace(lines: &[&str]) -> Inventory {
             inventory.upsert_address(index, DeviceAddress { ip, prefix: 24, global: true, preferred: true });
         }
         if has("default") {
-            inventory.routing.defaults.push(DefaultRoute { metric: 0, device: index, v6: false, source: None });
+            inventory.routing.defaults.push(DefaultRoute {
+                metric: 0,
+                device: index,
+                v6: false,
+                source: None,
+                gateway: None,
+            });
         }
         if has("gw") {
             inventory.routing.gatewayed.insert(index);
@@ -49,7 +55,13 @@ fn namespace(lines: &[&str]) -> Inventory {
 
 fn rules(uplinks: &[&str], pods: &[&str], ignored: &[&str]) -> RoleRules {
     let patterns = |list: &[&str]| list.iter().map(|p| Pattern::new(p).unwrap()).collect();
-    RoleRules { uplinks: patterns(uplinks), pods: patterns(pods), ignored: patterns(ignored), local: None }
+    RoleRules {
+        uplinks: patterns(uplinks),
+        pods: patterns(pods),
+        ignored: patterns(ignored),
+        local: None,
+        node_ips: Vec::new(),
+    }
 }
 
 /// Expected roles as one letter per device: `U`plink, `P`od, `-` ignored.
