@@ -30,6 +30,8 @@ enum Bench {
     Live(live::Args),
     /// How long the agent takes to load many Services, and for a single change.
     Load(load::Args),
+    /// Open connections under floods of those that nobody answers, next to the kernel's own NAT.
+    Flood(live::flood::Args),
     /// Run all of them and write figures, pictures and a page into `docs/benchmarks`.
     Report(report::Args),
 }
@@ -40,6 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
         None => test_run::run(&args.run),
         Some(Bench::Run(args)) => test_run::run(args),
         Some(Bench::Live(args)) => session::in_front(|| live::run(args)),
+        Some(Bench::Flood(args)) => session::in_front(|| live::flood::run(args)),
         Some(Bench::Report(args)) => report::run(args),
         Some(Bench::Load(args)) => session::in_front(|| load::run(args)),
     }

@@ -67,17 +67,24 @@ pub(super) struct Arm {
 impl Arm {
     /// Builds the node and waits until it is ready.
     pub(super) fn build(dir: &RunDir, kind: Kind, built: &Built) -> Result<Self> {
+        Self::build_with(dir, kind, built, &[])
+    }
+
+    /// The same with further arguments of the agent.
+    pub(super) fn build_with(dir: &RunDir, kind: Kind, built: &Built, more: &[&str]) -> Result<Self> {
         let island = Island::build(dir, kind.name())?;
         let mut arm = Self { island, agent: None, cgroup: None, programs: None };
         match kind {
             Kind::Plain => {}
             Kind::Empty => arm.programs = Some(attach_empty(&arm.island.node, &built.programs)?),
-            Kind::Sluice => arm.start(dir, kind, &built.sluice, &["--xdp", "off"])?,
-            Kind::Redirect => arm.start(dir, kind, &built.sluice, &["--xdp", "off", "--forward", "redirect"])?,
+            Kind::Sluice => arm.start(dir, kind, &built.sluice, &[&["--xdp", "off"], more].concat())?,
+            Kind::Redirect => {
+                arm.start(dir, kind, &built.sluice, &[&["--xdp", "off", "--forward", "redirect"], more].concat())?;
+            }
             Kind::Xdp => {
                 // XDP sees a frame before anything has filled in what the sender left to its device.
                 arm.island.outside.command("ethtool", &["-K", "eth0", "tx", "off"])?;
-                arm.start(dir, kind, &built.sluice, &["--xdp", "native"])?;
+                arm.start(dir, kind, &built.sluice, &[&["--xdp", "native"], more].concat())?;
             }
             Kind::NftFew => nft::load(&arm.island.node, dir.path(), FEW)?,
             Kind::NftMany => nft::load(&arm.island.node, dir.path(), built.services)?,

@@ -27,7 +27,7 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 100);
 /// A client that counts as a Pod of a third node.
 pub(super) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 244, 9, 9);
 /// The client Pod.
-const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 10);
+pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 10);
 /// The link between the nodes.
 const BETWEEN: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 90, 1, 11), Ipv4Addr::new(10, 90, 1, 12)];
 /// The uplink's link address on the node.

@@ -3,6 +3,7 @@
 mod arm;
 mod asked;
 mod client;
+pub(super) mod flood;
 mod frames;
 mod in_place;
 mod island;

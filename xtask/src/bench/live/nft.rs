@@ -78,15 +78,23 @@ table ip kube-proxy {
 ";
 
 /// A service port.
-struct ServicePort<'a> {
-    service: &'a str,
-    name: &'a str,
-    ip: Ipv4Addr,
-    protocol: &'a str,
-    port: u16,
-    node_port: Option<u16>,
-    target: u16,
-    endpoints: &'a [Ipv4Addr],
+pub(super) struct ServicePort<'a> {
+    /// Namespace and name of its Service.
+    pub(super) service: &'a str,
+    /// Its name.
+    pub(super) name: &'a str,
+    /// The `ClusterIP`.
+    pub(super) ip: Ipv4Addr,
+    /// In lower case.
+    pub(super) protocol: &'a str,
+    /// The port at the `ClusterIP`.
+    pub(super) port: u16,
+    /// The port at the node.
+    pub(super) node_port: Option<u16>,
+    /// The endpoints' port.
+    pub(super) target: u16,
+    /// The endpoints.
+    pub(super) endpoints: &'a [Ipv4Addr],
 }
 
 /// Loads the measured Services and so many others into a node. `dir` is for a file on the way.
@@ -114,6 +122,11 @@ pub(super) fn load(node: &Netns, dir: &Path, others: u32) -> Result<()> {
         apply(node, dir, &text)?;
     }
     Ok(())
+}
+
+/// Adds service ports to those of [`load`].
+pub(super) fn add(node: &Netns, dir: &Path, ports: &[ServicePort<'_>]) -> Result<()> {
+    apply(node, dir, &transaction(ports))
 }
 
 fn apply(node: &Netns, dir: &Path, text: &str) -> Result<()> {
