@@ -13,7 +13,7 @@ use lb_common::abi::{
     StatsValue, Tally, Waiting, filter,
 };
 use lb_common::datapath::{
-    Counters, Direction, Env, Flows, Fragments, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage,
+    Counters, Direction, Env, Flows, Fragments, Headers, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage,
 };
 
 use crate::maps::{self, FamilyMaps};
@@ -25,9 +25,9 @@ pub(crate) const FIRST: u8 = 0;
 pub(crate) const REST: u8 = 1;
 /// [`Direction::Egress`].
 pub(crate) const EGRESS: u8 = 2;
-/// How long after a direct connection was given another port the others in mid-stream are looked at, in ticks: a day,
-/// where the kernel counts a thousand a second, and longer elsewhere.
-const REMAP_TICKS: u32 = 86_400_000;
+/// How long after an event of `LATELY` packets in mid-stream are looked at, in ticks: a day, where the kernel counts a
+/// thousand a second, and longer elsewhere.
+const LATELY_TICKS: u32 = 86_400_000;
 
 /// The node around a packet, for a program of one part.
 pub(crate) struct Kernel<const PART: u8> {
@@ -69,6 +69,12 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Env<A> for Kernel<PART> {
 impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
     type Flow = FlowPtr<A>;
     type Scratch = &'static mut Scratch<A>;
+    type Headers = &'static mut Headers<A>;
+
+    #[inline(always)]
+    fn headers(&self) -> Option<&'static mut Headers<A>> {
+        maps::headers::<A>()
+    }
 
     #[inline(always)]
     fn scratch(&self) -> Option<&'static mut Scratch<A>> {
@@ -82,15 +88,26 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
 
     #[inline(always)]
     fn remaps(&self) -> bool {
-        let last = maps::last_remap::<A>();
+        let last = maps::last::<A>(maps::REMAP);
         // What is noted may be one tick ahead.
-        last != 0 && Host::<A>::ticks(self).wrapping_sub(last).wrapping_add(1) < REMAP_TICKS
+        last != 0 && Host::<A>::ticks(self).wrapping_sub(last).wrapping_add(1) < LATELY_TICKS
     }
 
     #[inline(always)]
     fn note_remap(&self) {
         // Never 0, which says that there was none.
-        maps::set_last_remap::<A>(Host::<A>::ticks(self) | 1);
+        maps::set_last::<A>(maps::REMAP, Host::<A>::ticks(self) | 1);
+    }
+
+    #[inline(always)]
+    fn overflows(&self) -> bool {
+        let last = maps::last::<A>(maps::OVERFLOW);
+        last != 0 && Host::<A>::ticks(self).wrapping_sub(last) < LATELY_TICKS
+    }
+
+    #[inline(always)]
+    fn note_overflow(&self) {
+        maps::set_last::<A>(maps::OVERFLOW, Host::<A>::ticks(self) | 1);
     }
 
     #[inline(always)]
@@ -100,7 +117,7 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
 
     #[inline(always)]
     fn half_open(&self, key: &FlowKey<A>) -> Option<FlowPtr<A>> {
-        A::embryos().get_ptr_mut(key).map(FlowPtr)
+        A::half_open().get_ptr_mut(key).map(FlowPtr)
     }
 
     #[inline(always)]
@@ -127,6 +144,31 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
     }
 
     #[inline(always)]
+    fn renumber(&self, flow: FlowPtr<A>, next: u32) -> FlowPtr<A> {
+        if flow.next != next {
+            // SAFETY: in-place write of an aligned word to map memory.
+            unsafe { (*flow.0).next = next };
+        }
+        flow
+    }
+
+    #[inline(always)]
+    fn come_by(&self, flow: FlowPtr<A>, from: u32) -> FlowPtr<A> {
+        if flow.from != from {
+            // SAFETY: as above.
+            unsafe { (*flow.0).from = from };
+        }
+        flow
+    }
+
+    #[inline(always)]
+    fn follow(&self, flow: FlowPtr<A>, ifindex: u32) -> FlowPtr<A> {
+        // SAFETY: as above.
+        unsafe { (*flow.0).ifindex = ifindex };
+        flow
+    }
+
+    #[inline(always)]
     fn tally(&self, flow: FlowPtr<A>, tally: Tally) {
         // SAFETY: in-place write to map memory. Another processor's at the same time costs a few packets' count.
         unsafe { (*flow.0).tally = tally };
@@ -139,7 +181,7 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
 
     #[inline(always)]
     fn insert_half_open(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
-        A::embryos().insert(key, value, u64::from(BPF_ANY)).is_ok()
+        A::half_open().insert(key, value, u64::from(BPF_ANY)).is_ok()
     }
 
     #[inline(always)]
@@ -150,7 +192,7 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
 
     #[inline(always)]
     fn remove_half_open(&self, key: &FlowKey<A>) {
-        let _gone = A::embryos().remove(key);
+        let _gone = A::half_open().remove(key);
     }
 }
 

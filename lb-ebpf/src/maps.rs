@@ -9,7 +9,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use lb_common::abi::*;
-use lb_common::datapath::Scratch;
+use lb_common::datapath::{Headers, Scratch, Workspace};
 use lb_common::tables;
 
 /// The type of a map.
@@ -136,25 +136,35 @@ pub(crate) fn count_second_stage_missing() {
     count(Counter::SecondStageMissing.index());
 }
 
-/// When a direct connection of the family was last given another port, in ticks; 0: never.
+pub(crate) use lb_common::abi::lately::{OVERFLOW, REMAP};
+
+/// When an event of the family last happened, in ticks; 0: never.
 #[inline(always)]
-pub(crate) fn last_remap<A: FamilyMaps>() -> u32 {
-    REMAPS.get(u32::from(A::IS_V6)).copied().unwrap_or(1)
+pub(crate) fn last<A: FamilyMaps>(event: u32) -> u32 {
+    LATELY.get(event + u32::from(A::IS_V6)).copied().unwrap_or(1)
 }
 
-/// Notes that one was.
+/// Notes that it did.
 #[inline(always)]
-pub(crate) fn set_last_remap<A: FamilyMaps>(ticks: u32) {
-    if let Some(cell) = REMAPS.get_ptr_mut(u32::from(A::IS_V6)) {
+pub(crate) fn set_last<A: FamilyMaps>(event: u32, ticks: u32) {
+    if let Some(cell) = LATELY.get_ptr_mut(event + u32::from(A::IS_V6)) {
         // SAFETY: an aligned word; whichever of two processors writes last, it is recent.
         unsafe { *cell = ticks };
     }
 }
 
-/// This CPU's working memory. Programs of one kind do not interrupt each other on a CPU.
+/// This CPU's room for headers. Programs of one kind do not interrupt each other on a CPU.
+#[inline(always)]
+pub(crate) fn headers<A: FamilyMaps>() -> Option<&'static mut Headers<A>> {
+    let memory = A::scratch().get_ptr_mut(0)?;
+    // SAFETY: per-CPU memory, used by one packet at a time (softirqs are off around TC and XDP), and asked for once.
+    Some(unsafe { &mut (*memory).headers })
+}
+
+/// This CPU's working memory.
 #[inline(always)]
 pub(crate) fn scratch<A: FamilyMaps>() -> Option<&'static mut Scratch<A>> {
     let memory = A::scratch().get_ptr_mut(0)?;
-    // SAFETY: per-CPU memory, used by one packet at a time (softirqs are off around TC and XDP).
-    Some(unsafe { &mut *memory })
+    // SAFETY: as above; whoever asks again has let go what it had.
+    Some(unsafe { &mut (*memory).scratch })
 }

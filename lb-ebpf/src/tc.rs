@@ -72,9 +72,10 @@ pub(crate) fn rest<const L3: usize>(ctx: &TcContext, pod: Hook, uplink: Hook) ->
 
 #[inline(always)]
 fn arrival(skb: *mut __sk_buff, hook: Hook) -> Arrival {
+    let ifindex = skb.ifindex();
     // SAFETY: the context is valid for the whole program.
-    let came_by = if hook.is_ingress() { 0 } else { unsafe { (*skb).ingress_ifindex } };
-    Arrival { ifindex: skb.ifindex(), hook, came_by }
+    let from = if hook.is_ingress() { ifindex } else { unsafe { (*skb).ingress_ifindex } };
+    Arrival { ifindex, hook, from }
 }
 
 #[inline(always)]

@@ -39,9 +39,9 @@ pub(crate) fn rest(ctx: &XdpContext) -> u32 {
 #[inline(always)]
 fn process<const PART: u8>(md: *mut xdp_md) -> Option<Outcome> {
     let frame = &mut XdpFrame(md);
-    let hook = Hook::UplinkIngress;
-    let arrival = Arrival { ifindex: md.ifindex(), hook, came_by: 0 };
-    let env = Kernel::<PART> { ctx: md.cast(), ifindex: arrival.ifindex };
+    let ifindex = md.ifindex();
+    let arrival = Arrival { ifindex, hook: Hook::UplinkIngress, from: ifindex };
+    let env = Kernel::<PART> { ctx: md.cast(), ifindex };
     match frame.u16_at(ethernet::ETHERTYPE)? {
         V4::ETHERTYPE => Some(pipeline::process::<V4, _, _>(frame, &env, arrival)),
         V6::ETHERTYPE => Some(pipeline::process::<V6, _, _>(frame, &env, arrival)),

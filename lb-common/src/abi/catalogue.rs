@@ -7,7 +7,7 @@ pub const ABI_VERSION: u32 = 4;
 /// What the fields of all maps come to, in that version (see the test in `tables.rs`): sizes are compared with the
 /// pins', so two fields that change places are what nobody would notice.
 #[cfg(test)]
-pub(super) const SHAPE: u64 = 0xa2b5_efbc_002c_a3e8;
+pub(super) const SHAPE: u64 = 0xea96_d233_1e52_547f;
 
 /// Hands all maps of one group to the macro `$then`: `family` (one map for each address family; types for the address
 /// type `$addr`), `single` (one for both), `agent` (one, which programs know nothing of).
@@ -106,7 +106,7 @@ macro_rules! tables {
                 readers: "kernel",
             }
             /// Established flows.
-            FLOWS flows [FLOWS4 FLOWS6]: pinned LruHash(FlowKey<$addr> => FlowValue<$addr>) {
+            FLOWS flows [FLOWS4 FLOWS6]: pinned Hash(FlowKey<$addr> => FlowValue<$addr>) {
                 size: Size::PerMemory { bytes: 32 << 10, low: 1 << 14, high: 1 << 21 },
                 object: 131_072,
                 holds: "tuple → rewrite",
@@ -117,11 +117,11 @@ macro_rules! tables {
                     name: "--max-flows",
                     help: "Room for established flows, two entries a flow, per family",
                     counts: "entries for established flows, two a flow, per family",
-                    full: "the kernel evicts old ones",
+                    full: "new flows stay half-open",
                 }),
             }
-            /// Flows without a reply yet.
-            EMBRYOS embryos [EMBRYO4 EMBRYO6]: pinned LruHash(FlowKey<$addr> => FlowValue<$addr>) {
+            /// Flows whose client has not answered its backend yet.
+            HALF_OPEN half_open [HALF4 HALF6]: pinned LruHash(FlowKey<$addr> => FlowValue<$addr>) {
                 size: Size::PerMemory { bytes: 128 << 10, low: 1 << 13, high: 1 << 19 },
                 object: 65_536,
                 holds: "tuple → rewrite",
@@ -130,8 +130,8 @@ macro_rules! tables {
                 miss: "new flow",
                 flag: Some(Flag {
                     name: "--max-embryonic-flows",
-                    help: "Room for flows without a reply, two entries a flow, per family",
-                    counts: "entries for flows without a reply, two a flow, per family",
+                    help: "Room for flows whose client has not answered its backend yet, two entries a flow, per family",
+                    counts: "entries for half-open flows, two a flow, per family",
                     full: "the kernel evicts old ones",
                 }),
             }
@@ -222,7 +222,7 @@ macro_rules! tables {
                 }),
             }
             /// Working memory of the slow path.
-            SCRATCH scratch [SCRATCH4 SCRATCH6]: scratch PerCpuArray(u32 => Scratch<$addr>) {
+            SCRATCH scratch [SCRATCH4 SCRATCH6]: scratch PerCpuArray(u32 => Workspace<$addr>) {
                 size: Size::Fixed(1),
                 holds: "0 → working memory of the slow path",
                 writer: "kernel",
@@ -249,10 +249,10 @@ macro_rules! tables {
                 readers: "kernel",
                 miss: "its sockets are served",
             }
-            /// When a direct connection of a family was last given another source port.
-            REMAPS remaps [REMAPS]: pinned Array(u32 => u32) {
-                size: Size::Fixed(2),
-                holds: "0: IPv4, 1: IPv6 → time in ticks; 0: never",
+            /// When rare events last happened, see [`crate::abi::lately`].
+            LATELY lately [LATELY]: pinned Array(u32 => u32) {
+                size: Size::Fixed(lately::COUNT),
+                holds: "event and family → time in ticks; 0: never",
                 writer: "kernel",
                 readers: "kernel",
             }

@@ -103,6 +103,8 @@ pub mod device_flag {
     pub const LOCAL: u32 = 16;
     /// A packet may be redirected to the other end of this device (veth, netkit).
     pub const PEER: u32 = 32;
+    /// Packets from it may have any source: a gateway Pod is behind it.
+    pub const ANY_SOURCE: u32 = 64;
 }
 
 plain! {

@@ -39,7 +39,7 @@ macro_rules! counters {
 counters! {
     /// New flow created.
     NewFlow = "new_flow",
-    /// Flow moved to the established table by its first reply.
+    /// Flow moved to the established table: its client has answered its backend.
     FlowEstablished = "flow_established",
     /// UDP flow moved to another backend because its own went away.
     FlowMoved = "flow_moved",
@@ -97,6 +97,14 @@ counters! {
     FragmentHeld = "fragment_held",
     /// First fragment of a datagram that others waited for: all of them go on.
     FragmentReleased = "fragment_released",
+    /// The table of established flows refused a flow, which stays half-open.
+    FlowTableFull = "flow_table_full",
+    /// SNAT port of an idle half-open flow, given to another because all that were tried are in use.
+    SnatPortTaken = "snat_port_taken",
+    /// Packet from a Pod's device whose source is not behind that device.
+    DropForeignSource = "drop_foreign_source",
+    /// Reply that came by the device of a Pod that is not the backend.
+    DropForgedReply = "drop_forged_reply",
 }
 
 /// Name of a counter by index.

@@ -1,5 +1,6 @@
-//! Flow tables `FLOWS4`/`FLOWS6` (established) and `EMBRYO4`/`EMBRYO6` (no reply seen yet): LRU hash. Affinity
-//! (`AFFINITY4`/`6`) and fragment (`FRAGS4`/`6`) tables: LRU hash.
+//! Flow tables: `FLOWS4`/`FLOWS6` (established: the client has answered its backend; a plain hash, from which no newcomer
+//! pushes anyone out) and `HALF4`/`HALF6` (half-open: it has not; LRU hash). Affinity (`AFFINITY4`/`6`) and fragment
+//! (`FRAGS4`/`6`) tables: LRU hash.
 //!
 //! A flow is two entries. The forward entry is keyed by what the client sends; the reverse entry's key depends on its
 //! kind, see [`flow_kind`]. Each entry holds the complete rewrite, so one look-up decides everything, and the key of
@@ -55,6 +56,11 @@ plain! {
         pub seen: u32,
         /// Device on which the request came in; 0 in a `REVERSE_SNAT` entry: the reply goes by the routing table.
         pub ifindex: u32,
+        /// Device by which this entry's packets enter the node, as far as that has been looked at; a packet that comes by
+        /// another is looked at again. 0: a process of the node, or none came yet.
+        pub from: u32,
+        /// TCP: the sequence number behind the newest byte of this entry's direction (RFC 9293 SND.NXT). 0: not known.
+        pub next: u32,
         /// Device that the packet leaves by in forwarding mode redirect; 0: the stack's business.
         pub out: u32,
         /// One's-complement sum of what the rewrite adds to the addresses (RFC 1624's m' - m), folded.

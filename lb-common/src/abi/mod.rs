@@ -34,6 +34,16 @@ pub use socket::*;
 pub use stats::*;
 pub use tables::map_name;
 
+/// Events of `LATELY`: the index of the IPv4 cell; IPv6's is the next one.
+pub mod lately {
+    /// A direct connection was given another source port.
+    pub const REMAP: u32 = 0;
+    /// The table of established flows refused a flow.
+    pub const OVERFLOW: u32 = 2;
+    /// Number of cells.
+    pub const COUNT: u32 = 4;
+}
+
 /// Indices of the programs in `TC_REST`.
 pub mod tc_rest {
     /// Packets that come in by a device with an Ethernet header.

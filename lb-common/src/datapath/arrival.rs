@@ -35,6 +35,14 @@ pub struct Arrival {
     pub ifindex: u32,
     /// The hook.
     pub hook: Hook,
-    /// The device that a packet which leaves came in by; 0: a process of the node sent it, or the packet comes in.
-    pub came_by: u32,
+    /// The device by which the packet entered the node; 0: a process of the node sent it.
+    pub from: u32,
+}
+
+impl Arrival {
+    /// Whether a process of the node sent the packet.
+    #[inline(always)]
+    pub const fn is_locally_generated(self) -> bool {
+        self.from == 0
+    }
 }

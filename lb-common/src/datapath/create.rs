@@ -31,6 +31,8 @@ pub(super) fn create<A: Address, E: Env<A>>(
     forward.seen = env.ticks();
     forward.ifindex = arrival.ifindex;
     forward.tally = Tally::default();
+    forward.from = arrival.from;
+    forward.next = if headers.opens() { headers.end } else { 0 };
     forward.reserved = 0;
     forward.addr_delta = checksum::delta(key.src.sum() + key.dst.sum(), forward.src.sum() + forward.dst.sum());
     let reverse = &mut scratch.reverse;
@@ -40,6 +42,8 @@ pub(super) fn create<A: Address, E: Env<A>>(
     reverse.sport = key.dport;
     reverse.dport = key.sport;
     reverse.addr_delta = !forward.addr_delta;
+    reverse.from = 0;
+    reverse.next = 0;
     if flow_action::keeps_source(forward.action) {
         reverse.kind = flow_kind::REVERSE;
         // The reply goes straight into the client's Pod where the request came straight out of it.

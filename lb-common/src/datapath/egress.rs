@@ -2,15 +2,15 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
-use super::flow::{flip, promote, refresh};
+use super::flow::{Reply, answered, flip, refresh, replied};
 use super::gate;
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
 use super::own;
-use super::scope::{in_service_range, known_vip};
+use super::scope::{in_service_range, is_foreign, known_vip};
 use super::scratch::Scratch;
 use super::transport;
-use crate::abi::{Address, Counter, flow_kind};
+use crate::abi::{Address, Counter, flow_kind, flow_state};
 
 /// First look: packets of flows, and those that do not belong to Sluice, end here.
 #[inline(always)]
@@ -20,18 +20,28 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
         if let Some(flow) = env.flow(&key)
             && flow.kind == flow_kind::REVERSE
         {
-            return Fast::Hit(refresh(env, headers, flow));
+            // One that comes another way than those before, or begins the numbers anew, is looked at closely.
+            let ordinary = flow.from == arrival.from && !headers.answers_opening();
+            return if ordinary { Fast::Hit(refresh(env, headers, flow)) } else { Fast::Slow };
         }
-        if transport::may_be_first_reply(headers.key.proto, headers.flags)
-            && env.half_open(&key).is_some_and(|flow| flow.kind == flow_kind::REVERSE)
+        if may_be_half_open(env, headers)
+            && let Some(flow) = env.half_open(&key)
+            && flow.kind == flow_kind::REVERSE
         {
-            return Fast::Slow;
+            let known = !headers.has_handshake() && flow.state & flow_state::REPLIED != 0;
+            return if known && flow.from == arrival.from { Fast::Hit(env.touch(flow)) } else { Fast::Slow };
         }
     }
     if gate::is_untranslated(env, headers, arrival) { Fast::Slow } else { own::look(env, headers, arrival) }
 }
 
-/// A possible first reply: looks in the table of half-open flows and promotes the flow.
+/// Whether a reply may be one of a half-open flow.
+#[inline(always)]
+fn may_be_half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bool {
+    transport::may_be_first_reply(headers.key.proto, headers.flags) || env.overflows()
+}
+
+/// A reply that is not an ordinary one of an established flow.
 #[inline(never)]
 pub(super) fn decide<A: Address, E: Env<A>>(
     env: &E,
@@ -40,24 +50,46 @@ pub(super) fn decide<A: Address, E: Env<A>>(
     scratch: &mut Scratch<A>,
 ) -> Decision {
     scratch.reverse_key = flip(&headers.key);
-    if transport::may_be_first_reply(headers.key.proto, headers.flags)
+    match reply(env, headers, arrival, scratch) {
+        Reply::Taken => Decision::TRANSLATE,
+        Reply::Forged => Decision::drop(Counter::DropForgedReply),
+        Reply::Other => {
+            let decision = drop_untranslated_local(env, headers, arrival);
+            if decision == Decision::PASS {
+                own::note(env, headers, arrival, scratch);
+            }
+            decision
+        }
+    }
+}
+
+/// A reply of a flow, established or half-open.
+#[inline(never)]
+fn reply<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, scratch: &mut Scratch<A>) -> Reply {
+    if let Some(flow) = env.flow(&scratch.reverse_key)
+        && flow.kind == flow_kind::REVERSE
+    {
+        if is_foreign(env, headers.key.src, arrival.from) {
+            return Reply::Forged;
+        }
+        return replied(env, headers, arrival, flow, scratch);
+    }
+    if may_be_half_open(env, headers)
         && let Some(flow) = env.half_open(&scratch.reverse_key)
         && flow.kind == flow_kind::REVERSE
     {
+        if is_foreign(env, headers.key.src, arrival.from) {
+            return Reply::Forged;
+        }
         scratch.reverse = *flow;
-        promote(env, headers, scratch);
-        return Decision::TRANSLATE;
+        return answered(env, headers, arrival, scratch);
     }
-    let decision = drop_untranslated_local(env, headers, arrival);
-    if decision == Decision::PASS {
-        own::note(env, headers, arrival, scratch);
-    }
-    decision
+    Reply::Other
 }
 
 /// The node's own packet for a `ClusterIP`, about to leave the node: no socket hook has translated it, and nobody else
 /// would. Only first packets are looked at.
-#[inline(always)]
+#[inline(never)]
 fn drop_untranslated_local<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> Decision {
     if !gate::is_untranslated(env, headers, arrival) {
         return Decision::PASS;

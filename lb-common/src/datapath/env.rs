@@ -4,6 +4,7 @@
 use core::ops::{Deref, DerefMut};
 
 use super::arrival::Arrival;
+use super::headers::Headers;
 use super::scratch::Scratch;
 use crate::abi::{
     Address, AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey,
@@ -53,8 +54,12 @@ pub trait Flows<A> {
     type Flow: Deref<Target = FlowValue<A>> + Copy;
     /// Working memory of the slow path.
     type Scratch: DerefMut<Target = Scratch<A>>;
+    /// Room for a packet's headers.
+    type Headers: DerefMut<Target = Headers<A>>;
 
-    /// Working memory; `None` does not happen.
+    /// Room for headers, as it was left; `None` does not happen.
+    fn headers(&self) -> Option<Self::Headers>;
+    /// Working memory, as it was left; `None` does not happen.
     fn scratch(&self) -> Option<Self::Scratch>;
     /// The rewrite that the slow path has decided, as if it were an entry.
     fn decided(&self, scratch: Self::Scratch) -> Self::Flow;
@@ -66,6 +71,12 @@ pub trait Flows<A> {
     fn note(&self, flow: Self::Flow, state: u16) -> Self::Flow;
     /// Marks an entry as just used; where that changes it, the flow starts being counted afresh. Returns it as it is then.
     fn touch(&self, flow: Self::Flow) -> Self::Flow;
+    /// Notes the number behind the newest byte of an entry's direction; returns it as it is then.
+    fn renumber(&self, flow: Self::Flow, next: u32) -> Self::Flow;
+    /// Notes the device by which an entry's packets enter the node; returns it as it is then.
+    fn come_by(&self, flow: Self::Flow, from: u32) -> Self::Flow;
+    /// Notes the device on which a flow's requests come in; returns it as it is then.
+    fn follow(&self, flow: Self::Flow, ifindex: u32) -> Self::Flow;
     /// Replaces what an entry has gathered.
     fn tally(&self, flow: Self::Flow, tally: Tally);
     /// Writes to the table of established flows. False: refused.
@@ -80,6 +91,10 @@ pub trait Flows<A> {
     fn remaps(&self) -> bool;
     /// Notes that one has.
     fn note_remap(&self);
+    /// Whether the table of established flows has refused some lately, so that half-open ones may be in mid-stream.
+    fn overflows(&self) -> bool;
+    /// Notes that it has.
+    fn note_overflow(&self);
 }
 
 /// Fragments: what their first has said, and those that came before it.

@@ -1,10 +1,14 @@
-//! A flow's two entries: their keys, their states, and the step from half-open to established.
+//! A flow's two entries: their keys, what its packets change in them, and the steps from half-open to established. The
+//! states are those of docs/flows.md.
 
+use super::arrival::Arrival;
 use super::env::Env;
 use super::headers::Headers;
 use super::scratch::Scratch;
+use super::sequence;
 use super::transport;
-use crate::abi::{Address, Counter, FlowKey, FlowValue, flow_action, flow_kind, flow_state};
+use crate::abi::{Address, Counter, FlowKey, FlowValue, Tally, flow_action, flow_kind, flow_state};
+use crate::wire::Fragment;
 
 /// The key turned around.
 #[inline(always)]
@@ -27,74 +31,138 @@ pub fn reverse_key<A: Address>(forward: &FlowValue<A>, protocol: u8) -> FlowKey<
     if flow_action::keeps_source(forward.action) { request } else { flip(&request) }
 }
 
-/// Notes what an entry's packet says of its flow. Returns the entry as it is then.
+/// Notes what an entry's packet says of its flow. Returns the entry as it is then. A RST or FIN that cannot be true
+/// says nothing (RFC 5961).
 #[inline(always)]
 pub(super) fn refresh<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, flow: E::Flow) -> E::Flow {
-    let state = transport::state_bits(headers.key.proto, headers.flags);
-    let flow = if state == 0 { flow } else { env.note(flow, state) };
+    let flow = if headers.has_handshake() && headers.fragment != Fragment::Later {
+        let state = transport::state_bits(headers.key.proto, headers.flags);
+        let believed = state != 0 && sequence::is_plausible(flow.next, headers.seq);
+        let flow = if believed { env.note(flow, state) } else { flow };
+        env.renumber(flow, sequence::advanced(flow.next, headers.end))
+    } else {
+        flow
+    };
     env.touch(flow)
 }
 
-/// Which sides have to have sent their FIN for a connection to count as finished. A RST from either finishes it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closed {
-    /// Either: enough for an SNAT port, of which there are few.
-    Either,
-    /// Both: a flow that is half closed still carries the other side's data, and the answer to the FIN.
-    Both,
-}
-
-/// Whether an established reverse entry's connection is finished.
+/// Whether an established reverse entry's connection is finished: both sides have closed, or one has reset it.
 #[inline(always)]
-pub(super) fn is_finished<A: Address, E: Env<A>>(
-    env: &E,
-    reverse: &FlowValue<A>,
-    protocol: u8,
-    closed: Closed,
-) -> bool {
+pub(super) fn is_finished<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, protocol: u8) -> bool {
     if !transport::has_handshake(protocol) {
         return false;
     }
     env.flow(&forward_key(reverse, protocol)).is_none_or(|forward| {
         let (either, both) = (reverse.state | forward.state, reverse.state & forward.state);
-        let fin = if closed == Closed::Both { both } else { either };
-        either & flow_state::RST != 0 || fin & flow_state::FIN != 0
+        either & flow_state::RST != 0 || both & flow_state::FIN != 0
     })
 }
 
-/// Moves a flow, whose reverse entry and its key are in `scratch.reverse` and `scratch.reverse_key`, to the table of
-/// established flows. Leaves the reverse entry in `scratch.forward`: it is what the packet at hand needs.
+/// What becomes of a reply.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// It is the flow's; what to write is in `scratch.forward`.
+    Taken,
+    /// It is not the flow's.
+    Other,
+    /// It comes by the device of a Pod that is not the backend.
+    Forged,
+}
+
+/// A reply of the half-open flow whose reverse entry and its key are in `scratch.reverse` and `scratch.reverse_key`: its
+/// backend has answered.
 #[inline(never)]
-pub(super) fn promote<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) {
-    let key = forward_key(&scratch.reverse, headers.key.proto);
-    let bits = transport::state_bits(headers.key.proto, headers.flags);
-    if bits & flow_state::RST != 0 {
-        // Refused: nothing was established, and the client's next SYN is free to go elsewhere. The entries stay: what XDP
-        // cannot send TC has to find again.
-        for key in [key, scratch.reverse_key] {
-            if let Some(flow) = env.half_open(&key) {
-                env.note(flow, flow_state::RST);
-            }
+pub(super) fn answered<A: Address, E: Env<A>>(
+    env: &E,
+    headers: &Headers<A>,
+    arrival: Arrival,
+    scratch: &mut Scratch<A>,
+) -> Reply {
+    let handshake = headers.has_handshake();
+    let forward = env.half_open(&forward_key(&scratch.reverse, headers.key.proto));
+    let mut state = flow_state::REPLIED;
+    if forward.is_some_and(|forward| forward.kind == flow_kind::DIRECT) {
+        // The twin of a direct connection stays where it is: its tuple is a Service flow's in the other table.
+        scratch.reverse.state |= state;
+        scratch.reverse.from = arrival.from;
+        if env.insert_flow(&scratch.reverse_key, &scratch.reverse) {
+            env.remove_half_open(&scratch.reverse_key);
         }
-        scratch.forward = scratch.reverse;
-        return;
-    }
-    scratch.reverse.state |= flow_state::REPLIED | bits;
-    scratch.reverse.seen = env.ticks();
-    if let Some(forward) = env.half_open(&key)
+    } else if let Some(forward) = forward
         && forward.kind == flow_kind::FORWARD
     {
-        scratch.forward = *forward;
-        scratch.forward.state |= flow_state::REPLIED;
-        scratch.forward.seen = scratch.reverse.seen;
-        if env.insert_flow(&key, &scratch.forward) {
-            env.remove_half_open(&key);
+        // It may be the answer to a direct connection of the same tuple: then it acknowledges another number.
+        let acknowledges = transport::acknowledges(headers.key.proto, headers.flags);
+        if handshake && acknowledges && !sequence::is_plausible(forward.next, headers.ack) {
+            return Reply::Other;
+        }
+        if headers.aborts() && sequence::is_plausible(scratch.reverse.next, headers.seq) {
+            // Refused: nothing was established, and the client's next SYN is free to go elsewhere. The entries stay: what
+            // XDP cannot send TC has to find again.
+            state |= flow_state::RST;
+        }
+        let forward = env.note(forward, state);
+        if headers.answers_opening() {
+            env.renumber(forward, headers.ack);
         }
     }
+    if let Some(reverse) = env.half_open(&scratch.reverse_key) {
+        let reverse = env.note(reverse, state);
+        let reverse = if headers.answers_opening() { env.renumber(reverse, headers.end) } else { reverse };
+        env.touch(env.come_by(reverse, arrival.from));
+    }
     scratch.forward = scratch.reverse;
-    // Refused by a full table, the flow stays half-open and is tried again with the next reply.
-    if env.insert_flow(&scratch.reverse_key, &scratch.reverse) {
+    scratch.forward.tally = Tally::default();
+    Reply::Taken
+}
+
+/// A reply of an established flow that is not an ordinary one: it came by another device than those before, or begins the
+/// backend's numbers anew.
+#[inline(never)]
+pub(super) fn replied<A: Address, E: Env<A>>(
+    env: &E,
+    headers: &Headers<A>,
+    arrival: Arrival,
+    reverse: E::Flow,
+    scratch: &mut Scratch<A>,
+) -> Reply {
+    let reverse = env.come_by(reverse, arrival.from);
+    let reverse = if headers.answers_opening() {
+        // The backend has taken a new SYN of the client's on the tuple of an older connection.
+        if let Some(forward) = env.flow(&forward_key(&reverse, headers.key.proto)) {
+            env.renumber(forward, headers.ack);
+        }
+        env.touch(env.renumber(reverse, headers.end))
+    } else {
+        refresh(env, headers, reverse)
+    };
+    scratch.forward = *reverse;
+    scratch.forward.tally = Tally::default();
+    Reply::Taken
+}
+
+/// The client's packet of a half-open flow that its backend has answered: the flow, whose forward entry is in
+/// `scratch.forward`, is established, unless the packet shows that the client has not seen the answer.
+#[inline(never)]
+pub(super) fn establish<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) {
+    let Some(reverse) = env.half_open(&scratch.reverse_key) else { return };
+    if headers.has_handshake() {
+        let acknowledges = transport::acknowledges(headers.key.proto, headers.flags);
+        if headers.aborts() || !acknowledges || !sequence::acknowledges(headers.ack, reverse.next) {
+            return;
+        }
+    }
+    let inserted = env.insert_flow(&scratch.reverse_key, &reverse);
+    if inserted && env.insert_flow(&headers.key, &scratch.forward) {
+        env.remove_half_open(&headers.key);
         env.remove_half_open(&scratch.reverse_key);
         env.count(Counter::FlowEstablished);
+        return;
     }
+    // The table is full: the flow stays half-open, and is tried again with the client's next packet.
+    if inserted {
+        env.remove_flow(&scratch.reverse_key);
+    }
+    env.note_overflow();
+    env.count(Counter::FlowTableFull);
 }

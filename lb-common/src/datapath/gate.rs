@@ -12,7 +12,7 @@ use crate::wire::IpVersion;
 pub(super) mod claim {
     /// Its destination may be a frontend.
     pub(in crate::datapath) const FRONTEND: u32 = 1;
-    /// Its destination is in the Services' range, or its port is one that source NAT allocates.
+    /// Its destination is in the Services' range, or it may come from a backend and goes to a port of source NAT.
     pub(in crate::datapath) const RANGE: u32 = 2;
     /// It goes straight to what may be a backend: a direct connection that may collide with a flow.
     pub(in crate::datapath) const DIRECT: u32 = 4;
@@ -29,7 +29,8 @@ pub(super) fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arri
     }
     let config = env.config();
     let mut claims = 0;
-    if is_snat_port(config, key.dport) || in_service_range(config, key.dst) {
+    let reply = is_snat_port(config, key.dport) && env.may_be_backend(key.src, key.sport);
+    if reply || in_service_range(config, key.dst) {
         claims |= claim::RANGE;
     }
     // Of a direct connection in mid-stream only one that was given another port is looked at.
@@ -70,7 +71,7 @@ pub(super) fn may_wait<A: IpVersion, E: Env<A>>(env: &E, headers: &Headers<A>, a
 #[inline(always)]
 pub(super) fn is_untranslated<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> bool {
     let key = &headers.key;
-    arrival.came_by == 0
+    arrival.is_locally_generated()
         && arrival.hook.is_uplink()
         && headers.may_open()
         && (env.may_be_frontend(key.dst, key.dport) || in_service_range(env.config(), key.dst))

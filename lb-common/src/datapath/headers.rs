@@ -1,6 +1,6 @@
 //! From bytes to a tuple: what the data path needs of a packet's network and transport headers.
 
-use super::transport;
+use super::transport::{self, Segment};
 use crate::abi::{Address, Be16, FlowKey, proto};
 use crate::wire::bytes::{hi, lo};
 use crate::wire::{Fragment, IpHeader, IpVersion, Read, icmp};
@@ -21,6 +21,12 @@ pub struct Headers<A> {
     pub flags: u8,
     /// Fragment or not.
     pub fragment: Fragment,
+    /// TCP: sequence number of the first byte.
+    pub seq: u32,
+    /// TCP: sequence number behind the last byte.
+    pub end: u32,
+    /// TCP: acknowledgement number.
+    pub ack: u32,
 }
 
 /// What a packet turned out to be.
@@ -47,6 +53,9 @@ impl<A: IpVersion> Headers<A> {
             hop_limit: 0,
             flags: 0,
             fragment: Fragment::None,
+            seq: 0,
+            end: 0,
+            ack: 0,
         }
     }
 
@@ -90,7 +99,7 @@ impl<A: IpVersion> Headers<A> {
         self.l4 = l4;
         self.key.proto = ip.protocol;
         // One store of both ports for all protocols: the look-up's hash reads them as one word.
-        let (mut ports, mut flags) = (0, 0);
+        let mut segment = Segment::default();
         let parsed = if ip.fragment == Fragment::Later {
             // Nothing behind its header is looked at, so the header has to be there by itself. In IPv6 only the first
             // fragment says what follows (RFC 8200 section 4.5).
@@ -99,17 +108,20 @@ impl<A: IpVersion> Headers<A> {
             }
             Parsed::Flow
         } else if transport::is_served(ip.protocol) {
-            let Some(segment) = transport::read(pkt, ip.protocol, ip.payload) else { return Parsed::Other };
-            (ports, flags) = segment;
+            let Some(read) = transport::read(pkt, ip.protocol, ip.payload) else { return Parsed::Other };
+            segment = read;
             Parsed::Flow
         } else if ip.protocol == A::ICMP && ip.fragment == Fragment::None {
             Parsed::Icmp
         } else {
             Parsed::Other
         };
-        self.flags = flags;
-        self.key.sport = Be16(hi(ports));
-        self.key.dport = Be16(lo(ports));
+        self.flags = segment.flags;
+        self.key.sport = Be16(hi(segment.ports));
+        self.key.dport = Be16(lo(segment.ports));
+        self.seq = segment.seq;
+        self.ack = segment.ack;
+        self.end = transport::end(&segment, ip.length);
         parsed
     }
 
@@ -128,6 +140,12 @@ impl<A: Address> Headers<A> {
     #[inline(always)]
     pub fn opens(&self) -> bool {
         transport::opens(self.key.proto, self.flags)
+    }
+
+    /// Whether the packet answers the first one of a connection: a SYN-ACK.
+    #[inline(always)]
+    pub(super) fn answers_opening(&self) -> bool {
+        transport::answers_opening(self.key.proto, self.flags)
     }
 
     /// Whether the transport's connections begin with a handshake.

@@ -3,14 +3,14 @@
 use super::arrival::Arrival;
 use super::create::create;
 use super::env::Env;
-use super::flow::{flip, promote, refresh, reverse_key};
+use super::flow::{Reply, answered, establish, flip, refresh, replied, reverse_key};
 use super::gate::{self, claim};
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
 use super::own;
 use super::remap::remapped;
 use super::schedule::{member_flag, select};
-use super::scope::{in_service_range, inside, is_snat_port, known_vip};
+use super::scope::{in_service_range, inside, is_foreign, is_snat_port, known_vip};
 use super::scratch::Scratch;
 use crate::abi::{
     Address, AffinityKey, Counter, FlowKey, FlowValue, FrontendKey, FrontendValue, SourceRangeKey, Tally, flow_kind,
@@ -31,6 +31,8 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
         && let Some(flow) = env.flow(&flip(&headers.key))
         && flow.kind == flow_kind::REVERSE
         && flow.out != 0
+        && flow.from == arrival.from
+        && !headers.answers_opening()
     {
         return Fast::Hit(refresh(env, headers, flow));
     }
@@ -42,19 +44,22 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
         return Fast::Slow;
     }
     match env.flow(&headers.key) {
-        Some(flow) => known(env, headers, flow),
+        Some(flow) => known(env, headers, arrival, flow),
         // Only an entry of the established table makes a direct connection one to look at.
         None if claims & !claim::REPLY == claim::DIRECT => Fast::Pass,
-        None => unanswered(env, headers),
+        None => unanswered(env, headers, arrival),
     }
 }
 
 #[inline(always)]
-fn known<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, flow: E::Flow) -> Fast<E::Flow> {
+fn known<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, flow: E::Flow) -> Fast<E::Flow> {
     let ordinary = match flow.kind {
         // A datagram whose backend is no longer an endpoint moves at once.
-        flow_kind::FORWARD => headers.has_handshake() || env.generation(flow.backend) == flow.generation,
-        flow_kind::REVERSE_SNAT => true,
+        flow_kind::FORWARD => {
+            flow.ifindex == arrival.ifindex
+                && (headers.has_handshake() || env.generation(flow.backend) == flow.generation)
+        }
+        flow_kind::REVERSE_SNAT => flow.from == arrival.from && !headers.answers_opening(),
         _ => false,
     };
     if !ordinary {
@@ -66,14 +71,19 @@ fn known<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, flow: E::Flow) ->
 /// No established flow: a datagram of one without a reply so far (there may never be one, as for statsd and syslog, so
 /// it is no rare case), or an answer to a connection of the node's own.
 #[inline(always)]
-fn unanswered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::Flow> {
+fn unanswered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> Fast<E::Flow> {
     match env.half_open(&headers.key) {
         Some(flow) if flow.kind == flow_kind::OWN => {
             own::answered(env, headers, flow);
             Fast::Pass
         }
         _ if headers.has_handshake() => Fast::Slow,
-        Some(flow) if flow.kind == flow_kind::FORWARD && env.generation(flow.backend) == flow.generation => {
+        Some(flow)
+            if flow.kind == flow_kind::FORWARD
+                && flow.state & flow_state::REPLIED == 0
+                && flow.ifindex == arrival.ifindex
+                && env.generation(flow.backend) == flow.generation =>
+        {
             Fast::Hit(env.touch(flow))
         }
         _ => Fast::Slow,
@@ -93,7 +103,7 @@ pub(super) fn decide<A: Address, E: Env<A>>(
     }
     let key = &headers.key;
     if !frontend_of(env, key, scratch) {
-        let decision = not_a_frontend(env, headers, scratch);
+        let decision = not_a_frontend(env, headers, arrival, scratch);
         let may_collide = (headers.may_open() || env.remaps()) && env.may_be_backend(key.dst, key.dport);
         return if decision == Decision::PASS && may_collide { remapped(env, headers, scratch) } else { decision };
     }
@@ -103,7 +113,10 @@ pub(super) fn decide<A: Address, E: Env<A>>(
     if !in_source_ranges(env, key.src, &scratch.choice.frontend) {
         return Decision::drop(Counter::DropSourceRange);
     }
-    if known_flow(env, headers, scratch) {
+    if is_foreign(env, key.src, arrival.from) {
+        return Decision::drop(Counter::DropForeignSource);
+    }
+    if established(env, headers, arrival, scratch) || half_open(env, headers, arrival, scratch) {
         return Decision::TRANSLATE;
     }
     if headers.has_handshake() && !headers.opens() {
@@ -132,39 +145,73 @@ fn in_source_ranges<A: Address, E: Env<A>>(env: &E, client: A, frontend: &Fronte
         || env.in_source_range(&SourceRangeKey { service: frontend.service, addr: client })
 }
 
-/// A frontend's packet that may belong to a flow after all: a SYN, a datagram whose backend went away, or a flow
-/// without a reply yet.
+/// A frontend's packet that may belong to an established flow after all: a SYN, a datagram whose backend went away, or a
+/// packet that comes by another device than those before.
 #[inline(never)]
-fn known_flow<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> bool {
+fn established<A: Address, E: Env<A>>(
+    env: &E,
+    headers: &Headers<A>,
+    arrival: Arrival,
+    scratch: &mut Scratch<A>,
+) -> bool {
     let key = &headers.key;
-    if let Some(flow) = env.flow(key)
-        && flow.kind == flow_kind::FORWARD
-    {
-        scratch.reverse_key = reverse_key(&flow, key.proto);
-        let reverse_state = env.flow(&scratch.reverse_key).map_or(0, |reverse| reverse.state);
-        if !begins_anew(env, &flow, headers, reverse_state) {
-            scratch.forward = *env.touch(flow);
-            // It stays in the entry.
-            scratch.forward.tally = Tally::default();
-            return true;
-        }
+    let Some(flow) = env.flow(key) else { return false };
+    if flow.kind != flow_kind::FORWARD {
+        return false;
+    }
+    scratch.reverse_key = reverse_key(&flow, key.proto);
+    let reverse = env.flow(&scratch.reverse_key);
+    if begins_anew(env, &flow, headers, reverse.map_or(0, |reverse| reverse.state)) {
         env.remove_flow(&scratch.reverse_key);
         env.remove_flow(key);
         return false;
     }
-    if let Some(flow) = env.half_open(key)
-        && flow.kind == flow_kind::FORWARD
-    {
-        if !begins_anew(env, &flow, headers, 0) {
-            scratch.forward = *refresh(env, headers, flow);
-            scratch.forward.tally = Tally::default();
-            return true;
-        }
-        scratch.reverse_key = reverse_key(&flow, key.proto);
+    // A SYN's number counts once the backend has taken it.
+    let flow = if headers.opens() { env.touch(flow) } else { refresh(env, headers, flow) };
+    let flow = follow(env, flow, reverse, arrival);
+    scratch.forward = *flow;
+    // It stays in the entry.
+    scratch.forward.tally = Tally::default();
+    true
+}
+
+/// A frontend's packet that may belong to a half-open flow.
+#[inline(never)]
+fn half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, scratch: &mut Scratch<A>) -> bool {
+    let key = &headers.key;
+    let Some(flow) = env.half_open(key) else { return false };
+    if flow.kind != flow_kind::FORWARD {
+        return false;
+    }
+    scratch.reverse_key = reverse_key(&flow, key.proto);
+    if begins_anew(env, &flow, headers, 0) {
         env.remove_half_open(&scratch.reverse_key);
         env.remove_half_open(key);
+        return false;
     }
-    false
+    let flow = if headers.opens() { env.renumber(flow, headers.end) } else { flow };
+    let flow = refresh(env, headers, flow);
+    let flow = follow(env, flow, env.half_open(&scratch.reverse_key), arrival);
+    scratch.forward = *flow;
+    if flow.state & flow_state::REPLIED != 0 && !headers.opens() {
+        establish(env, headers, scratch);
+    }
+    scratch.forward.tally = Tally::default();
+    true
+}
+
+/// Where the client's packets come by another device than before, its replies go there. Returns the forward entry as it is
+/// then.
+#[inline(always)]
+fn follow<A: Address, E: Env<A>>(env: &E, forward: E::Flow, reverse: Option<E::Flow>, arrival: Arrival) -> E::Flow {
+    if forward.ifindex == arrival.ifindex {
+        return forward;
+    }
+    if let Some(reverse) = reverse {
+        let snat = reverse.kind == flow_kind::REVERSE_SNAT;
+        env.follow(reverse, if snat && !arrival.hook.is_uplink() { 0 } else { arrival.ifindex });
+    }
+    env.follow(forward, arrival.ifindex)
 }
 
 /// Whether a flow that this packet matches has ended, so that the packet begins another.
@@ -226,12 +273,21 @@ fn new_flow<A: Address, E: Env<A>>(
 
 /// No frontend has this address, port and protocol.
 #[inline(never)]
-fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Decision {
+fn not_a_frontend<A: Address, E: Env<A>>(
+    env: &E,
+    headers: &Headers<A>,
+    arrival: Arrival,
+    scratch: &mut Scratch<A>,
+) -> Decision {
     let key = &headers.key;
     let config = env.config();
     // A SYN begins a connection, it is no reply: here as for an established flow it does not belong to Sluice.
-    if is_snat_port(config, key.dport) && !headers.opens() && is_reply(env, headers, scratch) {
-        return Decision::TRANSLATE;
+    if is_snat_port(config, key.dport) && !headers.opens() {
+        match reply_to_snat_port(env, headers, arrival, scratch) {
+            Reply::Taken => return Decision::TRANSLATE,
+            Reply::Forged => return Decision::drop(Counter::DropForgedReply),
+            Reply::Other => {}
+        }
     }
     if known_vip(env, key.dst) {
         if headers.aborts() {
@@ -245,25 +301,32 @@ fn not_a_frontend<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch:
     Decision::PASS
 }
 
-/// Whether a packet is a reply to an SNAT port. The first one moves its flow to the established ones; another comes here
-/// when it is to be answered instead of delivered.
+/// A packet that may be a reply to an SNAT port: of a half-open flow, or one of an established flow that is not ordinary.
 #[inline(never)]
-fn is_reply<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> bool {
+fn reply_to_snat_port<A: Address, E: Env<A>>(
+    env: &E,
+    headers: &Headers<A>,
+    arrival: Arrival,
+    scratch: &mut Scratch<A>,
+) -> Reply {
     let key = &headers.key;
-    if let Some(flow) = env.half_open(key)
+    if let Some(flow) = env.flow(key)
         && flow.kind == flow_kind::REVERSE_SNAT
     {
-        scratch.reverse = *flow;
-        scratch.reverse_key = *key;
-        promote(env, headers, scratch);
-        return true;
-    }
-    match env.flow(key) {
-        Some(flow) if flow.kind == flow_kind::REVERSE_SNAT => {
-            scratch.forward = *refresh(env, headers, flow);
-            scratch.forward.tally = Tally::default();
-            true
+        if is_foreign(env, key.src, arrival.from) {
+            return Reply::Forged;
         }
-        _ => false,
+        return replied(env, headers, arrival, flow, scratch);
+    }
+    match env.half_open(key) {
+        Some(flow) if flow.kind == flow_kind::REVERSE_SNAT => {
+            if is_foreign(env, key.src, arrival.from) {
+                return Reply::Forged;
+            }
+            scratch.reverse = *flow;
+            scratch.reverse_key = *key;
+            answered(env, headers, arrival, scratch)
+        }
+        _ => Reply::Other,
     }
 }

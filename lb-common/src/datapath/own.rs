@@ -55,7 +55,7 @@ pub(super) fn note<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
     }
     // The stack drops an IPv4 packet that comes in with one of the node's own addresses as its source. Not so for IPv6:
     // what comes from outside may be forged.
-    if A::IS_V6 && arrival.came_by != 0 && env.device_flags(arrival.came_by) & device_flag::UPLINK != 0 {
+    if A::IS_V6 && arrival.from != 0 && env.device_flags(arrival.from) & device_flag::UPLINK != 0 {
         return;
     }
     let key = &headers.key;

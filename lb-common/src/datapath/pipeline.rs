@@ -62,7 +62,9 @@ fn run<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arriv
 /// The way of a packet that is not an ordinary one of a flow.
 #[inline(never)]
 fn rest<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arrival) -> Outcome {
-    let headers = &mut Headers::<A>::empty();
+    let Some(mut headers) = env.headers() else { return Outcome::pass(Reason::NO_MEMORY) };
+    let headers = &mut *headers;
+    *headers = Headers::empty();
     match rare::parsed(frame, headers) {
         Parsed::Flow => {}
         Parsed::Icmp => return icmp::translate(frame, env, arrival, headers),

@@ -1,7 +1,7 @@
 //! Direct connections to a Pod that reuse the tuple of a translated flow: their replies must not be translated.
 
 use super::env::Env;
-use super::flow::{Closed, forward_key, is_finished};
+use super::flow::{forward_key, is_finished};
 use super::headers::Headers;
 use super::outcome::Decision;
 use super::scratch::Scratch;
@@ -25,7 +25,7 @@ pub(super) fn remapped<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scr
         scratch.forward = *env.touch(direct);
         return Decision::TRANSLATE;
     }
-    if is_finished(env, &flow, key.proto, Closed::Both) {
+    if is_finished(env, &flow, key.proto) {
         if headers.opens() {
             env.remove_flow(&forward_key(&flow, key.proto));
             env.remove_flow(key);

@@ -40,6 +40,22 @@ pub(super) fn inside<A: Address, E: Host<A>>(env: &E, client: A, arrival: Arriva
     !arrival.hook.is_uplink()
 }
 
+/// Whether a packet that entered by a Pod's device has a source that is elsewhere: the way there is by an uplink or by
+/// another Pod's device. Where several Pods share a device, such as a bridge, they are not told apart.
+#[inline(never)]
+pub(super) fn is_foreign<A: Address, E: Host<A>>(env: &E, source: A, from: u32) -> bool {
+    // What a process of the node sends comes by none.
+    let flags = if from == 0 { 0 } else { env.device_flags(from) };
+    if flags & device_flag::POD == 0 || flags & device_flag::ANY_SOURCE != 0 {
+        return false;
+    }
+    if source == env.config().node {
+        return true;
+    }
+    let elsewhere = device_flag::POD | device_flag::UPLINK;
+    env.route(source).is_some_and(|route| route.ifindex != from && route.flags & elsewhere != 0)
+}
+
 #[inline(always)]
 fn contains<A: Address, const N: usize>(prefixes: &[Cidr<A>; N], address: A) -> bool {
     let mut found = false;

@@ -1,8 +1,19 @@
 //! Working memory of the slow path. A kernel program's stack is 512 bytes for a whole call chain, so what is larger
 //! than a few words lives here: per-CPU map memory in the kernel, an ordinary value on the host.
 
+use super::headers::Headers;
 use super::schedule::Choice;
 use crate::abi::{FlowKey, FlowValue, HeldValue};
+
+/// All that a run of the slow path works with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Workspace<A> {
+    /// The packet's headers.
+    pub headers: Headers<A>,
+    /// What is made of them.
+    pub scratch: Scratch<A>,
+}
 
 /// Working memory of one slow-path run. Nothing in it outlives the run.
 #[repr(C)]

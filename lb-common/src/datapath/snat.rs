@@ -2,7 +2,7 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
-use super::flow::{Closed, is_finished, reverse_key};
+use super::flow::{forward_key, is_finished, reverse_key};
 use super::scope::inside;
 use super::scratch::Scratch;
 use crate::abi::{
@@ -12,7 +12,7 @@ use crate::abi::{
 use crate::wire::checksum;
 
 /// Source ports tried before giving up.
-const PROBES: u32 = 8;
+const PROBES: u32 = 16;
 
 /// How the translated request leaves, and with which source address: into `scratch.forward`.
 #[inline(never)]
@@ -99,38 +99,77 @@ pub(super) fn allocate_port<A: Address, E: Env<A>>(
     let start = env.random();
     // Another step for each flow: neighbours of a taken port tend to be taken as well.
     let step = start >> 16 | 1;
+    let (mut idlest, mut idle) = (0, 0);
     for probe in 0..PROBES {
-        if !(keep && probe == 0) {
-            scratch.forward.sport = Be16::new((lo + start.wrapping_add(probe.wrapping_mul(step)) % count) as u16);
-        }
-        scratch.forward.port_delta = checksum::delta(
-            u64::from(scratch.reverse.dport.0) + u64::from(scratch.reverse.sport.0),
-            u64::from(scratch.forward.sport.0) + u64::from(scratch.forward.dport.0),
-        );
-        scratch.reverse.port_delta = !scratch.forward.port_delta;
-        scratch.reverse_key = reverse_key(&scratch.forward, protocol);
-        if !is_taken(env, &scratch.reverse_key, &scratch.reverse)
-            && env.insert_half_open(&scratch.reverse_key, &scratch.reverse)
-        {
-            return Ok(());
+        let port = if keep && probe == 0 {
+            scratch.forward.sport
+        } else {
+            Be16::new((lo + start.wrapping_add(probe.wrapping_mul(step)) % count) as u16)
+        };
+        use_port(scratch, port, protocol);
+        match tenant(env, scratch) {
+            FREE => {
+                let inserted = env.insert_half_open(&scratch.reverse_key, &scratch.reverse);
+                return if inserted { Ok(()) } else { Err(Counter::DropFlowInsert) };
+            }
+            found if found > idle => (idlest, idle) = (port.0, found),
+            _ => {}
         }
     }
-    Err(Counter::DropSnatExhausted)
+    // All are in use: the port of the half-open flow that has been idle for longest changes hands.
+    if idle <= FRESH {
+        return Err(Counter::DropSnatExhausted);
+    }
+    use_port(scratch, Be16(idlest), protocol);
+    evict(env, &scratch.reverse_key);
+    env.count(Counter::SnatPortTaken);
+    if env.insert_half_open(&scratch.reverse_key, &scratch.reverse) { Ok(()) } else { Err(Counter::DropFlowInsert) }
 }
 
-/// Whether a reverse key serves another live flow. One that is finished is removed.
+/// Writes a source port into both entries of a new flow.
+#[inline(always)]
+fn use_port<A: Address>(scratch: &mut Scratch<A>, port: Be16, protocol: u8) {
+    scratch.forward.sport = port;
+    scratch.forward.port_delta = checksum::delta(
+        u64::from(scratch.reverse.dport.0) + u64::from(scratch.reverse.sport.0),
+        u64::from(scratch.forward.sport.0) + u64::from(scratch.forward.dport.0),
+    );
+    scratch.reverse.port_delta = !scratch.forward.port_delta;
+    scratch.reverse_key = reverse_key(&scratch.forward, protocol);
+}
+
+/// A port that no live flow has.
+const FREE: u32 = u32::MAX;
+/// Ticks that a half-open flow keeps its port for at least: as long as an answer may be on its way.
+const FRESH: u32 = 512;
+
+/// Which flow has the reverse key of a new one: [`FREE`], 0 (an established one), or for how many ticks a half-open one
+/// has been idle. One that is finished is removed.
 #[inline(never)]
-fn is_taken<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, reverse: &FlowValue<A>) -> bool {
+fn tenant<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) -> u32 {
+    let (key, reverse) = (&scratch.reverse_key, &scratch.reverse);
     if let Some(other) = env.flow(key) {
-        let closed = if reverse.kind == flow_kind::REVERSE_SNAT { Closed::Either } else { Closed::Both };
-        if !is_same(&other, reverse) && !is_finished(env, &other, key.proto, closed) {
-            return true;
+        if !is_same(&other, reverse) && !is_finished(env, &other, key.proto) {
+            return 0;
         }
         env.remove_flow(key);
     }
     match env.half_open(key) {
-        Some(other) => !is_same(&other, reverse) && other.state & flow_state::RST == 0,
-        None => false,
+        Some(other) if !is_same(&other, reverse) && other.state & flow_state::RST == 0 => {
+            let idle = env.ticks().wrapping_sub(other.seen);
+            // A time that is just ahead is now. Only flows of Services give theirs up.
+            let gives = other.kind == reverse.kind && idle <= u32::MAX / 2;
+            if gives { idle } else { 0 }
+        }
+        _ => FREE,
+    }
+}
+
+/// Ends the half-open flow with this reverse key.
+#[inline(never)]
+fn evict<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>) {
+    if let Some(other) = env.half_open(key) {
+        env.remove_half_open(&forward_key(&other, key.proto));
     }
 }
 

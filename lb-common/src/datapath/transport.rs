@@ -23,6 +23,21 @@ pub enum Checksum {
     Crc32c,
 }
 
+/// What a transport header says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Both ports, as they lie in the packet.
+    pub ports: u32,
+    /// What it says of a connection's life: TCP's flags, SCTP's chunk type, else 0.
+    pub flags: u8,
+    /// TCP: length of the header in bytes; else 0.
+    pub header: u8,
+    /// TCP: sequence number of the first byte; else 0.
+    pub seq: u32,
+    /// TCP: acknowledgement number; else 0.
+    pub ack: u32,
+}
+
 /// A transport protocol.
 pub trait Transport {
     /// IP protocol number.
@@ -40,8 +55,8 @@ pub trait Transport {
     /// How long an established flow may be idle, in seconds.
     const IDLE_SECS: u32;
 
-    /// Reads both ports (as they lie in the packet) and what the header says of a connection's life.
-    fn read<P: Read>(pkt: &P, l4: usize) -> Option<(u32, u8)>;
+    /// Reads the header.
+    fn read<P: Read>(pkt: &P, l4: usize) -> Option<Segment>;
     /// Whether a packet opens a connection.
     fn opens(flags: u8) -> bool;
     /// Whether a packet can be the first reply of a flow.
@@ -71,10 +86,10 @@ impl Transport for Tcp {
     const IDLE_SECS: u32 = 24 * 3600;
 
     #[inline(always)]
-    fn read<P: Read>(pkt: &P, l4: usize) -> Option<(u32, u8)> {
-        let [ports, _, _, offset_flags, _] = pkt.u32s_at::<{ tcp::WORDS }>(l4)?;
-        let [_, flags, _, _] = offset_flags.to_ne_bytes();
-        Some((ports, flags))
+    fn read<P: Read>(pkt: &P, l4: usize) -> Option<Segment> {
+        let [ports, seq, ack, offset_flags, _] = pkt.u32s_at::<{ tcp::WORDS }>(l4)?;
+        let [offset, flags, _, _] = offset_flags.to_ne_bytes();
+        Some(Segment { ports, flags, header: (offset >> 4) * 4, seq: u32::from_be(seq), ack: u32::from_be(ack) })
     }
 
     #[inline(always)]
@@ -111,9 +126,9 @@ impl Transport for Udp {
     const IDLE_SECS: u32 = 180;
 
     #[inline(always)]
-    fn read<P: Read>(pkt: &P, l4: usize) -> Option<(u32, u8)> {
+    fn read<P: Read>(pkt: &P, l4: usize) -> Option<Segment> {
         let [ports, _] = pkt.u32s_at::<{ udp::WORDS }>(l4)?;
-        Some((ports, 0))
+        Some(Segment { ports, ..Segment::default() })
     }
 
     #[inline(always)]
@@ -142,10 +157,10 @@ impl Transport for Sctp {
     const IDLE_SECS: u32 = 5 * 3600;
 
     /// The type of the first chunk stands for the flags.
-    fn read<P: Read>(pkt: &P, l4: usize) -> Option<(u32, u8)> {
+    fn read<P: Read>(pkt: &P, l4: usize) -> Option<Segment> {
         let [ports, _, _, chunk] = pkt.u32s_at::<4>(l4)?;
         let [kind, ..] = chunk.to_ne_bytes();
-        Some((ports, kind))
+        Some(Segment { ports, flags: kind, ..Segment::default() })
     }
 
     fn opens(kind: u8) -> bool {
@@ -186,7 +201,7 @@ pub const fn is_served(number: u8) -> bool {
 
 /// [`Transport::read`] of a served protocol.
 #[inline(always)]
-pub(super) fn read<P: Read>(pkt: &P, number: u8, l4: usize) -> Option<(u32, u8)> {
+pub(super) fn read<P: Read>(pkt: &P, number: u8, l4: usize) -> Option<Segment> {
     served!(number, T => T::read(pkt, l4))
 }
 
@@ -206,6 +221,26 @@ pub(super) fn has_handshake(number: u8) -> bool {
 #[inline(always)]
 pub(super) fn may_be_first_reply(number: u8, flags: u8) -> bool {
     served!(number, T => T::may_be_first_reply(flags))
+}
+
+/// Whether a packet answers the first one of a connection: its numbers begin a direction anew.
+#[inline(always)]
+pub(super) fn answers_opening(number: u8, flags: u8) -> bool {
+    number == Tcp::NUMBER && flags & (tcp::flag::SYN | tcp::flag::ACK) == tcp::flag::SYN | tcp::flag::ACK
+}
+
+/// Whether a packet acknowledges something.
+#[inline(always)]
+pub(super) fn acknowledges(number: u8, flags: u8) -> bool {
+    number == Tcp::NUMBER && flags & tcp::flag::ACK != 0
+}
+
+/// The sequence number behind a segment of `length` bytes, header included.
+#[inline(always)]
+pub(super) fn end(segment: &Segment, length: u16) -> u32 {
+    let data = u32::from(length).saturating_sub(u32::from(segment.header));
+    let phantom = u32::from(segment.flags & tcp::flag::SYN != 0) + u32::from(segment.flags & tcp::flag::FIN != 0);
+    segment.seq.wrapping_add(data).wrapping_add(phantom)
 }
 
 /// [`Transport::state_bits`] of a served protocol.

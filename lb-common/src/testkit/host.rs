@@ -178,7 +178,7 @@ impl<A: Family> Node<A> for HostNode<A> {
             return Outcome { action: Action::Pass, bytes: frame.packet.0 };
         }
         // As a test run has it: no packet comes from another device.
-        let arrival = Arrival { ifindex, hook, came_by: 0 };
+        let arrival = Arrival { ifindex, hook, from: if hook.is_ingress() { ifindex } else { 0 } };
         let outcome = pipeline::process::<A, _, _>(&mut frame, &self.memory, arrival);
         self.replayed.append(&mut frame.replayed);
         let action = match outcome.verdict() {

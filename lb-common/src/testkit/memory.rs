@@ -15,7 +15,9 @@ use crate::abi::{
     SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally,
 };
 use crate::abi::{Be16, device_flag};
-use crate::datapath::{Counters, Direction, Env, Flows, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage};
+use crate::datapath::{
+    Counters, Direction, Env, Flows, Headers, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage,
+};
 
 /// An entry of a flow table as it was found. Marks go to the table, not to the copy.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +93,8 @@ pub struct Memory<A> {
     pub address_filter: TestFilter,
     /// Whether a direct connection was given another port.
     pub remaps: Cell<bool>,
+    /// Whether the table of established flows was full.
+    pub overflows: Cell<bool>,
     /// `device_flag::PEER` where Pods' devices have another end to redirect to, else 0.
     pub peers: u32,
 }
@@ -119,6 +123,7 @@ impl<A: Family> Default for Memory<A> {
             back_filter: TestFilter::new(filter::BACK_BLOCKS),
             address_filter: TestFilter::new(filter::ADDRESS_BLOCKS),
             remaps: Cell::default(),
+            overflows: Cell::default(),
             peers: 0,
         }
     }
@@ -182,6 +187,11 @@ impl<A: Family> Env<A> for Memory<A> {
 impl<A: Family> Flows<A> for Memory<A> {
     type Flow = FlowRef<A>;
     type Scratch = Box<Scratch<A>>;
+    type Headers = Box<Headers<A>>;
+
+    fn headers(&self) -> Option<Box<Headers<A>>> {
+        Some(Box::new(Headers::empty()))
+    }
 
     fn scratch(&self) -> Option<Box<Scratch<A>>> {
         Some(Box::default())
@@ -197,6 +207,14 @@ impl<A: Family> Flows<A> for Memory<A> {
 
     fn note_remap(&self) {
         self.remaps.set(true);
+    }
+
+    fn overflows(&self) -> bool {
+        self.overflows.get()
+    }
+
+    fn note_overflow(&self) {
+        self.overflows.set(true);
     }
 
     fn flow(&self, key: &FlowKey<A>) -> Option<FlowRef<A>> {
@@ -219,6 +237,18 @@ impl<A: Family> Flows<A> for Memory<A> {
                 value.tally.burst = 0;
             }
         })
+    }
+
+    fn renumber(&self, flow: FlowRef<A>, next: u32) -> FlowRef<A> {
+        self.change(flow, |value| value.next = next)
+    }
+
+    fn come_by(&self, flow: FlowRef<A>, from: u32) -> FlowRef<A> {
+        self.change(flow, |value| value.from = from)
+    }
+
+    fn follow(&self, flow: FlowRef<A>, ifindex: u32) -> FlowRef<A> {
+        self.change(flow, |value| value.ifindex = ifindex)
     }
 
     fn tally(&self, flow: FlowRef<A>, tally: Tally) {

@@ -73,7 +73,7 @@ impl<A: Family> Pkt<A> {
     /// A TCP segment with these flags and no payload.
     #[must_use]
     pub fn tcp(src: (A, u16), dst: (A, u16), flags: u8) -> Self {
-        let ack = if flags & tcp_flag::ACK == 0 { 0 } else { 0x0055_aa01 };
+        let ack = if flags & tcp_flag::ACK == 0 { 0 } else { 0x0102_0305 };
         let l4 = L4::Tcp { sport: src.1, dport: dst.1, seq: 0x0102_0304, ack, flags, window: 0xfaf0, payload: vec![] };
         Self::new(src.0, dst.0, l4)
     }
@@ -105,6 +105,12 @@ impl<A: Family> Pkt<A> {
         } else {
             Self::udp(src, dst).payload(b"me")
         }
+    }
+
+    /// A client's answer to the first reply of either protocol: an ACK or a datagram.
+    #[must_use]
+    pub fn answer(proto: u8, src: (A, u16), dst: (A, u16)) -> Self {
+        if proto == proto::TCP { Self::tcp(src, dst, tcp_flag::ACK) } else { Self::udp(src, dst) }
     }
 
     /// A packet from the middle of a flow of either protocol.

@@ -32,6 +32,8 @@ pub struct IpHeader<A> {
     pub fragment_id: u32,
     /// Offset of what follows, counted from the packet's first byte.
     pub payload: usize,
+    /// Length of what follows, as the header says.
+    pub length: u16,
 }
 
 /// A packet quoted in an ICMP error.

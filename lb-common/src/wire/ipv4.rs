@@ -25,6 +25,13 @@ const DF: u8 = 0x40;
 /// Type of service of ICMP errors: internetwork control (RFC 1812 section 4.3.2.5).
 const ERROR_TOS: u8 = 0xc0;
 
+/// Length of what follows a header of `header` bytes; the first word holds the whole packet's.
+#[inline(always)]
+#[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "a header has at most 60 bytes")]
+const fn behind(w0: u32, header: usize) -> u16 {
+    u16::from_be(lo(w0)).saturating_sub(header as u16)
+}
+
 impl IpVersion for V4 {
     const ETHERTYPE: u16 = 0x0800_u16.to_be();
     const HEADER: usize = 20;
@@ -39,7 +46,8 @@ impl IpVersion for V4 {
         }
         let [hop_limit, protocol, ..] = w2.to_ne_bytes();
         let (src, dst, fragment, payload) = (Self(src), Self(dst), Fragment::None, l3 + Self::HEADER);
-        Some(IpHeader { src, dst, protocol, hop_limit, fragment, fragment_id: 0, payload })
+        let length = behind(w0, Self::HEADER);
+        Some(IpHeader { src, dst, protocol, hop_limit, fragment, fragment_id: 0, payload, length })
     }
 
     #[inline(always)]
@@ -58,7 +66,8 @@ impl IpVersion for V4 {
             _ => Fragment::Later,
         };
         let (src, dst, fragment_id, payload) = (Self(src), Self(dst), u32::from(hi(w1)), l3 + length);
-        Some(IpHeader { src, dst, protocol, hop_limit, fragment, fragment_id, payload })
+        let length = behind(w0, length);
+        Some(IpHeader { src, dst, protocol, hop_limit, fragment, fragment_id, payload, length })
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200).
 
-use super::bytes::{Read, Write, half, join, lo, word};
+use super::bytes::{Read, Write, half, hi, join, lo, word};
 use super::checksum;
 use super::icmp::{HOPS, IcmpError};
 use super::ip::{Fragment, IpHeader, IpVersion, QuotedIp};
@@ -61,7 +61,8 @@ impl IpVersion for V6 {
             return None;
         }
         let (src, dst, payload) = (Self([s0, s1, s2, s3]), Self([d0, d1, d2, d3]), l3 + Self::HEADER);
-        Some(IpHeader { src, dst, protocol, hop_limit, fragment: Fragment::None, fragment_id: 0, payload })
+        let length = u16::from_be(hi(w1));
+        Some(IpHeader { src, dst, protocol, hop_limit, fragment: Fragment::None, fragment_id: 0, payload, length })
     }
 
     #[inline(always)]
@@ -74,7 +75,9 @@ impl IpVersion for V6 {
         }
         let (protocol, payload, fragment, fragment_id) = behind_extensions(pkt, next, l3 + Self::HEADER)?;
         let (src, dst) = (Self([s0, s1, s2, s3]), Self([d0, d1, d2, d3]));
-        Some(IpHeader { src, dst, protocol, hop_limit, fragment, fragment_id, payload })
+        let extensions = u16::try_from(payload - l3 - Self::HEADER).ok()?;
+        let length = u16::from_be(hi(w1)).saturating_sub(extensions);
+        Some(IpHeader { src, dst, protocol, hop_limit, fragment, fragment_id, payload, length })
     }
 
     #[inline(always)]

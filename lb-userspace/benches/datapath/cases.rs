@@ -183,9 +183,9 @@ fn traffic<A: Net>(harness: &mut Harness, world: World, kind: Kind) -> Result<Tr
 
 /// Fills the table of flows without a reply to its end, so that each further one takes another's place.
 fn overfill(harness: &mut Harness, subject: &Subject, case: &Case) -> Result<()> {
-    let before = subject.embryos(case.v6)?;
+    let before = subject.half_open(case.v6)?;
     harness.measure(case.hook, &case.fd, &case.traffic, 0, 100_000)?;
-    let after = subject.embryos(case.v6)?;
+    let after = subject.half_open(case.v6)?;
     ensure!(after > before || before > 32_768, "{}: the table does not fill: {after} entries", case.program);
     Ok(())
 }

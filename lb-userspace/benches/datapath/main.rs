@@ -92,7 +92,7 @@ fn measure(harness: &mut Harness, subjects: &mut [Subject; 3], case: &Case) -> R
         least = least.min(harness.measure(case.hook, &case.fd, &case.traffic, warm, packets)?);
     }
     if let Some(subject) = case.forget.and_then(|at| subjects.get_mut(at)) {
-        subject.forget_embryos(case.v6)?;
+        subject.forget_half_open(case.v6)?;
     }
     Ok(least)
 }

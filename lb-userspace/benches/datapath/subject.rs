@@ -76,13 +76,13 @@ impl Subject {
     }
 
     /// Forgets the flows that have no reply, so that the next ones find room.
-    pub(crate) fn forget_embryos(&mut self, v6: bool) -> Result<()> {
+    pub(crate) fn forget_half_open(&mut self, v6: bool) -> Result<()> {
         if v6 { forget::<V6>(&mut self.object) } else { forget::<V4>(&mut self.object) }
     }
 
     /// Number of flows without a reply, in entries.
-    pub(crate) fn embryos(&self, v6: bool) -> Result<usize> {
-        let name = map_name::EMBRYOS[usize::from(v6)];
+    pub(crate) fn half_open(&self, v6: bool) -> Result<usize> {
+        let name = map_name::HALF_OPEN[usize::from(v6)];
         if v6 { count_flows::<V6>(&self.object, name) } else { count_flows::<V4>(&self.object, name) }
     }
 }
@@ -196,12 +196,12 @@ fn fill_stats<A: Net>(object: &mut Ebpf, world: World) -> Result<()> {
     Ok(())
 }
 
-fn keys<A: Net, T: Borrow<MapData>>(embryos: &HashMap<T, FlowKey<A>, FlowValue<A>>) -> Result<Vec<FlowKey<A>>>
+fn keys<A: Net, T: Borrow<MapData>>(half_open: &HashMap<T, FlowKey<A>, FlowValue<A>>) -> Result<Vec<FlowKey<A>>>
 where
     FlowKey<A>: Pod,
     FlowValue<A>: Pod,
 {
-    Ok(embryos.keys().collect::<Result<_, _>>()?)
+    Ok(half_open.keys().collect::<Result<_, _>>()?)
 }
 
 fn forget<A: Net>(object: &mut Ebpf) -> Result<()>
@@ -209,9 +209,9 @@ where
     FlowKey<A>: Pod,
     FlowValue<A>: Pod,
 {
-    let mut embryos: HashMap<_, FlowKey<A>, FlowValue<A>> = map(object, map_name::EMBRYOS[A::INDEX])?;
-    for key in keys(&embryos)? {
-        embryos.remove(&key)?;
+    let mut half_open: HashMap<_, FlowKey<A>, FlowValue<A>> = map(object, map_name::HALF_OPEN[A::INDEX])?;
+    for key in keys(&half_open)? {
+        half_open.remove(&key)?;
     }
     Ok(())
 }

@@ -142,7 +142,7 @@ pub(super) struct RunArgs {
     #[arg(long)]
     takeover: bool,
     /// Source ports for source NAT; keep them outside of the kernel's ephemeral range.
-    #[arg(long, value_name = "LOW-HIGH", default_value = "61000-65535", value_parser = port_range)]
+    #[arg(long, value_name = "LOW-HIGH", default_value = "1024-29999", value_parser = port_range)]
     snat_ports: (u16, u16),
     #[command(flatten)]
     sockets: SocketArgs,
@@ -162,7 +162,7 @@ pub(super) struct RunArgs {
 
 fn port_range(text: &str) -> Result<(u16, u16), String> {
     let range = text.split_once('-').and_then(|(lo, hi)| Some((lo.parse().ok()?, hi.parse().ok()?)));
-    range.filter(|(lo, hi)| 0 < *lo && lo <= hi).ok_or_else(|| format!("\"{text}\" is not a range such as 61000-65535"))
+    range.filter(|(lo, hi)| 0 < *lo && lo <= hi).ok_or_else(|| format!("\"{text}\" is not a range such as 1024-29999"))
 }
 
 impl RunArgs {

@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(size(&tables::FLOWS, 0, 2), 1 << 14);
         assert_eq!(size(&tables::FLOWS, 16 << 30, 2), 1 << 19);
         assert_eq!(size(&tables::FLOWS, 1 << 50, 2), 1 << 21);
-        assert_eq!((size(&tables::EMBRYOS, 16 << 30, 2), size(&tables::AFFINITY, 16 << 30, 2)), (1 << 17, 1 << 18));
+        assert_eq!((size(&tables::HALF_OPEN, 16 << 30, 2), size(&tables::AFFINITY, 16 << 30, 2)), (1 << 17, 1 << 18));
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub struct Flow {
 pub fn list(pin_path: &Path, limit: usize) -> Result<Vec<Flow>, TableFailure> {
     let dir = pin_path.join("maps");
     let mut flows = Vec::new();
-    for (names, established) in [(map_name::FLOWS, true), (map_name::EMBRYOS, false)] {
+    for (names, established) in [(map_name::FLOWS, true), (map_name::HALF_OPEN, false)] {
         collect(&FlowTable::<V4>::open(&dir, names[0])?, established, limit, &mut flows)?;
         collect(&FlowTable::<V6>::open(&dir, names[1])?, established, limit, &mut flows)?;
     }

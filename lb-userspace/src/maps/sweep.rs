@@ -28,8 +28,10 @@ pub struct Timeouts {
     pub tcp_closed: Duration,
     /// Everything else that has seen a reply.
     pub datagram: Duration,
-    /// No reply seen.
-    pub embryonic: Duration,
+    /// TCP whose client has not answered its backend yet.
+    pub tcp_half_open: Duration,
+    /// The same for everything else, as conntrack's `nf_conntrack_udp_timeout`.
+    pub datagram_half_open: Duration,
 }
 
 impl Default for Timeouts {
@@ -39,17 +41,22 @@ impl Default for Timeouts {
             tcp_half_closed: Duration::from_secs(3600),
             tcp_closed: Duration::from_secs(60),
             datagram: Duration::from_secs(180),
-            embryonic: Duration::from_secs(60),
+            tcp_half_open: Duration::from_secs(60),
+            datagram_half_open: Duration::from_secs(30),
         }
     }
 }
 
 impl Timeouts {
+    fn half_open(&self, protocol: u8) -> Duration {
+        if protocol == proto::TCP { self.tcp_half_open } else { self.datagram_half_open }
+    }
+
     /// How long a flow of this kind may be idle. `states`: of the request's and of the reply's direction.
     fn of(&self, protocol: u8, established: bool, states: (u16, u16)) -> Duration {
         let (request, reply) = states;
         if !established {
-            return self.embryonic;
+            return self.half_open(protocol);
         }
         if protocol != proto::TCP {
             return self.datagram;
@@ -109,7 +116,7 @@ pub fn sweep(pin_path: &Path, ticks: Ticks, timeouts: &Timeouts, pause: Duration
     let in_use = LiveFlows { since: Instant::now(), ends: PerFamily::from_fn(|_| FlowEnds::default()) };
     let mut swept = Swept { removed: 0, live: 0, in_use };
     // In the order in which a flow moves: none is missed because it moves meanwhile.
-    for (names, established) in [(map_name::EMBRYOS, false), (map_name::FLOWS, true)] {
+    for (names, established) in [(map_name::HALF_OPEN, false), (map_name::FLOWS, true)] {
         let policy = SweepPolicy { ticks, timeouts, established, pause };
         policy.sweep(FlowTable::<V4>::open(&dir, names[0])?, &mut swept)?;
         policy.sweep(FlowTable::<V6>::open(&dir, names[1])?, &mut swept)?;
@@ -198,7 +205,7 @@ impl SweepPolicy<'_> {
             }
             Some(reverse) => self.timeouts.of(protocol, self.established, (value.state, reverse.state)),
             // Half of a flow is of no use for long.
-            None => self.timeouts.embryonic,
+            None => self.timeouts.half_open(protocol),
         };
         quiet > limit
     }

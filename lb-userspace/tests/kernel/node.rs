@@ -97,7 +97,9 @@ impl KernelNode<'_> {
         for (filter, block) in gone {
             self.array::<Block>(&filter).set(block, [0; 8], 0).unwrap();
         }
-        self.array::<u32>(map_name::REMAPS).set(u32::try_from(family).unwrap(), 0, 0).unwrap();
+        for event in [lb_common::abi::lately::REMAP, lb_common::abi::lately::OVERFLOW] {
+            self.array::<u32>(map_name::LATELY).set(event + u32::try_from(family).unwrap(), 0, 0).unwrap();
+        }
     }
 
     /// Empties the cells of a backend on all CPUs, unless they are of this generation.
@@ -126,7 +128,7 @@ macro_rules! family {
     ($addr:ty, $at:expr) => {
         impl Node<$addr> for KernelNode<'_> {
             fn reset(&mut self) {
-                for name in [map_name::FLOWS[$at], map_name::EMBRYOS[$at]] {
+                for name in [map_name::FLOWS[$at], map_name::HALF_OPEN[$at]] {
                     self.clear::<FlowKey<$addr>, FlowValue<$addr>>(name);
                 }
                 self.clear::<AffinityKey<$addr>, AffinityValue>(map_name::AFFINITY[$at]);
@@ -192,7 +194,7 @@ macro_rules! family {
             }
 
             fn forget(&mut self, key: &FlowKey<$addr>) {
-                for name in [map_name::FLOWS[$at], map_name::EMBRYOS[$at]] {
+                for name in [map_name::FLOWS[$at], map_name::HALF_OPEN[$at]] {
                     // One of the two has it, or none.
                     drop(self.table::<FlowKey<$addr>, FlowValue<$addr>>(name).remove(key));
                 }
@@ -228,7 +230,7 @@ macro_rules! family {
 
             fn gathered(&mut self, backend: u32) -> StatsValue {
                 let mut entries = Vec::new();
-                for name in [map_name::FLOWS[$at], map_name::EMBRYOS[$at]] {
+                for name in [map_name::FLOWS[$at], map_name::HALF_OPEN[$at]] {
                     let flows = self.table::<FlowKey<$addr>, FlowValue<$addr>>(name);
                     entries.extend(flows.iter().map(|entry| entry.unwrap().1));
                 }
@@ -241,7 +243,7 @@ macro_rules! family {
 
             fn flows(&mut self) -> (usize, usize) {
                 let mut count = |name| self.table::<FlowKey<$addr>, FlowValue<$addr>>(name).keys().count();
-                (count(map_name::FLOWS[$at]), count(map_name::EMBRYOS[$at]))
+                (count(map_name::FLOWS[$at]), count(map_name::HALF_OPEN[$at]))
             }
         }
     };

@@ -86,7 +86,7 @@ impl Rig {
         let bytes = read_object();
         let namespace = Namespace::new();
         let mut loader = EbpfLoader::new();
-        for table in [map_name::FLOWS, map_name::EMBRYOS, map_name::AFFINITY, map_name::FRAGMENTS].as_flattened() {
+        for table in [map_name::FLOWS, map_name::HALF_OPEN, map_name::AFFINITY, map_name::FRAGMENTS].as_flattened() {
             loader.map_max_entries(table, 8_192);
         }
         for table in [map_name::FRONTENDS, map_name::SLOTS, map_name::BACKENDS].as_flattened() {

@@ -210,7 +210,7 @@ fn metrics_show_what_the_agent_does() {
     assert!(value("sluice_map_capacity{map=\"FLOWS6\"}") > 1000.0);
     assert!(value("sluice_devices_attached{role=\"pod\"}") >= 1.0);
     assert!(value("process_resident_memory_bytes") > 1e6);
-    let both = ["FRONTENDS", "SLOTS", "BACKENDS", "RANGES", "FLOWS", "EMBRYO", "AFFINITY", "SOCKETS", "FRAGS"];
+    let both = ["FRONTENDS", "SLOTS", "BACKENDS", "RANGES", "FLOWS", "HALF", "AFFINITY", "SOCKETS", "FRAGS"];
     let both = both.iter().flat_map(|map| [format!("{map}4"), format!("{map}6")]);
     for map in both.chain(["DEVICES", "NAMES", "OPT_OUT", "TOTALS"].map(str::to_owned)) {
         value(&format!("sluice_map_entries{{map=\"{map}\"}}"));

@@ -22,8 +22,8 @@ fn replaced<A: Family>(proto: u8) -> Service<A> {
     service
 }
 
-/// SYNs alone fill the embryonic table only.
-pub fn flow_is_established_by_its_first_reply<A: Family>(scene: &mut Scene<'_, A>) {
+/// SYNs fill the table of half-open flows only, also where they are answered: anyone can send those.
+pub fn flow_is_established_when_the_client_answers_its_backend<A: Family>(scene: &mut Scene<'_, A>) {
     for proto in PROTOCOLS {
         scene.serve(&balanced(proto));
         let (client, front, back) = ((A::POD, 40_000), (A::LB, 443), (A::LOCAL, 8080));
@@ -34,7 +34,12 @@ pub fn flow_is_established_by_its_first_reply<A: Family>(scene: &mut Scene<'_, A
             scene.flows(established, 2);
         }
         let reply = Pkt::reply(proto, back, client);
-        scene.passes(Hook::PodEgress, &reply, &reply.clone().from(front.0, front.1));
+        for _ in 0..2 {
+            scene.passes(Hook::PodEgress, &reply, &reply.clone().from(front.0, front.1));
+            scene.flows(established, 2);
+        }
+        let answer = Pkt::answer(proto, client, front);
+        scene.passes(Hook::PodIngress, &answer, &answer.clone().to(back.0, back.1));
         scene.flows(established + 2, 0);
     }
     scene.counted(Counter::NewFlow, 2);
@@ -46,9 +51,9 @@ pub fn mid_stream_tcp_without_a_flow_is_reset<A: Family>(scene: &mut Scene<'_, A
     scene.serve(&balanced(proto::TCP));
     for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {
         let data = Pkt::data(proto::TCP, (client, 40_000), (A::LB, 443));
-        scene.returns(edge.0, &data, &reset(&data, 0x0055_aa01, 0, RST));
+        scene.returns(edge.0, &data, &reset(&data, 0x0102_0305, 0, RST));
         let syn_ack = Pkt::tcp((client, 40_000), (A::LB, 443), SYN | ACK);
-        scene.returns(edge.0, &syn_ack, &reset(&syn_ack, 0x0055_aa01, 0, RST));
+        scene.returns(edge.0, &syn_ack, &reset(&syn_ack, 0x0102_0305, 0, RST));
         scene.drops(edge.0, &Pkt::tcp((client, 40_000), (A::LB, 443), RST));
     }
     scene.counted(Counter::RejectNoFlow, 4);

@@ -89,7 +89,7 @@ macro_rules! each_vector {
                 stale_slot_is_a_counted_drop
             }
             lifetime {
-                flow_is_established_by_its_first_reply
+                flow_is_established_when_the_client_answers_its_backend
                 mid_stream_tcp_without_a_flow_is_reset
                 takeover_leaves_mid_stream_tcp_to_the_stack
                 syn_after_a_close_begins_a_new_flow
@@ -200,9 +200,17 @@ pub(super) struct Trip<A> {
 }
 
 impl<A: Family> Trip<A> {
-    /// First packet and first reply.
+    /// First packet, first reply, and the client's answer to that: the flow is established.
     #[track_caller]
     pub(super) fn open(&self, scene: &mut Scene<'_, A>) {
+        let Self { edge, proto, client, front, back } = *self;
+        self.begin(scene);
+        scene.passes(edge.0, &Pkt::answer(proto, client, front), &Pkt::answer(proto, client, back));
+    }
+
+    /// First packet and first reply.
+    #[track_caller]
+    pub(super) fn begin(&self, scene: &mut Scene<'_, A>) {
         let Self { edge, proto, client, front, back } = *self;
         scene.passes(edge.0, &Pkt::first(proto, client, front), &Pkt::first(proto, client, back));
         scene.passes(edge.1, &Pkt::reply(proto, back, client), &Pkt::reply(proto, front, client));

@@ -85,7 +85,7 @@ pub fn refused_segment_is_answered_by_its_sequence_numbers<A: Family>(scene: &mu
     scene.returns(Hook::PodIngress, &wraps, &reset(&wraps, 0, 0, RST | ACK));
     // What has an acknowledgement is answered by it.
     let mid_stream = Pkt::tcp(client, front, ACK).payload(b"hello");
-    scene.returns(Hook::PodIngress, &mid_stream, &reset(&mid_stream, 0x0055_aa01, 0, RST));
+    scene.returns(Hook::PodIngress, &mid_stream, &reset(&mid_stream, 0x0102_0305, 0, RST));
     // A FIN alone takes one number.
     let fin = Pkt::tcp(client, front, tcp_flag::FIN);
     scene.returns(Hook::PodIngress, &fin, &reset(&fin, 0, 0x0102_0305, RST | ACK));

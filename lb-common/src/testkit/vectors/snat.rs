@@ -120,7 +120,7 @@ pub fn exhausted_ports_drop_new_flows_only<A: Family>(scene: &mut Scene<'_, A>) 
     scene.counted(Counter::DropSnatExhausted, 4);
 }
 
-/// A port is free again as soon as its connection is over.
+/// A port is free again as soon as both sides have closed its connection.
 pub fn lent_port_of_a_closed_flow_is_lent_again<A: Family>(scene: &mut Scene<'_, A>) {
     let mut config = Scene::config();
     config.snat_lo = Be16::new(61_000);
@@ -131,8 +131,12 @@ pub fn lent_port_of_a_closed_flow_is_lent_again<A: Family>(scene: &mut Scene<'_,
     lend_remote(scene, proto::TCP, (A::CLIENT, 40_000), front);
     let fin = Pkt::tcp((A::CLIENT, 40_000), front, tcp_flag::FIN | tcp_flag::ACK);
     scene.routes(UP, &fin, &fin.clone().from(A::NODE, 61_000).to(back.0, back.1));
+    // Half closed it still carries the answer.
+    scene.drops(UP, &Pkt::syn((A::CLIENT, 40_001), front));
+    let fin = Pkt::tcp(back, (A::NODE, 61_000), tcp_flag::FIN | tcp_flag::ACK);
+    scene.routes(UP, &fin, &fin.clone().from(front.0, front.1).to(A::CLIENT, 40_000));
     lend_remote(scene, proto::TCP, (A::CLIENT, 40_001), front);
-    scene.counted(Counter::DropSnatExhausted, 0);
+    scene.counted(Counter::DropSnatExhausted, 1);
 }
 
 /// Also where XDP sees the RST first and leaves it to TC. The port is free for others then.

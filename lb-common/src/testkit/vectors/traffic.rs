@@ -21,7 +21,7 @@ pub fn packets_are_counted_each_way_for_their_backend<A: Family>(scene: &mut Sce
         trip.talk(scene);
         let (client, front, back) = (trip.client, trip.front, trip.back);
         let data = Pkt::data(proto, client, front);
-        there.extend([Pkt::first(proto, client, front), data.clone(), data]);
+        there.extend([Pkt::first(proto, client, front), Pkt::answer(proto, client, front), data.clone(), data]);
         let data = Pkt::data(proto, back, client);
         here.extend([Pkt::reply(proto, back, client), data.clone(), data]);
         connections += 1;
@@ -33,7 +33,7 @@ pub fn packets_are_counted_each_way_for_their_backend<A: Family>(scene: &mut Sce
 pub fn packets_of_a_busy_connection_are_all_counted_in_the_end<A: Family>(scene: &mut Scene<'_, A>) {
     let trip = opened(scene, AT_UPLINK, proto::TCP);
     let (client, front, back) = (trip.client, trip.front, trip.back);
-    let mut there = vec![Pkt::first(proto::TCP, client, front)];
+    let mut there = vec![Pkt::first(proto::TCP, client, front), Pkt::answer(proto::TCP, client, front)];
     let mut here = vec![Pkt::reply(proto::TCP, back, client)];
     for _ in 0..100 {
         trip.talk(scene);
