@@ -11,13 +11,11 @@ use super::host::MTU;
 use super::node::{UPLINK, UPLINK2};
 use crate::abi::filter;
 use crate::abi::{
-    AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue,
-    SocketKey, SocketValue, SourceRangeKey, StatsValue, Tally,
+    AffinityKey, AffinityValue, BackendValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue, SocketKey,
+    SocketValue, SourceRangeKey, StatsValue, Tally,
 };
 use crate::abi::{Be16, device_flag};
-use crate::datapath::{
-    Counters, Direction, Env, Flows, Headers, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage,
-};
+use crate::datapath::{Direction, Env, Flows, Headers, Host, NextHop, Route, Scratch, Services, Stage};
 
 /// An entry of a flow table as it was found. Marks go to the table, not to the copy.
 #[derive(Clone, Copy, Debug)]
@@ -148,16 +146,6 @@ impl<A: Family> Memory<A> {
         self.hash();
         let value = *self.table(half_open).borrow().get(key)?;
         Some(FlowRef { key: *key, half_open, decided: false, value })
-    }
-
-    fn counted<'s>(
-        &self,
-        all: &'s mut HashMap<u32, StatsValue>,
-        backend: u32,
-        generation: u32,
-    ) -> Option<&'s mut StatsValue> {
-        let known = self.backends.get(&backend).is_some_and(|known| known.generation == generation);
-        known.then(|| all.entry(backend).or_default())
     }
 
     /// Changes an entry, if it is still there, and returns it as it is then.
@@ -379,51 +367,5 @@ impl<A: Family> Host<A> for Memory<A> {
 
     fn ticks(&self) -> u32 {
         (self.now_ns.get() / 4_000_000) as u32
-    }
-}
-
-impl<A: Family> Counters<A> for Memory<A> {
-    fn count(&self, counter: Counter) {
-        Counters::<A>::count_index(self, counter.index());
-    }
-
-    fn count_index(&self, index: u32) {
-        *self.counters.borrow_mut().entry(index).or_default() += 1;
-    }
-
-    fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32) {
-        let mut all = self.stats.borrow_mut();
-        let Some(stats) = self.counted(&mut all, flow.backend, flow.generation) else { return };
-        let (count, sum) = if reply {
-            (&mut stats.reply_packets, &mut stats.reply_bytes)
-        } else {
-            (&mut stats.packets, &mut stats.bytes)
-        };
-        *count += u64::from(packets);
-        *sum += u64::from(bytes);
-    }
-
-    fn connected(&self, backend: u32, generation: u32) {
-        if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), backend, generation) {
-            stats.connections += 1;
-        }
-    }
-}
-
-impl<A: Family> SocketEnv<A> for Memory<A> {
-    fn socket(&self, key: &SocketKey<A>) -> Option<SocketValue<A>> {
-        self.hash();
-        self.sockets.borrow().get(key).copied()
-    }
-
-    fn set_socket(&self, key: &SocketKey<A>, value: &SocketValue<A>) -> bool {
-        !self.full.get() && {
-            self.sockets.borrow_mut().insert(*key, *value);
-            true
-        }
-    }
-
-    fn remove_socket(&self, key: &SocketKey<A>) {
-        self.sockets.borrow_mut().remove(key);
     }
 }

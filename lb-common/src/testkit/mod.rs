@@ -11,6 +11,7 @@
 )]
 
 mod bytes;
+mod counts;
 mod diff;
 mod family;
 mod filter;
