@@ -8,6 +8,7 @@
 mod affinity;
 mod bad_input;
 mod bulk;
+mod busy;
 mod crash;
 mod devices;
 mod direct;
