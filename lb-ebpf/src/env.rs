@@ -10,14 +10,14 @@ use core::ffi::c_void;
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey,
     FragmentValue, FrontendKey, FrontendValue, HeldKey, HeldValue, SenderKey, SocketKey, SocketValue, SourceRangeKey,
-    StatsValue, Tally, Waiting, filter,
+    StatsValue, Tally, Waiting, device_flag, filter,
 };
 use lb_common::datapath::{
     Counters, Direction, Env, Flows, Fragments, Headers, Host, NextHop, Route, Scratch, Services, SocketEnv, Stage,
 };
 
 use crate::maps::{self, FamilyMaps};
-use crate::route::{RouteLookup, lookup_route};
+use crate::route::{RouteLookup, leads, lookup_route};
 
 /// What a program runs of the pipeline, as a constant for types. Bits: [`REST`], [`EGRESS`].
 pub(crate) const FIRST: u8 = 0;
@@ -342,6 +342,11 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Host<A> for Kernel<PART> {
     #[inline(always)]
     fn next_hop(&self, dst: A, length: u16) -> Option<NextHop> {
         lookup_route(self.ctx, self.ifindex, dst, length)
+    }
+
+    #[inline(always)]
+    fn leads(&self, ifindex: u32, src: A, dst: A) -> bool {
+        Host::<A>::device_flags(self, ifindex) & device_flag::UPLINK != 0 && leads(self.ctx, ifindex, src, dst)
     }
 
     #[inline(always)]

@@ -4,7 +4,8 @@ use core::ffi::c_void;
 use core::mem::{size_of, zeroed};
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_OUTPUT,
+    bpf_fib_lookup,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use lb_common::abi::{Address, V4, V6};
@@ -17,6 +18,8 @@ const AF_INET6: u8 = 10;
 pub(crate) trait RouteLookup: Address {
     /// Writes family and destination.
     fn fill(params: &mut bpf_fib_lookup, dst: Self);
+    /// Writes the source, which rules may ask for.
+    fn fill_source(params: &mut bpf_fib_lookup, src: Self);
 }
 
 impl RouteLookup for V4 {
@@ -25,6 +28,11 @@ impl RouteLookup for V4 {
         params.family = AF_INET;
         params.__bindgen_anon_4.ipv4_dst = dst.0;
     }
+
+    #[inline(always)]
+    fn fill_source(params: &mut bpf_fib_lookup, src: Self) {
+        params.__bindgen_anon_3.ipv4_src = src.0;
+    }
 }
 
 impl RouteLookup for V6 {
@@ -32,6 +40,11 @@ impl RouteLookup for V6 {
     fn fill(params: &mut bpf_fib_lookup, dst: Self) {
         params.family = AF_INET6;
         params.__bindgen_anon_4.ipv6_dst = dst.0;
+    }
+
+    #[inline(always)]
+    fn fill_source(params: &mut bpf_fib_lookup, src: Self) {
+        params.__bindgen_anon_3.ipv6_src = src.0;
     }
 }
 
@@ -68,4 +81,22 @@ pub(crate) fn lookup_route<A: RouteLookup>(ctx: *mut c_void, ifindex: u32, dst: 
             u32::from_ne_bytes([s[2], s[3], s[4], s[5]]),
         ],
     })
+}
+
+/// Whether a packet from `src` to `dst` has a route out of this device. Where there is none, the kernel would take a
+/// packet that is redirected there for one to a neighbour.
+#[inline(always)]
+pub(crate) fn leads<A: RouteLookup>(ctx: *mut c_void, ifindex: u32, src: A, dst: A) -> bool {
+    // SAFETY: a C struct of integers and unions of integers; all zeroes is valid.
+    let mut params: bpf_fib_lookup = unsafe { zeroed() };
+    params.ifindex = ifindex;
+    A::fill(&mut params, dst);
+    A::fill_source(&mut params, src);
+    let (size, output) = (size_of::<bpf_fib_lookup>() as i32, BPF_FIB_LOOKUP_OUTPUT);
+    // SAFETY: the context is the program's own, the struct is initialized and its size is passed along.
+    let ret = unsafe { fib_lookup(ctx, &raw mut params, size, output) };
+    let known = ret == i64::from(BPF_FIB_LKUP_RET_SUCCESS)
+        || ret == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
+        || ret == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED);
+    known && params.ifindex == ifindex
 }

@@ -91,6 +91,8 @@ counters! {
     DirectRemapped = "direct_remapped",
     /// Connection of the node's own noted, from a port that a frontend or source NAT may have.
     OwnConnection = "own_connection",
+    /// Reply that left as the routing table has it: the uplink of its request is gone, or has no route to the client.
+    ReplyRerouted = "reply_rerouted",
     /// Packet of a Pod whose source is a frontend, or an SNAT port, on an address of the node.
     DropForgedSource = "drop_forged_source",
     /// Fragment that came before its datagram's first: waits for it.

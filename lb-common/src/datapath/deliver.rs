@@ -34,8 +34,11 @@ pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
     let (packets, bytes) = frame.amount();
     account(env, flow, packets, bytes);
     if arrival.hook.is_uplink() && !E::is_ingress(arrival) && flow.ifindex != arrival.ifindex {
-        // A reply leaves by the uplink on which its request came.
-        return Outcome::leave(Verdict::Redirect, flow.ifindex, Reason::TRANSLATED);
+        // A reply leaves by the uplink on which its request came, as long as that leads to the client.
+        if env.leads(flow.ifindex, flow.src, flow.dst) {
+            return Outcome::leave(Verdict::Redirect, flow.ifindex, Reason::TRANSLATED);
+        }
+        env.count(Counter::ReplyRerouted);
     }
     Outcome::pass(Reason::TRANSLATED)
 }
@@ -79,7 +82,7 @@ pub(super) fn way_out<A: Address, F: Frame, E: Env<A>>(
     hop: &mut NextHop,
 ) -> Outcome {
     let leave = |verdict, ifindex| Outcome::leave(verdict, ifindex, Reason::TRANSLATED);
-    // A reply to an SNAT port leaves by the uplink of its request.
+    // A reply to an SNAT port leaves by the uplink of its request, as long as that leads to the client.
     let uplink = if flow.kind == flow_kind::REVERSE_SNAT { flow.ifindex } else { 0 };
     if F::KERNEL_RESOLVES {
         if flow.action == flow_action::HAIRPIN {
@@ -88,11 +91,18 @@ pub(super) fn way_out<A: Address, F: Frame, E: Env<A>>(
         if flow.action == flow_action::PEER {
             return leave(Verdict::RedirectPeer, flow.out);
         }
-        if uplink != 0 {
-            return leave(Verdict::Redirect, uplink);
+        if let Some(found) = env.next_hop(flow.dst, if uplink == 0 { length } else { 0 }) {
+            *hop = found;
         }
-        let Some(found) = env.next_hop(flow.dst, length) else { return Outcome::drop(Counter::DropNoRoute) };
-        *hop = found;
+        if uplink != 0 && hop.ifindex != uplink {
+            if env.leads(uplink, flow.src, flow.dst) {
+                return leave(Verdict::Redirect, uplink);
+            }
+            env.count(Counter::ReplyRerouted);
+        }
+        if hop.ifindex == 0 {
+            return Outcome::drop(Counter::DropNoRoute);
+        }
         return leave(Verdict::Redirect, hop.ifindex);
     }
     if flow.action == flow_action::PEER {

@@ -159,6 +159,8 @@ pub trait Host<A> {
     fn route(&self, dst: A) -> Option<Route<A>>;
     /// The next hop of a packet of this length (network header and all; 0: not known, or it will be cut up).
     fn next_hop(&self, dst: A, length: u16) -> Option<NextHop>;
+    /// Whether a device is an uplink now, and a packet from `src` to `dst` has a route by it.
+    fn leads(&self, ifindex: u32, src: A, dst: A) -> bool;
     /// A random number.
     fn random(&self) -> u32;
     /// Nanoseconds of `CLOCK_MONOTONIC`.

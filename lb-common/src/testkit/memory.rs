@@ -351,6 +351,11 @@ impl<A: Family> Host<A> for Memory<A> {
         Some(NextHop { ifindex: route.ifindex, resolved: true, limit, ethernet: [0; 3] })
     }
 
+    fn leads(&self, ifindex: u32, _src: A, dst: A) -> bool {
+        let routed = |(net, by): &(crate::abi::Cidr<A>, u32)| *by == ifindex && dst.and(net.mask) == net.net;
+        self.device_flags(ifindex) & device_flag::UPLINK != 0 && A::ROUTES.iter().any(routed)
+    }
+
     fn random(&self) -> u32 {
         // xorshift64*
         let mut x = self.seed.get();

@@ -8,7 +8,7 @@ use super::inventory::{DeviceAddress, Inventory};
 
 impl Inventory {
     /// The address for traffic out of this device, per family, as far as the device's own addresses say: one that new
-    /// connections may have; one of a network rather than a single one, which is what keepalived and kube-vip lend a node;
+    /// connections may have; one of a network rather than a single one, which is what keepalived and kube-vip give a node;
     /// one beside the gateway, as the kernel has it; the first.
     pub fn source_address(&self, index: u32, v6: bool) -> Option<IpAddr> {
         let list = self.addresses.get(&index)?;

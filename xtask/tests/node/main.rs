@@ -36,3 +36,4 @@ mod sockets_speed;
 mod sockets_udp;
 mod traffic;
 mod tunnel;
+mod uplinks;

@@ -45,6 +45,7 @@ macro_rules! each_vector {
                 pod_reaches_every_frontend_on_a_remote_pod
                 external_client_reaches_a_local_pod_with_its_own_address
                 reply_leaves_by_the_uplink_of_its_request
+                reply_leaves_by_the_routing_table_where_its_uplink_does_not_lead_to_the_client
                 host_network_endpoint_sees_the_clients_address
                 local_external_policy_takes_local_endpoints_for_external_clients_only
                 local_internal_policy_takes_local_endpoints_only

@@ -67,6 +67,24 @@ pub fn reply_leaves_by_the_uplink_of_its_request<A: Family>(scene: &mut Scene<'_
     }
 }
 
+/// A request may come by an uplink that has no route back, or that is gone meanwhile.
+pub fn reply_leaves_by_the_routing_table_where_its_uplink_does_not_lead_to_the_client<A: Family>(
+    scene: &mut Scene<'_, A>,
+) {
+    for proto in PROTOCOLS {
+        let (client, front) = ((A::CLIENT, 40_000), (A::NODE2, 30080));
+        let service = Service::new(proto, front.0, front.1, frontend_kind::NODE_PORT);
+        scene.serve(&service.endpoints(&[Endpoint::local(1, A::LOCAL)]));
+        let back = (A::LOCAL, 8080);
+        let first = Pkt::first(proto, client, front).bytes();
+        let translated = Pkt::first(proto, client, back).bytes();
+        scene.bytes(Hook::UplinkIngress, UPLINK2, &first, Action::Pass, &translated);
+        let reply = Pkt::reply(proto, back, client).bytes();
+        scene.bytes(Hook::UplinkEgress, UPLINK, &reply, Action::Pass, &Pkt::reply(proto, front, client).bytes());
+    }
+    scene.counted(Counter::ReplyRerouted, 2);
+}
+
 /// A packet from the node's own address to itself would be a martian: the source stays, also for external clients.
 pub fn host_network_endpoint_sees_the_clients_address<A: Family>(scene: &mut Scene<'_, A>) {
     let mut endpoint = Endpoint::local(1, A::NODE);
