@@ -152,10 +152,10 @@ fn direct_connections_are_not_stalled(proxy: Proxy) {
 }
 
 attacks! {
-    spoofed_syns_leave_snat_ports_to_others(new_connections_are_served): control_by_the_kernels_nat(Proxy::Nat);
-    connections_outlive_a_flood_of_syns(|proxy| connections_outlive(proxy, syns)): control_by_the_kernels_nat(Proxy::Nat);
-    connections_outlive_a_flood_of_syns_and_later_acks(|proxy| connections_outlive(proxy, syns_and_later_acks)): control_by_the_kernels_nat(Proxy::Nat);
-    connections_outlive_a_flood_of_answered_datagrams(|proxy| connections_outlive(proxy, datagrams)): control_by_the_kernels_nat(Proxy::Nat);
-    connections_outlive_a_flood_of_datagrams_from_ones_own_address(|proxy| connections_outlive(proxy, datagrams_of_ones_own)): control_by_the_kernels_nat(Proxy::Nat);
-    half_open_flows_in_a_clients_name_stall_no_direct_connection(direct_connections_are_not_stalled): control_by_the_kernels_nat(Proxy::Nat);
+    spoofed_syns_leave_snat_ports_to_others(new_connections_are_served): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_syns(|proxy| connections_outlive(proxy, syns)): by_tc(Proxy::Tc), control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_syns_and_later_acks(|proxy| connections_outlive(proxy, syns_and_later_acks)): by_tc(Proxy::Tc), control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_answered_datagrams(|proxy| connections_outlive(proxy, datagrams)): by_tc(Proxy::Tc), control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_datagrams_from_ones_own_address(|proxy| connections_outlive(proxy, datagrams_of_ones_own)): by_tc(Proxy::Tc), control_by_the_kernels_nat(Proxy::Nat);
+    half_open_flows_in_a_clients_name_stall_no_direct_connection(direct_connections_are_not_stalled): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
 }

@@ -79,7 +79,7 @@ fn no_connection_ends(proxy: Proxy, attack: impl Fn(&Field, &RawSender)) {
 }
 
 attacks! {
-    blind_segments_in_a_clients_name_end_no_connection(|proxy| no_connection_ends(proxy, forwards)): control_by_the_kernels_nat(Proxy::Nat);
+    blind_segments_in_a_clients_name_end_no_connection(|proxy| no_connection_ends(proxy, forwards)): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
     blind_segments_in_a_local_backends_name_end_no_connection(|proxy| no_connection_ends(proxy, in_a_local_backends_name)): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
-    blind_segments_in_a_remote_backends_name_end_no_connection(|proxy| no_connection_ends(proxy, in_a_remote_backends_name)): control_by_the_kernels_nat(Proxy::Nat);
+    blind_segments_in_a_remote_backends_name_end_no_connection(|proxy| no_connection_ends(proxy, in_a_remote_backends_name)): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
 }
