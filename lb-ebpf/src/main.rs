@@ -15,6 +15,7 @@
 mod access;
 mod context;
 mod env;
+mod flows;
 mod maps;
 mod route;
 mod skb_frame;

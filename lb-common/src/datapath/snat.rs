@@ -12,7 +12,7 @@ use crate::abi::{
 use crate::wire::checksum;
 
 /// Source ports tried before giving up.
-const PROBES: u32 = 16;
+const PROBES: u32 = 12;
 
 /// How the translated request leaves, and with which source address: into `scratch.forward`.
 #[inline(never)]
@@ -116,7 +116,7 @@ pub(super) fn allocate_port<A: Address, E: Env<A>>(
             _ => {}
         }
     }
-    // All are in use: the port of the half-open flow that has been idle for longest changes hands.
+    // All are in use: the port of the half-open or finished flow that has been idle for longest changes hands.
     if idle <= FRESH {
         return Err(Counter::DropSnatExhausted);
     }
@@ -143,14 +143,20 @@ const FREE: u32 = u32::MAX;
 /// Ticks that a half-open flow keeps its port for at least: as long as an answer may be on its way.
 const FRESH: u32 = 512;
 
-/// Which flow has the reverse key of a new one: [`FREE`], 0 (an established one), or for how many ticks a half-open one
-/// has been idle. One that is finished is removed.
+/// Which flow has the reverse key of a new one: [`FREE`], 0 (an established one), or for how many ticks a half-open or
+/// finished one has been idle.
 #[inline(never)]
 fn tenant<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) -> u32 {
     let (key, reverse) = (&scratch.reverse_key, &scratch.reverse);
     if let Some(other) = env.flow(key) {
-        if !is_same(&other, reverse) && !is_finished(env, &other, key.proto) {
+        let same = is_same(&other, reverse);
+        if !same && !is_finished(env, &other, key.proto) {
             return 0;
+        }
+        // The backend may still remember the connection that is over (TIME-WAIT): a port that nobody had is better.
+        if !same && other.kind == flow_kind::REVERSE_SNAT {
+            let idle = env.ticks().wrapping_sub(other.seen);
+            return if idle > u32::MAX / 2 { FRESH + 1 } else { idle.max(FRESH + 1) };
         }
         env.remove_flow(key);
     }
@@ -165,9 +171,13 @@ fn tenant<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) -> u32 {
     }
 }
 
-/// Ends the half-open flow with this reverse key.
+/// Ends the half-open or finished flow with this reverse key.
 #[inline(never)]
 fn evict<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>) {
+    if let Some(other) = env.flow(key) {
+        env.remove_flow(&forward_key(&other, key.proto));
+        env.remove_flow(key);
+    }
     if let Some(other) = env.half_open(key) {
         env.remove_half_open(&forward_key(&other, key.proto));
     }

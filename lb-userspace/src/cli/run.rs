@@ -109,6 +109,9 @@ pub(super) struct RunArgs {
     /// Pattern of devices to leave alone; may be given several times.
     #[arg(long, value_name = "GLOB")]
     ignore_device: Vec<Pattern>,
+    /// Pattern of Pods' devices whose packets may have any source, for gateway and VPN Pods; may be given several times.
+    #[arg(long, value_name = "GLOB")]
+    allow_foreign_sources: Vec<Pattern>,
     /// Where uplinks use native XDP: auto, native, off.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     xdp: XdpMode,
@@ -176,6 +179,7 @@ impl RunArgs {
             pod_devices: self.pod_device.clone(),
             ignored: self.ignore_device.clone(),
             local: self.node.local_devices(),
+            any_source: self.allow_foreign_sources.clone(),
             node_ips: self.node_ip.clone(),
             xdp: self.xdp,
             tc: match self.tc {

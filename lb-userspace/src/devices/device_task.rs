@@ -43,6 +43,8 @@ pub struct DeviceSettings {
     pub ignored: Vec<Pattern>,
     /// Devices that count as local, where that decides which clients are local.
     pub local: Option<LocalDevices>,
+    /// `--allow-foreign-sources`: devices whose packets may have any source.
+    pub any_source: Vec<Pattern>,
     /// `--node-ip`.
     pub node_ips: Vec<std::net::IpAddr>,
     /// Where to use XDP.
@@ -78,9 +80,9 @@ impl DeviceTask {
         let links = Links::adopt(directory, settings.tc.unwrap_or(by_kernel))
             .map_err(|source| LoadError::Read { path: directory.clone(), source })?;
         let devices = open_map(&loaded.directories.maps.join(map_name::DEVICES))?;
-        let DeviceSettings { uplinks, pod_devices: pods, ignored, local, node_ips, xdp, .. } = settings;
+        let DeviceSettings { uplinks, pod_devices: pods, ignored, local, any_source, node_ips, xdp, .. } = settings;
         Ok(Self {
-            rules: RoleRules { uplinks, pods, ignored, local, node_ips },
+            rules: RoleRules { uplinks, pods, ignored, local, any_source, node_ips },
             xdp,
             features: loaded.features,
             map_sizes: loaded.map_sizes,

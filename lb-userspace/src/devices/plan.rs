@@ -124,6 +124,12 @@ fn plan_device(
     }
     let mut entry = inventory.device_value(device.index, &rules.node_ips);
     entry.flags = role_flags(decision.role, device) | if local { device_flag::LOCAL } else { 0 };
+    if rules.any_source.iter().any(|pattern| pattern.matches(&device.name)) {
+        entry.flags |= device_flag::ANY_SOURCE;
+        if decision.role == Role::Pod {
+            notes.push("its packets may have any source (--allow-foreign-sources)".into());
+        }
+    }
     // A veth takes XDP frames only if its peer, which cannot be seen from here, runs XDP or GRO: there TC sends.
     let xdp_target = !device.is(&["veth"]);
     DevicePlan { decision, tc, xdp, entry, xdp_target, notes }

@@ -85,6 +85,14 @@ fn an_entry_tells_role_addresses_and_what_may_be_redirected_where() {
 }
 
 #[test]
+fn packets_of_a_named_device_may_have_any_source() {
+    let rules = RoleRules { any_source: vec![Pattern::new("v*").unwrap()], ..RoleRules::default() };
+    let plan = plan(&node(), &rules, XdpMode::Auto);
+    assert_eq!(plan[&3].entry.flags & device_flag::ANY_SOURCE, device_flag::ANY_SOURCE);
+    assert_eq!(plan[&2].entry.flags & device_flag::ANY_SOURCE, 0);
+}
+
+#[test]
 fn a_pair_with_both_ends_here_is_no_peer_even_as_a_named_pod_device() {
     let mut inventory = Inventory::default();
     inventory.devices.insert(7, device(7, "v0", Some("veth")));

@@ -18,6 +18,8 @@ pub struct RoleRules {
     pub ignored: Vec<Pattern>,
     /// Devices that count as local; `None`: no client is local by its device.
     pub local: Option<LocalDevices>,
+    /// Devices whose packets may have any source: gateway Pods are behind them.
+    pub any_source: Vec<Pattern>,
     /// The node's addresses, where they were given: preferred as sources out of an uplink.
     pub node_ips: Vec<std::net::IpAddr>,
 }

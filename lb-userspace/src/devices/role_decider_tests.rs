@@ -60,6 +60,7 @@ fn rules(uplinks: &[&str], pods: &[&str], ignored: &[&str]) -> RoleRules {
         pods: patterns(pods),
         ignored: patterns(ignored),
         local: None,
+        any_source: Vec::new(),
         node_ips: Vec::new(),
     }
 }

@@ -39,7 +39,8 @@ impl Default for Timeouts {
         Self {
             tcp_established: Duration::from_secs(24 * 3600),
             tcp_half_closed: Duration::from_secs(3600),
-            tcp_closed: Duration::from_secs(60),
+            // As conntrack's `nf_conntrack_tcp_timeout_time_wait`: the backend remembers as long.
+            tcp_closed: Duration::from_secs(120),
             datagram: Duration::from_secs(180),
             tcp_half_open: Duration::from_secs(60),
             datagram_half_open: Duration::from_secs(30),
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn tcp_is_closed_by_two_fins_or_one_reset() {
-        let at = |state| flow(100_000 - 61 * 100, state);
+        let at = |state| flow(100_000 - 121 * 100, state);
         assert!(over(proto::TCP, true, &at(flow_state::FIN), Some(&at(flow_state::FIN))));
         assert!(over(proto::TCP, true, &at(0), Some(&at(flow_state::RST))));
         assert!(!over(proto::TCP, true, &at(flow_state::FIN), Some(&at(0))));

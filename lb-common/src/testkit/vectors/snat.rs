@@ -102,7 +102,7 @@ pub fn masquerade_all_translates_every_source<A: Family>(scene: &mut Scene<'_, A
     scene.passes(UP, &Pkt::syn(client, (A::LB, 443)), &Pkt::syn(client, (A::LOCAL, 8080)));
 }
 
-/// One port to lend: the second flow is dropped by name, the first goes on.
+/// One port to allocate: the second flow is dropped by name, the first goes on.
 pub fn exhausted_ports_drop_new_flows_only<A: Family>(scene: &mut Scene<'_, A>) {
     let mut config = Scene::config();
     config.snat_lo = Be16::new(61_000);

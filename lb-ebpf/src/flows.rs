@@ -1,0 +1,169 @@
+//! The flow tables: entries in map memory, changed in place.
+
+use core::ops::Deref;
+
+use aya_ebpf::bindings::BPF_ANY;
+use lb_common::abi::{FlowKey, FlowValue, Tally};
+use lb_common::datapath::{Flows, Headers, Host, Scratch};
+
+use crate::env::Kernel;
+use crate::maps::{self, FamilyMaps};
+use crate::route::RouteLookup;
+
+/// How long after an event of `LATELY` packets in mid-stream are looked at, in ticks: a day, where the kernel counts a
+/// thousand a second, and longer elsewhere.
+const LATELY_TICKS: u32 = 86_400_000;
+
+/// An entry of a flow table, in map memory.
+#[repr(transparent)]
+pub(crate) struct FlowPtr<A>(*mut FlowValue<A>);
+
+impl<A> Clone for FlowPtr<A> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A> Copy for FlowPtr<A> {}
+
+impl<A> Deref for FlowPtr<A> {
+    type Target = FlowValue<A>;
+
+    #[inline(always)]
+    fn deref(&self) -> &FlowValue<A> {
+        // SAFETY: the pointer came from a successful look-up in this program run. LRU memory may be given to another
+        // flow meanwhile (RCU keeps it mapped): the worst case is one packet misdirected as the table overflows.
+        unsafe { &*self.0 }
+    }
+}
+
+impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
+    type Flow = FlowPtr<A>;
+    type Scratch = &'static mut Scratch<A>;
+    type Headers = &'static mut Headers<A>;
+
+    #[inline(always)]
+    fn headers(&self) -> Option<&'static mut Headers<A>> {
+        maps::headers::<A>()
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> Option<&'static mut Scratch<A>> {
+        maps::scratch::<A>()
+    }
+
+    #[inline(always)]
+    fn decided(&self, scratch: &'static mut Scratch<A>) -> FlowPtr<A> {
+        FlowPtr(&raw mut scratch.forward)
+    }
+
+    #[inline(always)]
+    fn remaps(&self) -> bool {
+        let last = maps::last::<A>(maps::REMAP);
+        // What is noted may be one tick ahead.
+        last != 0 && Host::<A>::ticks(self).wrapping_sub(last).wrapping_add(1) < LATELY_TICKS
+    }
+
+    #[inline(always)]
+    fn note_remap(&self) {
+        // Never 0, which says that there was none.
+        maps::set_last::<A>(maps::REMAP, Host::<A>::ticks(self) | 1);
+    }
+
+    #[inline(always)]
+    fn overflows(&self) -> bool {
+        let last = maps::last::<A>(maps::OVERFLOW);
+        last != 0 && Host::<A>::ticks(self).wrapping_sub(last) < LATELY_TICKS
+    }
+
+    #[inline(always)]
+    fn note_overflow(&self) {
+        maps::set_last::<A>(maps::OVERFLOW, Host::<A>::ticks(self) | 1);
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey<A>) -> Option<FlowPtr<A>> {
+        A::flows().get_ptr_mut(key).map(FlowPtr)
+    }
+
+    #[inline(always)]
+    fn half_open(&self, key: &FlowKey<A>) -> Option<FlowPtr<A>> {
+        A::half_open().get_ptr_mut(key).map(FlowPtr)
+    }
+
+    #[inline(always)]
+    fn note(&self, flow: FlowPtr<A>, state: u16) -> FlowPtr<A> {
+        if flow.state & state != state {
+            // SAFETY: in-place write to map memory; bits are only added, so a lost race costs one bit until the next
+            // packet of that kind.
+            unsafe { (*flow.0).state |= state };
+        }
+        flow
+    }
+
+    #[inline(always)]
+    fn touch(&self, flow: FlowPtr<A>) -> FlowPtr<A> {
+        let now = Host::<A>::ticks(self) & !0xff;
+        // Written once in 256 ticks, so that a flow's cache line stays clean.
+        if flow.seen != now {
+            // SAFETY: in-place write of an aligned word to map memory.
+            unsafe { (*flow.0).seen = now };
+            // SAFETY: as above.
+            unsafe { (*flow.0).tally.burst = 0 };
+        }
+        flow
+    }
+
+    #[inline(always)]
+    fn renumber(&self, flow: FlowPtr<A>, next: u32) -> FlowPtr<A> {
+        if flow.next != next {
+            // SAFETY: in-place write of an aligned word to map memory.
+            unsafe { (*flow.0).next = next };
+        }
+        flow
+    }
+
+    #[inline(always)]
+    fn come_by(&self, flow: FlowPtr<A>, from: u32) -> FlowPtr<A> {
+        if flow.from != from {
+            // SAFETY: as above.
+            unsafe { (*flow.0).from = from };
+        }
+        flow
+    }
+
+    #[inline(always)]
+    fn follow(&self, flow: FlowPtr<A>, ifindex: u32) -> FlowPtr<A> {
+        // SAFETY: as above.
+        unsafe { (*flow.0).ifindex = ifindex };
+        flow
+    }
+
+    #[inline(always)]
+    fn tally(&self, flow: FlowPtr<A>, tally: Tally) {
+        // SAFETY: in-place write to map memory. Another processor's at the same time costs a few packets' count.
+        unsafe { (*flow.0).tally = tally };
+    }
+
+    #[inline(always)]
+    fn insert_flow(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
+        A::flows().insert(key, value, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn insert_half_open(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
+        A::half_open().insert(key, value, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &FlowKey<A>) {
+        // Already gone is as good.
+        let _gone = A::flows().remove(key);
+    }
+
+    #[inline(always)]
+    fn remove_half_open(&self, key: &FlowKey<A>) {
+        let _gone = A::half_open().remove(key);
+    }
+}
