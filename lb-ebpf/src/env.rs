@@ -6,11 +6,11 @@ use aya_ebpf::maps::Array;
 use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use lb_common::abi::{
-    AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, HeldKey, HeldValue, SenderKey, SocketKey, SocketValue, SourceRangeKey, StatsValue,
-    Waiting, device_flag, filter,
+    AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue,
+    SocketKey, SocketValue, SourceRangeKey, StatsValue, device_flag, filter,
 };
-use lb_common::datapath::{Counters, Direction, Env, Fragments, Host, NextHop, Route, Services, SocketEnv, Stage};
+use lb_common::datapath::{Counters, Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage};
+use lb_common::wire::ethernet::mac_words;
 
 use crate::maps::{self, FamilyMaps};
 use crate::route::{RouteLookup, leads, lookup_route};
@@ -33,63 +33,6 @@ pub(crate) struct Kernel<const PART: u8> {
 impl<A: FamilyMaps + RouteLookup, const PART: u8> Env<A> for Kernel<PART> {
     const STAGE: Stage = if PART & REST == 0 { Stage::First } else { Stage::Rest };
     const DIRECTION: Direction = if PART & EGRESS == 0 { Direction::Ingress } else { Direction::Egress };
-}
-
-impl<A: FamilyMaps + RouteLookup, const PART: u8> Fragments<A> for Kernel<PART> {
-    type Held = &'static HeldValue;
-
-    #[inline(always)]
-    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentValue> {
-        // SAFETY: a torn read is of two datagrams with one identification: the receiver's checksum finds out.
-        unsafe { A::fragments().get(key) }.copied()
-    }
-
-    #[inline(always)]
-    fn set_fragment(&self, key: &FragmentKey<A>, value: &FragmentValue) {
-        // A refused write costs the datagram's later fragments.
-        let _refused = A::fragments().insert(key, value, u64::from(BPF_ANY));
-    }
-
-    #[inline(always)]
-    fn early(&self, key: &FragmentKey<A>) -> Option<Waiting> {
-        // SAFETY: two aligned words; another processor's half costs a cell, or a fragment.
-        unsafe { A::early().get(key) }.copied()
-    }
-
-    #[inline(always)]
-    fn set_early(&self, key: &FragmentKey<A>, value: Option<Waiting>) {
-        // A refused write costs the fragment that was to wait.
-        let _refused = match value {
-            Some(value) => A::early().insert(key, value, u64::from(BPF_ANY)),
-            None => A::early().remove(key),
-        };
-    }
-
-    #[inline(always)]
-    fn sender(&self, key: &SenderKey<A>) -> Option<Waiting> {
-        // SAFETY: as for `early`.
-        unsafe { A::senders().get(key) }.copied()
-    }
-
-    #[inline(always)]
-    fn set_sender(&self, key: &SenderKey<A>, value: &Waiting) {
-        let _refused = A::senders().insert(key, value, u64::from(BPF_ANY));
-    }
-
-    #[inline(always)]
-    fn held(&self, key: &HeldKey<A>) -> Option<&'static HeldValue> {
-        // SAFETY: memory of the map, mapped as long as the program runs. If it is given to another datagram meanwhile, the
-        // receiver's checksum finds out.
-        unsafe { A::held().get(key) }
-    }
-
-    #[inline(always)]
-    fn set_held(&self, key: &HeldKey<A>, value: Option<&HeldValue>) {
-        let _refused = match value {
-            Some(value) => A::held().insert(key, value, u64::from(BPF_ANY)),
-            None => A::held().remove(key),
-        };
-    }
 }
 
 impl<A: FamilyMaps + RouteLookup, const PART: u8> Services<A> for Kernel<PART> {
@@ -168,6 +111,13 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Host<A> for Kernel<PART> {
     #[inline(always)]
     fn device_flags(&self, ifindex: u32) -> u32 {
         maps::device(ifindex).map_or(0, |device| device.flags)
+    }
+
+    #[inline(always)]
+    fn hardware_address(&self, ifindex: u32) -> Option<(u32, u16)> {
+        let device = maps::device(ifindex)?;
+        let mac = mac_words(device.mac);
+        if device.flags & device_flag::PORT == 0 && mac != (0, 0) { Some(mac) } else { None }
     }
 
     #[inline(always)]

@@ -16,6 +16,7 @@ mod access;
 mod context;
 mod env;
 mod flows;
+mod fragments;
 mod maps;
 mod route;
 mod skb_frame;

@@ -19,6 +19,8 @@ use crate::xdp_frame::TRANSLATED;
 const F_IPV6: u64 = 1 << 7;
 /// `BPF_ADJ_ROOM_MAC`: room is made behind the Ethernet header.
 const ADJ_ROOM_MAC: u32 = 1;
+/// `PACKET_HOST` (`linux/if_packet.h`): for this host.
+pub(crate) const PACKET_HOST: u32 = 0;
 /// The part of a tag that names the VLAN (IEEE 802.1Q). 0: the tag has a priority only.
 const VLAN_ID: u32 = 0xfff;
 /// `tc_index` of a packet that Sluice has sent by redirect.
@@ -118,11 +120,24 @@ impl<const LINK: usize, const DIRECT: bool> Frame for SkbFrame<LINK, DIRECT> {
     const L3: usize = LINK;
     const KERNEL_RESOLVES: bool = true;
     const REPLAYS: bool = true;
+    const KERNEL_CLASSIFIES: bool = true;
 
     #[inline(always)]
     fn is_seen_elsewhere(&self, arrival: Arrival) -> bool {
         let seen = if arrival.hook.is_ingress() { self.is_marked() } else { self.is_sent() };
         arrival.hook.is_uplink() && (seen || self.is_in_vlan())
+    }
+
+    #[inline(always)]
+    fn is_for_this_host(&self) -> bool {
+        // SAFETY: the context is valid for the whole program.
+        unsafe { (*self.0).pkt_type == PACKET_HOST }
+    }
+
+    /// The kernel has compared already.
+    #[inline(always)]
+    fn is_addressed_to(&self, _mac: (u32, u16)) -> bool {
+        false
     }
 
     #[inline(always)]

@@ -10,14 +10,12 @@ use lb_common::wire::{IpVersion as _, ethernet};
 use crate::context::Context as _;
 use crate::env::{EGRESS, FIRST, Kernel, REST};
 use crate::maps::{self, TC_REST};
-use crate::skb_frame::{SENT, SkbFrame};
+use crate::skb_frame::{PACKET_HOST, SENT, SkbFrame};
 
 /// Where the network header begins on devices with a link header.
 pub(crate) const ETHERNET: usize = ethernet::HEADER;
 /// The same on devices without one (tun, WireGuard, IPIP).
 pub(crate) const NO_HEADER: usize = 0;
-/// `PACKET_HOST` (`linux/if_packet.h`): for this host.
-const PACKET_HOST: u32 = 0;
 
 /// Index in [`TC_REST`] of the program for rare packets of a direction.
 const fn rest_index<const L3: usize>(hook: Hook) -> u32 {

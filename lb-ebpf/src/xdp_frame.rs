@@ -52,10 +52,22 @@ impl Frame for XdpFrame {
     const L3: usize = ethernet::HEADER;
     const KERNEL_RESOLVES: bool = false;
     const REPLAYS: bool = false;
+    const KERNEL_CLASSIFIES: bool = false;
 
     #[inline(always)]
     fn is_seen_elsewhere(&self, _arrival: Arrival) -> bool {
         false
+    }
+
+    #[inline(always)]
+    fn is_for_this_host(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_addressed_to(&self, mac: (u32, u16)) -> bool {
+        let (Some([first]), Some(last)) = (self.u32s_at::<1>(0), self.u16_at(4)) else { return false };
+        first == mac.0 && last == mac.1
     }
 
     #[inline(always)]

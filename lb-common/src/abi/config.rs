@@ -99,6 +99,8 @@ pub mod device_flag {
     pub const UPLINK: u32 = 2;
     /// XDP may redirect into it.
     pub const XDP_TARGET: u32 = 4;
+    /// A bridge's port, or another switch's: packets are addressed to the bridge, whose address may be another.
+    pub const PORT: u32 = 8;
     /// The Pods of this node are behind it, as detect-local by device has it.
     pub const LOCAL: u32 = 16;
     /// A packet may be redirected to the other end of this device (veth, netkit).

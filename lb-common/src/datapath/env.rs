@@ -155,6 +155,9 @@ pub trait Host<A> {
     fn config(&self) -> &FamilyConfig<A>;
     /// What is known of a device: bits of `device_flag`.
     fn device_flags(&self, ifindex: u32) -> u32;
+    /// A device's hardware address, as its words lie in a frame; `None`: it has none, it is not known, or the device hands on what is for others, as
+    /// a bridge's port does.
+    fn hardware_address(&self, ifindex: u32) -> Option<(u32, u16)>;
     /// Where a packet to `dst` would leave.
     fn route(&self, dst: A) -> Option<Route<A>>;
     /// The next hop of a packet of this length (network header and all; 0: not known, or it will be cut up).

@@ -14,9 +14,16 @@ pub trait Frame: Write {
     const KERNEL_RESOLVES: bool;
     /// Packets can be put in anew, and so fragments can wait for their first. Where not, they are handed over to TC.
     const REPLAYS: bool;
+    /// The kernel has looked whom the packet is addressed to. Where it has not, the device's address is asked for, once a
+    /// packet may belong to Sluice.
+    const KERNEL_CLASSIFIES: bool;
 
     /// Whether another program of Sluice's has seen to this packet, or will.
     fn is_seen_elsewhere(&self, arrival: Arrival) -> bool;
+    /// Whether the packet is addressed to this host, as far as the frame alone says it: what a switch floods is not.
+    fn is_for_this_host(&self) -> bool;
+    /// Whether the packet is addressed to this hardware address.
+    fn is_addressed_to(&self, mac: (u32, u16)) -> bool;
     /// Makes more of the packet readable. False: all of it was already, or it could not be done.
     fn pull(&mut self) -> bool;
     /// Says to the program behind that the packet is translated. False: it cannot be told.

@@ -43,10 +43,12 @@ impl Reason {
     pub const TRANSLATED: Self = Self(UNCOUNTED + 5);
     /// TCP that began before Sluice, left to the stack (`--takeover`).
     pub const TAKEOVER: Self = Self(UNCOUNTED + 6);
+    /// Addressed to another host, or to several.
+    pub const OTHER_HOST: Self = Self(UNCOUNTED + 10);
     /// No working memory: does not happen.
     pub const NO_MEMORY: Self = Self(UNCOUNTED + 7);
     /// TCP without a flow, to an address that the node's stack answers for.
-    pub const NODE_ADDRESS: Self = Self(UNCOUNTED + 8);
+    pub const NODE_ADDRESS: Self = Self(UNCOUNTED + 9);
 
     /// A reason that is counted.
     #[inline(always)]
@@ -69,6 +71,7 @@ impl Reason {
             Self::SEEN_ELSEWHERE => "another program of Sluice's sees to it",
             Self::HANDED_OVER => "left to the program behind",
             Self::TRANSLATED => "translated",
+            Self::OTHER_HOST => "addressed to another host",
             Self::TAKEOVER => "began before Sluice",
             Self::NO_MEMORY => "no working memory",
             Self::NODE_ADDRESS => "without a flow, left to the node's stack",

@@ -43,10 +43,16 @@ fn run<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arriv
         if frame.is_seen_elsewhere(arrival) {
             return Outcome::pass(Reason::SEEN_ELSEWHERE);
         }
+        if F::KERNEL_CLASSIFIES && is_for_others(frame, env, arrival) {
+            return Outcome::pass(Reason::OTHER_HOST);
+        }
         match headers.parse_plain(frame, F::L3) {
             Parsed::Other => return Outcome::pass(Reason::OTHER_PROTOCOL),
             Parsed::Unusual | Parsed::Icmp => {}
             Parsed::Flow => match look(env, &headers, arrival) {
+                Fast::Hit(_) if !F::KERNEL_CLASSIFIES && is_for_others(frame, env, arrival) => {
+                    return Outcome::pass(Reason::OTHER_HOST);
+                }
                 Fast::Hit(flow) => return translate(frame, env, arrival, &headers, flow),
                 Fast::Pass => return Outcome::pass(Reason::NOT_SERVED),
                 Fast::Slow => {}
@@ -56,7 +62,26 @@ fn run<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arriv
     if E::STAGE == Stage::First {
         return Outcome::later();
     }
+    if !F::KERNEL_CLASSIFIES && is_for_others(frame, env, arrival) {
+        return Outcome::pass(Reason::OTHER_HOST);
+    }
     rest(frame, env, arrival)
+}
+
+/// Whether a packet from outside is addressed to another host, or to several: a switch floods, a bridge hears all. Whoever
+/// it is for answers it.
+#[inline(always)]
+fn is_for_others<A: IpVersion, F: Frame, E: Env<A>>(frame: &F, env: &E, arrival: Arrival) -> bool {
+    if !E::is_ingress(arrival) || !arrival.hook.is_uplink() || frame.is_for_this_host() {
+        return false;
+    }
+    is_addressed_elsewhere(frame, env, arrival.ifindex)
+}
+
+/// As a call, for the verifier: its paths are one again when it returns.
+#[inline(never)]
+fn is_addressed_elsewhere<A: IpVersion, F: Frame, E: Env<A>>(frame: &F, env: &E, ifindex: u32) -> bool {
+    env.hardware_address(ifindex).is_some_and(|mac| !frame.is_addressed_to(mac))
 }
 
 /// The way of a packet that is not an ordinary one of a flow.

@@ -53,9 +53,18 @@ impl Frame for HostFrame {
     const L3: usize = ethernet::HEADER;
     const KERNEL_RESOLVES: bool = true;
     const REPLAYS: bool = true;
+    const KERNEL_CLASSIFIES: bool = true;
 
     fn is_seen_elsewhere(&self, _arrival: Arrival) -> bool {
         false
+    }
+
+    fn is_for_this_host(&self) -> bool {
+        false
+    }
+
+    fn is_addressed_to(&self, mac: (u32, u16)) -> bool {
+        self.u32s_at(0) == Some([mac.0]) && self.u16_at(4) == Some(mac.1)
     }
 
     fn pull(&mut self) -> bool {

@@ -1,11 +1,11 @@
 //! [`Env`] in plain memory: tables as hash maps, and routes, clock and chance by decree.
 
 use core::cell::{Cell, RefCell};
-use core::ops::Deref;
 use std::collections::HashMap;
 
-use super::family::Family;
+use super::family::{Family, HOST_MAC};
 use super::filter::TestFilter;
+use super::flow_ref::FlowRef;
 use super::fragments::FragmentTables;
 use super::host::MTU;
 use super::node::{UPLINK, UPLINK2};
@@ -16,24 +16,7 @@ use crate::abi::{
 };
 use crate::abi::{Be16, device_flag};
 use crate::datapath::{Direction, Env, Flows, Headers, Host, NextHop, Route, Scratch, Services, Stage};
-
-/// An entry of a flow table as it was found. Marks go to the table, not to the copy.
-#[derive(Clone, Copy, Debug)]
-pub struct FlowRef<A> {
-    key: FlowKey<A>,
-    half_open: bool,
-    /// Not an entry of a table, but what the slow path decided.
-    decided: bool,
-    value: FlowValue<A>,
-}
-
-impl<A> Deref for FlowRef<A> {
-    type Target = FlowValue<A>;
-
-    fn deref(&self) -> &FlowValue<A> {
-        &self.value
-    }
-}
+use crate::wire::ethernet::mac_words;
 
 /// How often each kind of table was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -343,6 +326,10 @@ impl<A: Family> Host<A> for Memory<A> {
             _ => device_flag::POD | self.peers,
         };
         role | if self.local.contains(&ifindex) { device_flag::LOCAL } else { 0 }
+    }
+
+    fn hardware_address(&self, _ifindex: u32) -> Option<(u32, u16)> {
+        Some(mac_words(HOST_MAC))
     }
 
     fn next_hop(&self, dst: A, length: u16) -> Option<NextHop> {

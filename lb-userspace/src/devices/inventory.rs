@@ -130,4 +130,10 @@ impl Inventory {
     pub fn has_default_route(&self, index: u32) -> bool {
         self.routing.defaults.iter().any(|route| route.device == index)
     }
+
+    /// The bridge, bond or other switch that a device is a port of. A VRF does not count: its devices keep their packets.
+    pub fn switch_of(&self, device: &Device) -> Option<&Device> {
+        let master = device.master.and_then(|index| self.devices.get(&index));
+        master.filter(|master| master.kind.as_deref() != Some("vrf"))
+    }
 }

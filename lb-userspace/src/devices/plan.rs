@@ -123,7 +123,9 @@ fn plan_device(
         }
     }
     let mut entry = inventory.device_value(device.index, &rules.node_ips);
-    entry.flags = role_flags(decision.role, device) | if local { device_flag::LOCAL } else { 0 };
+    entry.flags = role_flags(decision.role, device)
+        | if local { device_flag::LOCAL } else { 0 }
+        | if inventory.switch_of(device).is_some() { device_flag::PORT } else { 0 };
     if rules.any_source.iter().any(|pattern| pattern.matches(&device.name)) {
         entry.flags |= device_flag::ANY_SOURCE;
         if decision.role == Role::Pod {

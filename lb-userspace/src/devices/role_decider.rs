@@ -89,9 +89,7 @@ impl RoleDecider<'_> {
         if default_route && guess_uplinks {
             return (Role::Uplink, "default route".into());
         }
-        if let Some(master) = device.master.and_then(|index| self.inventory.devices.get(&index))
-            && master.kind.as_deref() != Some("vrf")
-        {
+        if let Some(master) = self.inventory.switch_of(device) {
             return self.enslaved(device, master);
         }
         if is_pair(device) {

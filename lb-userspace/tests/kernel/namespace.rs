@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::process::Command;
 
 use lb_common::abi::{V4, V6};
-use lb_common::testkit::{Family, GATEWAY_MAC, POD, UPLINK, UPLINK2};
+use lb_common::testkit::{Family, GATEWAY_MAC, HOST_MAC, POD, UPLINK, UPLINK2};
 use nix::sched::{CloneFlags, setns, unshare};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -78,7 +78,8 @@ impl Namespace {
             std::fs::write(format!("/proc/sys/net/{setting}"), "1").unwrap();
         }
         for (ifindex, name) in DEVICES {
-            let own = mac([0x02, 0, 0, 1, 0, u8::try_from(ifindex).unwrap()]);
+            // What the vectors' packets are addressed to.
+            let own = mac(HOST_MAC);
             ip(&format!("link add {name} index {ifindex} address {own} type veth peer name {name}p"));
             ip(&format!("link set {name}p up"));
             ip(&format!("link set {name} up"));

@@ -8,7 +8,7 @@ use aya::maps::{HashMap, MapData, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{Counter, DeviceValue, V4, V6, device_flag, map_name};
-use lb_common::testkit::{Action, Family, Hook, Outcome, POD, UPLINK, UPLINK2};
+use lb_common::testkit::{Action, Family, HOST_MAC, Hook, Outcome, POD, UPLINK, UPLINK2};
 
 use sluice::load::stages::{enter, second_stage};
 
@@ -118,11 +118,11 @@ impl Rig {
         let mut devices: HashMap<&mut MapData, u32, DeviceValue> =
             self.object.map_mut(map_name::DEVICES).unwrap().try_into().unwrap();
         let target = if mode == Mode::XdpNoSend { 0 } else { device_flag::XDP_TARGET };
-        let uplink = device_flag::UPLINK | target;
+        let uplink = DeviceValue { flags: device_flag::UPLINK | target, mac: HOST_MAC, ..DeviceValue::default() };
         let known = [
             (POD, DeviceValue { flags: device_flag::POD, ..DeviceValue::default() }),
-            (UPLINK, DeviceValue { flags: uplink, v4: V4::NODE, v6: V6::NODE, ..DeviceValue::default() }),
-            (UPLINK2, DeviceValue { flags: uplink, v4: V4::NODE2, v6: V6::NODE2, ..DeviceValue::default() }),
+            (UPLINK, DeviceValue { v4: V4::NODE, v6: V6::NODE, ..uplink }),
+            (UPLINK2, DeviceValue { v4: V4::NODE2, v6: V6::NODE2, ..uplink }),
         ];
         for (ifindex, mut value) in known {
             if local.contains(&ifindex) {

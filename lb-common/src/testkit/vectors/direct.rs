@@ -109,3 +109,20 @@ pub fn other_protocols_to_a_vip_are_untouched<A: Family>(scene: &mut Scene<'_, A
         }
     }
 }
+
+/// A switch floods: what is addressed to another host, or to several, is neither translated nor answered, be it a flow's,
+/// a new connection or one that another node has.
+pub fn frames_for_other_hosts_are_untouched<A: Family>(scene: &mut Scene<'_, A>) {
+    let Trip { client, front, back, .. } = opened(scene, AT_UPLINK, proto::TCP);
+    let other = (A::CLIENT, 40_001);
+    let mid_stream = Pkt::data(proto::TCP, other, front);
+    for mac in [[0x02, 0, 0, 0, 0, 0xcc], [0x02, 0, 0, 0, 1, 0xaa], [0xff; 6], [0x03, 0xbf, 0, 0, 0, 0xaa]] {
+        let to_others = |packet: &Pkt<A>| Pkt { macs: [mac, packet.macs[1]], ..packet.clone() };
+        let known = Pkt::data(proto::TCP, client, front);
+        for packet in [&known, &mid_stream, &Pkt::syn(other, front), &Pkt::udp(client, (A::VIP, 99))] {
+            scene.untouched(Hook::UplinkIngress, &to_others(packet));
+        }
+    }
+    scene.passes(Hook::UplinkIngress, &Pkt::data(proto::TCP, client, front), &Pkt::data(proto::TCP, client, back));
+    scene.counted(Counter::RejectNoFlow, 0);
+}

@@ -145,6 +145,7 @@ macro_rules! each_vector {
                 reply_of_a_direct_connection_is_untouched
                 packets_of_others_are_untouched
                 other_protocols_to_a_vip_are_untouched
+                frames_for_other_hosts_are_untouched
             }
             own {
                 answers_to_the_nodes_own_connections_are_left_alone
