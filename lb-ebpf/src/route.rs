@@ -83,7 +83,7 @@ pub(crate) fn lookup_route<A: RouteLookup>(ctx: *mut c_void, ifindex: u32, dst: 
     })
 }
 
-/// Whether a packet from `src` to `dst` has a route out of this device. Where there is none, the kernel would take a
+/// Whether a packet from `src` to `dst` has a route out of this device. Without one, the kernel would take a
 /// packet that is redirected there for one to a neighbour.
 #[inline(always)]
 pub(crate) fn leads<A: RouteLookup>(ctx: *mut c_void, ifindex: u32, src: A, dst: A) -> bool {
