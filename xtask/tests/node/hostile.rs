@@ -44,7 +44,7 @@ pub(crate) enum Proxy {
 pub(crate) const NOBODY: [&str; 2] = ["10.90.0.77", "fd90::77"];
 
 /// How long a connection may take that an attack should not touch.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A node that serves, and its enemies. Fields drop in this order: the agent first.
 pub(crate) struct Field {
