@@ -45,8 +45,9 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
     }
     match env.flow(&headers.key) {
         Some(flow) => known(env, headers, arrival, flow),
-        // Only an entry of the established table makes a direct connection one to look at.
-        None if claims & !claim::REPLY == claim::DIRECT => Fast::Pass,
+        // A TCP packet that opens nothing belongs to a direct connection that an established flow's entry stands for.
+        None if claims & !claim::REPLY == claim::DIRECT && headers.has_handshake() => Fast::Pass,
+        None if claims & !claim::REPLY == claim::DIRECT => beside_half_open(env, headers),
         None => unanswered(env, headers, arrival),
     }
 }
@@ -66,6 +67,15 @@ fn known<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival,
         return Fast::Slow;
     }
     Fast::Hit(refresh(env, headers, flow))
+}
+
+/// A datagram straight to a backend: whether it may collide with a half-open flow.
+#[inline(always)]
+fn beside_half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::Flow> {
+    match env.half_open(&headers.key) {
+        Some(flow) if flow.kind == flow_kind::REVERSE => Fast::Slow,
+        _ => Fast::Pass,
+    }
 }
 
 /// No established flow: a datagram of one without a reply so far (there may never be one, as for statsd and syslog, so

@@ -6,7 +6,7 @@ use super::headers::Headers;
 use super::outcome::Decision;
 use super::scratch::Scratch;
 use super::snat::allocate_port;
-use crate::abi::{Address, Counter, FlowValue, flow_action, flow_kind};
+use crate::abi::{Address, Counter, FlowKey, FlowValue, flow_action, flow_kind};
 use crate::wire::checksum;
 
 /// A packet that goes to no frontend. If it goes straight to a Pod and has the tuple of a translated flow, its replies
@@ -15,10 +15,7 @@ use crate::wire::checksum;
 #[inline(never)]
 pub(super) fn remapped<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Decision {
     let key = &headers.key;
-    let flow = match env.flow(key) {
-        Some(flow) if flow.kind == flow_kind::REVERSE => flow,
-        _ => return Decision::PASS,
-    };
+    let Some(flow) = translated(env, key) else { return Decision::PASS };
     if let Some(direct) = env.half_open(key)
         && direct.kind == flow_kind::DIRECT
     {
@@ -37,6 +34,31 @@ pub(super) fn remapped<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scr
         return Decision::PASS;
     }
     remap(env, headers, flow.ifindex, scratch)
+}
+
+/// The reverse entry of the translated flow that has this tuple. A half-open flow is moved to the established ones: its
+/// place is where the direct connection's entry goes.
+#[inline(never)]
+fn translated<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>) -> Option<E::Flow> {
+    if let Some(flow) = env.flow(key) {
+        return if flow.kind == flow_kind::REVERSE { Some(flow) } else { None };
+    }
+    let reverse = env.half_open(key)?;
+    if reverse.kind != flow_kind::REVERSE {
+        return None;
+    }
+    let forward_key = forward_key(&reverse, key.proto);
+    let forward = env.half_open(&forward_key)?;
+    if forward.kind != flow_kind::FORWARD || !env.insert_flow(key, &reverse) {
+        return None;
+    }
+    if !env.insert_flow(&forward_key, &forward) {
+        env.remove_flow(key);
+        return None;
+    }
+    env.remove_half_open(&forward_key);
+    env.remove_half_open(key);
+    env.flow(key)
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Connections that go straight to a Pod, and packets that are none of ours.
 
-use super::{AT_POD, AT_UPLINK, PROTOCOLS, Trip, full, opened};
+use super::{AT_POD, AT_UPLINK, PROTOCOLS, Trip, balanced, full, opened};
 use crate::abi::{Counter, proto};
 use crate::testkit::{Action, Endpoint, Family, Hook, Pkt, Scene};
 use crate::wire::tcp::flag as tcp_flag;
@@ -28,6 +28,24 @@ pub fn direct_connection_reusing_a_tuple_gets_another_port<A: Family>(scene: &mu
         }
     }
     scene.counted(Counter::DirectRemapped, 4);
+}
+
+/// The same where the Service flow is one question and one answer so far.
+pub fn direct_datagram_beside_a_half_open_flow_gets_another_port<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in [AT_POD, AT_UPLINK] {
+        scene.serve(&balanced(proto::UDP));
+        let client = if edge.0 == Hook::PodIngress { A::POD } else { A::CLIENT };
+        let (client, front, back) = ((client, 40_000), (A::LB, 443), (A::LOCAL, 8080));
+        let trip = Trip { edge, proto: proto::UDP, client, front, back };
+        trip.begin(scene);
+        let first = Pkt::udp(client, back);
+        let lent = scene.lent(edge.0, &first, Action::Pass, &first);
+        assert_ne!(lent, client.1);
+        let new = (client.0, lent);
+        scene.passes(edge.1, &Pkt::reply(proto::UDP, back, new), &Pkt::reply(proto::UDP, back, client));
+        trip.talk(scene);
+    }
+    scene.counted(Counter::DirectRemapped, 2);
 }
 
 /// The Service flow is forgotten, its tuple is free.

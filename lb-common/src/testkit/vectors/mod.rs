@@ -140,6 +140,7 @@ macro_rules! each_vector {
             }
             direct {
                 direct_connection_reusing_a_tuple_gets_another_port
+                direct_datagram_beside_a_half_open_flow_gets_another_port
                 direct_connection_after_the_close_is_untouched
                 direct_connection_beside_a_half_closed_flow_gets_another_port
                 reply_of_a_direct_connection_is_untouched
