@@ -107,6 +107,8 @@ pub mod device_flag {
     pub const PEER: u32 = 32;
     /// Packets from it may have any source: a gateway Pod is behind it.
     pub const ANY_SOURCE: u32 = 64;
+    /// A bridge with Pods' devices as its ports: what they send through the stack enters the node by it.
+    pub const BRIDGE: u32 = 128;
 }
 
 plain! {

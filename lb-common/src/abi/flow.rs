@@ -133,6 +133,8 @@ pub mod flow_state {
     pub const RST: u16 = 2;
     /// The backend has answered.
     pub const REPLIED: u16 = 4;
+    /// The Service has affinity, and this flow's client is to be noted when the flow is answered for.
+    pub const AFFINE: u16 = 8;
 }
 
 plain! {

@@ -5,7 +5,7 @@ use super::env::Env;
 use super::headers::Headers;
 use super::scratch::Scratch;
 use super::snat::{allocate_port, plan_source_nat};
-use crate::abi::{Address, Counter, Tally, device_flag, flow_action, flow_kind};
+use crate::abi::{Address, Counter, Tally, device_flag, flow_action, flow_kind, flow_state};
 use crate::wire::checksum;
 
 /// Writes the pair of entries of a new flow to `scratch.choice` to the table of half-open flows. The forward one is left
@@ -24,7 +24,7 @@ pub(super) fn create<A: Address, E: Env<A>>(
     forward.sport = key.sport;
     forward.dport = scratch.choice.backend.port;
     forward.kind = flow_kind::FORWARD;
-    forward.state = 0;
+    forward.state = if scratch.choice.frontend.affinity_secs == 0 { 0 } else { flow_state::AFFINE };
     forward.backend = scratch.choice.id;
     forward.generation = scratch.choice.backend.generation;
     forward.service = scratch.choice.frontend.service;

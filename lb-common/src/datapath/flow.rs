@@ -4,10 +4,11 @@
 use super::arrival::Arrival;
 use super::env::Env;
 use super::headers::Headers;
+use super::schedule::note_affinity;
 use super::scratch::Scratch;
 use super::sequence;
 use super::transport;
-use crate::abi::{Address, Counter, FlowKey, FlowValue, Tally, flow_action, flow_kind, flow_state};
+use crate::abi::{Address, AffinityKey, Counter, FlowKey, FlowValue, Tally, flow_action, flow_kind, flow_state};
 use crate::wire::Fragment;
 
 /// The key turned around.
@@ -106,6 +107,10 @@ pub(super) fn answered<A: Address, E: Env<A>>(
             env.renumber(forward, headers.ack);
         }
     }
+    if !handshake && scratch.reverse.state & flow_state::REPLIED == 0 {
+        // There may never be a second question.
+        note_client(env, &scratch.reverse);
+    }
     if let Some(reverse) = env.half_open(&scratch.reverse_key) {
         let reverse = env.note(reverse, state);
         let reverse = if headers.answers_opening() { env.renumber(reverse, headers.end) } else { reverse };
@@ -114,6 +119,15 @@ pub(super) fn answered<A: Address, E: Env<A>>(
     scratch.forward = scratch.reverse;
     scratch.forward.tally = Tally::default();
     Reply::Taken
+}
+
+/// Notes the client of a flow whose Service has affinity; `reverse` is the flow's reverse entry.
+#[inline(always)]
+fn note_client<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>) {
+    if reverse.state & flow_state::AFFINE != 0 {
+        let client = AffinityKey { client: reverse.dst, service: reverse.service, netns: [0; 2] };
+        note_affinity(env, &client, reverse.backend, reverse.generation);
+    }
 }
 
 /// A reply of an established flow that is not an ordinary one: it came by another device than those before, or begins the
@@ -154,6 +168,7 @@ pub(super) fn establish<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, sc
     }
     let inserted = env.insert_flow(&scratch.reverse_key, &reverse);
     if inserted && env.insert_flow(&headers.key, &scratch.forward) {
+        note_client(env, &reverse);
         env.remove_half_open(&headers.key);
         env.remove_half_open(&scratch.reverse_key);
         env.count(Counter::FlowEstablished);

@@ -49,7 +49,7 @@ pub(super) fn inside<A: Address, E: Host<A>>(env: &E, client: A, arrival: Arriva
 pub(super) fn is_foreign<A: Address, E: Host<A>>(env: &E, source: A, from: u32) -> bool {
     // What a process of the node sends comes by none.
     let flags = if from == 0 { 0 } else { env.device_flags(from) };
-    if flags & device_flag::POD == 0 || flags & device_flag::ANY_SOURCE != 0 {
+    if flags & (device_flag::POD | device_flag::BRIDGE) == 0 || flags & device_flag::ANY_SOURCE != 0 {
         return false;
     }
     if source == env.config().node {

@@ -122,7 +122,7 @@ impl<'n, A: Family> Scene<'n, A> {
 
     /// Gets a source port of the node's choosing, which is returned; apart from that it has to look like `expected`.
     #[track_caller]
-    pub fn lent(&mut self, hook: Hook, sent: &Pkt<A>, action: Action, expected: &Pkt<A>) -> u16 {
+    pub fn allocated(&mut self, hook: Hook, sent: &Pkt<A>, action: Action, expected: &Pkt<A>) -> u16 {
         let got = self.send(hook, sent);
         let at = 14 + expected.header_length();
         let port = got.bytes.get(at..at + 2).map_or(0, |two| u16::from_be_bytes([two[0], two[1]]));

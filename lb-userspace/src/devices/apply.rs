@@ -92,14 +92,14 @@ impl Applier {
             let Some(planned) = plan.get(&device.index) else { continue };
             let outcome = match planned.tc {
                 Some(programs) => self.serve(device, planned, programs),
-                None => self.leave(device.index),
+                None => self.leave(device, planned),
             };
             retry |= outcome.retry;
             self.outcomes.insert(device.index, outcome);
             // The kernel waits for a grace period in each new attachment, some 10 ms: let other tasks run.
             tokio::task::yield_now().await;
         }
-        let served = |index: &u32| plan.get(index).is_some_and(|device| device.tc.is_some());
+        let served = |index: &u32| plan.get(index).is_some_and(|device| device.tc.is_some() || device.entry.flags != 0);
         let unserved: Vec<u32> = self.written.keys().copied().filter(|index| !served(index)).collect();
         for index in unserved {
             self.written.remove(&index);
@@ -115,11 +115,15 @@ impl Applier {
         self.outcomes.retain(|index, _| is_there(index));
     }
 
-    fn leave(&mut self, index: u32) -> Outcome {
+    fn leave(&mut self, device: &Device, planned: &DevicePlan) -> Outcome {
         for hook in [Hook::Xdp, Hook::Ingress, Hook::Egress] {
-            self.links.remove(index, hook);
+            self.links.remove(device.index, hook);
         }
-        Outcome::default()
+        let mut outcome = Outcome::default();
+        if planned.entry.flags != 0 {
+            self.write_entry(device, planned, &mut outcome);
+        }
+        outcome
     }
 
     fn serve(&mut self, device: &Device, planned: &DevicePlan, programs: &TcPrograms) -> Outcome {

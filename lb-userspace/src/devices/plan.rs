@@ -132,6 +132,10 @@ fn plan_device(
             notes.push("its packets may have any source (--allow-foreign-sources)".into());
         }
     }
+    if decision.role == Role::Ignored && device.is(&["bridge"]) {
+        // What Pods send through the stack enters by their bridge. Nothing else of it counts.
+        entry = DeviceValue { flags: device_flag::BRIDGE, ..DeviceValue::default() };
+    }
     // A veth takes XDP frames only if its peer, which cannot be seen from here, runs XDP or GRO: there TC sends.
     let xdp_target = !device.is(&["veth"]);
     DevicePlan { decision, tc, xdp, entry, xdp_target, notes }

@@ -22,7 +22,7 @@ pub struct Choice<A> {
     pub(super) backend: BackendValue<A>,
 }
 
-/// Chooses a backend of a set that is not empty into `choice`, and notes it where the Service has affinity.
+/// Chooses a backend of a set that is not empty into `choice`, and starts the clock of a client that the Service knows.
 #[inline(never)]
 pub(super) fn select<A: Address, E: Services<A> + Host<A>>(
     env: &E,
@@ -35,13 +35,27 @@ pub(super) fn select<A: Address, E: Services<A> + Host<A>>(
         return pick(env, set, choice);
     }
     let now = env.now_ns();
-    if !sticky_backend(env, choice, client, now, member) {
+    let sticky = sticky_backend(env, choice, client, now, member);
+    if !sticky {
         pick(env, set, choice)?;
     }
-    // Each new connection starts the client's clock anew.
-    let value = AffinityValue { last_ns: now, backend: choice.id, generation: choice.backend.generation };
-    env.set_affinity(client, &value);
+    // Each new connection starts the client's clock anew. The first one of a client that is known by its address counts
+    // once it is answered: anyone can send its first packet.
+    if sticky || client.client.is_zero() {
+        note_affinity(env, client, choice.id, choice.backend.generation);
+    }
     Ok(())
+}
+
+/// Notes the backend of a client.
+#[inline(never)]
+pub(super) fn note_affinity<A: Address, E: Services<A> + Host<A>>(
+    env: &E,
+    client: &AffinityKey<A>,
+    backend: u32,
+    generation: u32,
+) {
+    env.set_affinity(client, &AffinityValue { last_ns: env.now_ns(), backend, generation });
 }
 
 /// Picks by the frontend's algorithm. Values that this program does not know pick at random: the agent says so.

@@ -13,6 +13,17 @@ fn pair<A: Family>() -> [Endpoint<A>; 2] {
 /// Opens a connection and says whether it went to the first of the pair.
 #[track_caller]
 fn first_of_pair<A: Family>(scene: &mut Scene<'_, A>, hook: Hook, client: (A, u16), front: (A, u16)) -> bool {
+    let first = asked(scene, hook, client, front);
+    let back = (if first { A::LOCAL } else { A::LOCAL2 }, 8080);
+    let away = if hook == Hook::PodIngress { Hook::PodEgress } else { Hook::UplinkEgress };
+    scene.passes(away, &Pkt::reply(proto::TCP, back, client), &Pkt::reply(proto::TCP, front, client));
+    scene.passes(hook, &Pkt::answer(proto::TCP, client, front), &Pkt::answer(proto::TCP, client, back));
+    first
+}
+
+/// Sends a SYN and says whether it went to the first of the pair.
+#[track_caller]
+fn asked<A: Family>(scene: &mut Scene<'_, A>, hook: Hook, client: (A, u16), front: (A, u16)) -> bool {
     let syn = Pkt::syn(client, front);
     let got = scene.send(hook, &syn);
     assert_eq!(got.action, Action::Pass);
@@ -21,6 +32,22 @@ fn first_of_pair<A: Family>(scene: &mut Scene<'_, A>, hook: Hook, client: (A, u1
     }
     assert_eq!(got.bytes, syn.to(A::LOCAL2, 8080).bytes());
     false
+}
+
+/// Anyone can send those in anyone's name.
+pub fn unanswered_syns_make_no_affinity<A: Family>(scene: &mut Scene<'_, A>) {
+    scene.serve(&full(proto::TCP, &pair()).affinity(TIMEOUT));
+    for (hook, client) in edges() {
+        let mut choices = [0, 0];
+        for port in 40_000..40_064 {
+            choices[usize::from(asked(scene, hook, (client, port), (A::LB, 443)))] += 1;
+        }
+        assert!(choices[0] > 0 && choices[1] > 0, "{choices:?}");
+        let choice = first_of_pair(scene, hook, (client, 41_000), (A::LB, 443));
+        for port in 41_001..41_064 {
+            assert_eq!(asked(scene, hook, (client, port), (A::LB, 443)), choice, "port {port}");
+        }
+    }
 }
 
 fn edges<A: Family>() -> [(Hook, A); 2] {

@@ -14,9 +14,9 @@ pub fn direct_connection_reusing_a_tuple_gets_another_port<A: Family>(scene: &mu
             let trip = opened(scene, edge, proto);
             let Trip { client, front, back, .. } = trip;
             let first = Pkt::first(proto, client, back);
-            let lent = scene.lent(edge.0, &first, Action::Pass, &first);
-            assert_ne!(lent, client.1);
-            let new = (client.0, lent);
+            let allocated = scene.allocated(edge.0, &first, Action::Pass, &first);
+            assert_ne!(allocated, client.1);
+            let new = (client.0, allocated);
             scene.passes(edge.1, &Pkt::reply(proto, back, new), &Pkt::reply(proto, back, client));
             for _ in 0..3 {
                 scene.passes(edge.0, &Pkt::data(proto, client, back), &Pkt::data(proto, new, back));
@@ -39,9 +39,9 @@ pub fn direct_datagram_beside_a_half_open_flow_gets_another_port<A: Family>(scen
         let trip = Trip { edge, proto: proto::UDP, client, front, back };
         trip.begin(scene);
         let first = Pkt::udp(client, back);
-        let lent = scene.lent(edge.0, &first, Action::Pass, &first);
-        assert_ne!(lent, client.1);
-        let new = (client.0, lent);
+        let allocated = scene.allocated(edge.0, &first, Action::Pass, &first);
+        assert_ne!(allocated, client.1);
+        let new = (client.0, allocated);
         scene.passes(edge.1, &Pkt::reply(proto::UDP, back, new), &Pkt::reply(proto::UDP, back, client));
         trip.talk(scene);
     }
@@ -70,8 +70,8 @@ pub fn direct_connection_beside_a_half_closed_flow_gets_another_port<A: Family>(
         let fin = tcp_flag::FIN | tcp_flag::ACK;
         scene.passes(edge.0, &Pkt::tcp(client, front, fin), &Pkt::tcp(client, back, fin));
         let first = Pkt::syn(client, back);
-        let lent = scene.lent(edge.0, &first, Action::Pass, &first);
-        assert_ne!(lent, client.1);
+        let allocated = scene.allocated(edge.0, &first, Action::Pass, &first);
+        assert_ne!(allocated, client.1);
         scene.passes(edge.1, &Pkt::data(proto::TCP, back, client), &Pkt::data(proto::TCP, front, client));
         scene.passes(edge.1, &Pkt::tcp(back, client, fin), &Pkt::tcp(front, client, fin));
     }
@@ -101,7 +101,7 @@ pub fn packets_of_others_are_untouched<A: Family>(scene: &mut Scene<'_, A>) {
                 scene.untouched(hook, &Pkt::first(proto, (src, 40_000), (dst, 22)));
                 scene.untouched(hook, &Pkt::reply(proto, (src, 40_000), (dst, 22)));
                 scene.untouched(hook, &Pkt::data(proto, (src, 40_000), (dst, 22)));
-                // A port out of the lent range.
+                // A port out of the allocated range.
                 scene.untouched(hook, &Pkt::data(proto, (src, 40_000), (dst, 61_010)));
             }
         }

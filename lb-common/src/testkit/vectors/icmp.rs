@@ -69,8 +69,8 @@ pub fn error_about_a_lent_port_reaches_the_client<A: Family>(scene: &mut Scene<'
     for proto in PROTOCOLS {
         scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
         let (client, front, back) = ((A::CLIENT, 40_000), (A::LB, 443), (A::REMOTE, 8080));
-        let lent = lend_remote(scene, proto, client, front);
-        let (seen, sent) = (Pkt::data(proto, (A::NODE, lent), back), Pkt::data(proto, client, front));
+        let allocated = lend_remote(scene, proto, client, front);
+        let (seen, sent) = (Pkt::data(proto, (A::NODE, allocated), back), Pkt::data(proto, client, front));
         each(|error| {
             let hook = Hook::UplinkIngress;
             scene.routes(hook, &error(back.0, A::NODE, &seen), &error(front.0, client.0, &sent));
@@ -85,8 +85,8 @@ pub fn error_about_a_reply_to_a_lent_port_reaches_the_remote_pod<A: Family>(scen
     for proto in PROTOCOLS {
         scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
         let (client, front, back) = ((A::CLIENT, 40_000), (A::LB, 443), (A::REMOTE, 8080));
-        let lent = lend_remote(scene, proto, client, front);
-        let (seen, sent) = (Pkt::data(proto, front, client), Pkt::data(proto, back, (A::NODE, lent)));
+        let allocated = lend_remote(scene, proto, client, front);
+        let (seen, sent) = (Pkt::data(proto, front, client), Pkt::data(proto, back, (A::NODE, allocated)));
         each(|error| {
             for from in [client.0, A::ROUTER] {
                 scene.routes(Hook::UplinkIngress, &error(from, front.0, &seen), &error(A::NODE, back.0, &sent));

@@ -20,8 +20,9 @@ pub fn pod_behind_another_device_is_source_translated_towards_a_cluster_ip<A: Fa
         scene.serve(&full(proto, &[Endpoint::local(1, A::LOCAL)]));
         let (client, front, back) = ((A::POD, 40_000), (A::VIP, 80), (A::LOCAL, 8080));
         let first = Pkt::first(proto, client, front);
-        let lent = scene.lent(Hook::PodIngress, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
-        let node = (A::NODE, lent);
+        let allocated =
+            scene.allocated(Hook::PodIngress, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
+        let node = (A::NODE, allocated);
         scene.routes(Hook::PodIngress, &Pkt::reply(proto, back, node), &Pkt::reply(proto, front, client));
         scene.routes(Hook::PodIngress, &Pkt::data(proto, client, front), &Pkt::data(proto, node, back));
         scene.routes(Hook::PodIngress, &Pkt::data(proto, back, node), &Pkt::data(proto, front, client));
@@ -70,7 +71,12 @@ pub fn client_of_a_local_uplink_is_inside<A: Family>(scene: &mut Scene<'_, A>) {
         let flags = frontend_flag::EXTERNAL_LOCAL | frontend_flag::EXTERNAL_EMPTY_DROPS;
         scene.serve(&balanced(proto).endpoints(&[Endpoint::remote(2, A::REMOTE)]).flags(flags));
         let first = Pkt::first(proto, client, (A::LB, 443));
-        scene.lent(Hook::UplinkIngress, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), (A::REMOTE, 8080)));
+        scene.allocated(
+            Hook::UplinkIngress,
+            &first,
+            Action::Route,
+            &Pkt::first(proto, (A::NODE, 0), (A::REMOTE, 8080)),
+        );
     }
     scene.counted(Counter::DropNoLocalEndpoints, 0);
 }
@@ -83,7 +89,7 @@ pub fn addresses_do_not_count_where_devices_do<A: Family>(scene: &mut Scene<'_, 
     scene.node.set_local(&[]);
     scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]));
     let syn = Pkt::syn((A::POD, 40_000), (A::VIP, 80));
-    scene.lent(Hook::PodIngress, &syn, Action::Route, &Pkt::syn((A::NODE, 0), (A::LOCAL, 8080)));
+    scene.allocated(Hook::PodIngress, &syn, Action::Route, &Pkt::syn((A::NODE, 0), (A::LOCAL, 8080)));
 }
 
 /// Where the cluster's prefixes are known, a client behind a Pod's device has to be in one of them, like any other.
@@ -96,8 +102,13 @@ pub fn client_behind_a_pod_device_is_told_by_its_address<A: Family>(scene: &mut 
         scene.serve(&full(proto, &[Endpoint::local(1, A::LOCAL)]));
         let (client, front, back) = ((A::POD, 40_000), (A::VIP, 80), (A::LOCAL, 8080));
         let first = Pkt::first(proto, client, front);
-        let lent = scene.lent(Hook::PodIngress, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
-        scene.routes(Hook::PodIngress, &Pkt::reply(proto, back, (A::NODE, lent)), &Pkt::reply(proto, front, client));
+        let allocated =
+            scene.allocated(Hook::PodIngress, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
+        scene.routes(
+            Hook::PodIngress,
+            &Pkt::reply(proto, back, (A::NODE, allocated)),
+            &Pkt::reply(proto, front, client),
+        );
         scene.serve(&balanced(proto).endpoints(&[Endpoint::remote(2, A::REMOTE)]).flags(flags));
         scene.drops(Hook::PodIngress, &Pkt::first(proto, (A::POD, 40_001), (A::LB, 443)));
     }

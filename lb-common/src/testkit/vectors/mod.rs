@@ -3,7 +3,7 @@
 //! | group | subject |
 //! |---|---|
 //! | `reach` | each frontend type from each side, to Pods on this node and on others, and back |
-//! | `snat` | lent source ports: remote Pods, hairpin, off-cluster clients |
+//! | `snat` | allocated source ports: remote Pods, hairpin, off-cluster clients |
 //! | `local` | clients told apart by device rather than by address |
 //! | `affinity` | `ClientIP` affinity |
 //! | `refusal` | no endpoints, unknown ports, unallocated addresses, source ranges |
@@ -73,6 +73,7 @@ macro_rules! each_vector {
             }
             affinity {
                 client_keeps_its_backend
+                unanswered_syns_make_no_affinity
                 clock_starts_anew_with_each_connection
                 idle_client_gets_a_fresh_choice
                 affine_backend_that_left_the_set_is_replaced

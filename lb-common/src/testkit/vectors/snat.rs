@@ -8,16 +8,16 @@ use crate::wire::tcp::flag as tcp_flag;
 
 const UP: Hook = Hook::UplinkIngress;
 
-/// Opens a flow of an external client to a remote Pod; returns the lent port.
+/// Opens a flow of an external client to a remote Pod; returns the allocated port.
 #[track_caller]
 pub(super) fn lend_remote<A: Family>(scene: &mut Scene<'_, A>, proto: u8, client: (A, u16), front: (A, u16)) -> u16 {
     let back = (A::REMOTE, 8080);
     let first = Pkt::first(proto, client, front);
-    let lent = scene.lent(UP, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
+    let allocated = scene.allocated(UP, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
     // The reply to the client has to come from the frontend.
-    let reply = Pkt::reply(proto, back, (A::NODE, lent));
+    let reply = Pkt::reply(proto, back, (A::NODE, allocated));
     scene.routes(UP, &reply, &Pkt::reply(proto, front, client));
-    lent
+    allocated
 }
 
 /// An endpoint that names this node and is reached by an uplink all the same. Policy Local keeps the client's address.
@@ -41,10 +41,10 @@ pub fn external_client_reaches_a_remote_pod_under_the_nodes_address<A: Family>(s
         scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
         for (addr, front, _) in frontends::<A>() {
             let (client, front, back) = ((A::CLIENT, port), (addr, front), (A::REMOTE, 8080));
-            let lent = lend_remote(scene, proto, client, front);
+            let allocated = lend_remote(scene, proto, client, front);
             let request = Pkt::data(proto, client, front);
-            scene.routes(UP, &request, &Pkt::data(proto, (A::NODE, lent), back));
-            let reply = Pkt::data(proto, back, (A::NODE, lent));
+            scene.routes(UP, &request, &Pkt::data(proto, (A::NODE, allocated), back));
+            let reply = Pkt::data(proto, back, (A::NODE, allocated));
             scene.routes(UP, &reply, &Pkt::data(proto, front, client));
             port += 1;
         }
@@ -61,10 +61,10 @@ pub fn off_cluster_client_of_a_cluster_ip_is_source_translated<A: Family>(scene:
         scene.serve(&full(proto, &[Endpoint::local(1, A::LOCAL)]));
         let (client, front, back) = ((A::CLIENT, 40_000), (A::VIP, 80), (A::LOCAL, 8080));
         let first = Pkt::first(proto, client, front);
-        let lent = scene.lent(UP, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
-        let reply = Pkt::reply(proto, back, (A::NODE, lent));
+        let allocated = scene.allocated(UP, &first, Action::Route, &Pkt::first(proto, (A::NODE, 0), back));
+        let reply = Pkt::reply(proto, back, (A::NODE, allocated));
         scene.routes(Hook::PodIngress, &reply, &Pkt::reply(proto, front, client));
-        scene.routes(UP, &Pkt::data(proto, client, front), &Pkt::data(proto, (A::NODE, lent), back));
+        scene.routes(UP, &Pkt::data(proto, client, front), &Pkt::data(proto, (A::NODE, allocated), back));
     }
     scene.counted(Counter::NewFlow, 2);
 }
@@ -75,8 +75,8 @@ pub fn pod_reaches_itself_through_its_service<A: Family>(scene: &mut Scene<'_, A
         scene.serve(&full(proto, &[Endpoint::local(1, A::POD)]));
         let (client, front, back) = ((A::POD, 40_000), (A::VIP, 80), (A::POD, 8080));
         let first = Pkt::first(proto, client, front);
-        let lent = scene.lent(Hook::PodIngress, &first, Action::Back, &Pkt::first(proto, (A::NODE, 0), back));
-        let node = (A::NODE, lent);
+        let allocated = scene.allocated(Hook::PodIngress, &first, Action::Back, &Pkt::first(proto, (A::NODE, 0), back));
+        let node = (A::NODE, allocated);
         let answer = Pkt::reply(proto, front, client).hop();
         scene.returns(Hook::PodIngress, &Pkt::reply(proto, back, node), &answer);
         scene.returns(Hook::PodIngress, &Pkt::data(proto, client, front), &Pkt::data(proto, node, back).hop());
@@ -92,11 +92,11 @@ pub fn masquerade_all_translates_every_source<A: Family>(scene: &mut Scene<'_, A
     scene.node.set_config(config);
     scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]));
     let syn = Pkt::syn((A::POD, 40_000), (A::VIP, 80));
-    scene.lent(Hook::PodIngress, &syn, Action::Route, &Pkt::syn((A::NODE, 0), (A::LOCAL, 8080)));
+    scene.allocated(Hook::PodIngress, &syn, Action::Route, &Pkt::syn((A::NODE, 0), (A::LOCAL, 8080)));
     // XDP does not send by the Pods' device.
     scene.node.expect_hand_over();
     let syn = Pkt::syn((A::CLIENT, 40_000), (A::LB, 443));
-    scene.lent(UP, &syn, Action::Route, &Pkt::syn((A::NODE, 0), (A::LOCAL, 8080)));
+    scene.allocated(UP, &syn, Action::Route, &Pkt::syn((A::NODE, 0), (A::LOCAL, 8080)));
     scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]).flags(frontend_flag::EXTERNAL_LOCAL));
     let client = (A::CLIENT, 40_001);
     scene.passes(UP, &Pkt::syn(client, (A::LB, 443)), &Pkt::syn(client, (A::LOCAL, 8080)));
@@ -111,11 +111,11 @@ pub fn exhausted_ports_drop_new_flows_only<A: Family>(scene: &mut Scene<'_, A>) 
     for proto in PROTOCOLS {
         scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
         let (front, back) = ((A::LB, 443), (A::REMOTE, 8080));
-        let lent = lend_remote(scene, proto, (A::CLIENT, 40_000), front);
+        let allocated = lend_remote(scene, proto, (A::CLIENT, 40_000), front);
         scene.drops(UP, &Pkt::first(proto, (A::CLIENT, 40_001), front));
         scene.drops(UP, &Pkt::first(proto, (A::STRANGER, 40_000), front));
         let more = Pkt::data(proto, (A::CLIENT, 40_000), front);
-        scene.routes(UP, &more, &Pkt::data(proto, (A::NODE, lent), back));
+        scene.routes(UP, &more, &Pkt::data(proto, (A::NODE, allocated), back));
     }
     scene.counted(Counter::DropSnatExhausted, 4);
 }
@@ -175,12 +175,12 @@ pub fn packet_larger_than_the_way_takes_is_answered<A: Family>(scene: &mut Scene
     for proto in PROTOCOLS {
         scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
         let (client, front, back) = ((A::CLIENT, 40_000), (A::LB, 443), (A::REMOTE, 8080));
-        let lent = lend_remote(scene, proto, client, front);
+        let allocated = lend_remote(scene, proto, client, front);
         let headers = A::HEADER + if proto == proto::TCP { 20 } else { 8 };
         let payload = vec![7; usize::from(MTU) - headers + 1];
         let fits = |packet: Pkt<A>| packet.payload(&payload[1..]);
         let request = fits(Pkt::data(proto, client, front));
-        scene.routes(UP, &request, &fits(Pkt::data(proto, (A::NODE, lent), back)));
+        scene.routes(UP, &request, &fits(Pkt::data(proto, (A::NODE, allocated), back)));
         let large = Pkt::data(proto, client, front).payload(&payload);
         scene.returns(UP, &large, &complaint(&large, if A::IS_V6 { (2, 0) } else { (3, 4) }, MTU.into()));
     }

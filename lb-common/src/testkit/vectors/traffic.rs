@@ -55,9 +55,9 @@ pub fn packets_of_source_translated_flows_are_counted<A: Family>(scene: &mut Sce
     for (n, proto) in (1..).zip(PROTOCOLS) {
         scene.serve(&full(proto, &[Endpoint::remote(n, A::REMOTE)]));
         let (client, front, back) = ((A::CLIENT, 40_000), (A::LB, 443), (A::REMOTE, 8080));
-        let lent = lend_remote(scene, proto, client, front);
+        let allocated = lend_remote(scene, proto, client, front);
         let request = Pkt::data(proto, client, front);
-        scene.routes(Hook::UplinkIngress, &request, &Pkt::data(proto, (A::NODE, lent), back));
+        scene.routes(Hook::UplinkIngress, &request, &Pkt::data(proto, (A::NODE, allocated), back));
         let there = amount(&[Pkt::first(proto, client, front), request]);
         scene.traffic(n, there, amount(&[Pkt::reply(proto, back, client)]), 1);
     }
@@ -69,8 +69,8 @@ pub fn packets_of_a_pod_to_itself_are_counted<A: Family>(scene: &mut Scene<'_, A
         scene.serve(&full(proto, &[Endpoint::local(n, A::POD)]));
         let (client, front, back) = ((A::POD, 40_000), (A::VIP, 80), (A::POD, 8080));
         let first = Pkt::first(proto, client, front);
-        let lent = scene.lent(Hook::PodIngress, &first, Action::Back, &Pkt::first(proto, (A::NODE, 0), back));
-        let reply = Pkt::reply(proto, back, (A::NODE, lent));
+        let allocated = scene.allocated(Hook::PodIngress, &first, Action::Back, &Pkt::first(proto, (A::NODE, 0), back));
+        let reply = Pkt::reply(proto, back, (A::NODE, allocated));
         scene.returns(Hook::PodIngress, &reply, &Pkt::reply(proto, front, client).hop());
         scene.traffic(n, amount(&[first]), amount(&[reply]), 1);
     }
