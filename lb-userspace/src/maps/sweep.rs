@@ -257,7 +257,7 @@ mod tests {
         let at = |seconds: u32, state| FlowValue { kind: flow_kind::OWN, ..flow(100_000 - seconds * 100, state) };
         assert!(!over(proto::TCP, false, &at(600, flow_state::REPLIED), None));
         assert!(over(proto::TCP, false, &at(61, 0), None));
-        assert!(over(proto::TCP, false, &at(61, flow_state::REPLIED | flow_state::RST), None));
+        assert!(over(proto::TCP, false, &at(121, flow_state::REPLIED | flow_state::RST), None));
         assert!(!over(proto::UDP, false, &at(179, flow_state::REPLIED), None));
         assert!(over(proto::UDP, false, &at(181, flow_state::REPLIED), None));
     }

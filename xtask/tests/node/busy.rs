@@ -188,8 +188,8 @@ fn add_node_ports(field: &Field) {
 }
 
 attacks! {
-    half_closed_connections_stay_while_new_ones_come(half_closed_connections_stay): control_by_the_kernels_nat(Proxy::Nat);
-    ports_are_good_again_after_a_server_closed_first(ports_of_ended_connections_are_good_again): control_by_the_kernels_nat(Proxy::Nat);
+    half_closed_connections_stay_while_new_ones_come(half_closed_connections_stay): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
+    ports_are_good_again_after_a_server_closed_first(ports_of_ended_connections_are_good_again): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
     each_question_from_a_new_port_to_a_pod_elsewhere_is_answered(each_question_from_a_new_port_is_answered): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
     connections_masqueraded_at_random_beside_node_ports_are_answered(masqueraded_connections_are_answered): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
 }

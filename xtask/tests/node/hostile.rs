@@ -19,13 +19,23 @@ macro_rules! attacks {
         mod $name {
             use super::*;
             $(
-                #[test]
-                fn $by() {
-                    $attack($($argument),*);
-                }
+                attacks! { @row $by $attack; $($argument),* }
             )*
         }
     )*};
+    (@row control_by_the_kernels_nat $attack:expr; $($argument:expr),*) => {
+        #[test]
+        #[ignore = "a control: what the machine does without Sluice; run it by --include-ignored"]
+        fn control_by_the_kernels_nat() {
+            $attack($($argument),*);
+        }
+    };
+    (@row $by:ident $attack:expr; $($argument:expr),*) => {
+        #[test]
+        fn $by() {
+            $attack($($argument),*);
+        }
+    };
 }
 pub(crate) use attacks;
 

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xtask::lab::probe::Transport;
+use xtask::lab::probe::{Connection, Transport};
 use xtask::lab::raw::{Packet, RawSender, TcpFlags};
-use xtask::lab::{Family, dns};
+use xtask::lab::{Family, RpFilter, ServiceSpec, dns};
 
-use crate::fixture::FRONTENDS;
-use crate::hostile::{Field, Open, Proxy, attacks, client, connect_each, spray};
+use crate::fixture::{FRONTENDS, all};
+use crate::hostile::{Field, Open, PATIENCE, Proxy, attacks, client, connect_each, spray};
 
 /// An address of nobody's, far away, by chance.
 fn nobody(family: Family) -> SocketAddr {
@@ -151,11 +151,43 @@ fn direct_connections_are_not_stalled(proxy: Proxy) {
     }
 }
 
+/// Who has connected stays at its Pod, whoever else sends a SYN, in its own name or in theirs. There is no other proxy to
+/// compare with: kube-proxy's nftables mode notes a client at the first packet.
+fn affinity_stays(proxy: Proxy) {
+    const CLIENTS: u8 = 200;
+    let service = ServiceSpec { affinity_secs: Some(600), ..all() };
+    let pods = ["br2", "rt2", "remote1"];
+    let field = Field::with(proxy, RpFilter::Strict, &service, &pods, &["--max-affinity", "4096"]);
+    let prefixes = [("10.93.0.", "/24", "10.90.0.100"), ("fd93::", "/64", "fd90::100")];
+    for (family, (prefix, length, via)) in Family::ALL.into_iter().zip(prefixes) {
+        let address = |n: u8| format!("{prefix}{n}").parse::<IpAddr>().unwrap();
+        let add: String = (1..=CLIENTS)
+            .map(|n| format!("addr add {}/{} dev lo\n", address(n), if via.contains(':') { 128 } else { 32 }))
+            .collect();
+        field.lab.client.ip(&add).unwrap();
+        field.lab.node1.ip(&format!("route add {prefix}0{length} via {via}")).unwrap();
+        field.lab.node2.ip(&format!("route add {prefix}0{length} via {via}")).unwrap();
+        let dst = FRONTENDS[2].at(family, Transport::Tcp);
+        let ask = |n: u8| Ok(Connection::open_from((address(n), 0).into(), dst, PATIENCE)?.ask()?.pod);
+        let choices = || field.lab.client.run(|| (1..=CLIENTS).map(ask).collect::<anyhow::Result<Vec<_>>>()).unwrap();
+        let before = choices();
+        assert_eq!(choices(), before, "without an attack");
+        for (name, enemy) in field.enemies() {
+            let clients = (1..=CLIENTS).map(|n| SocketAddr::new(address(n), fastrand::u16(1024..)));
+            let others = std::iter::repeat_with(|| nobody(family)).take(8_000);
+            spray(&enemy, others.chain(clients), dst, &[TcpFlags::SYN]);
+            let moved = choices().iter().zip(&before).filter(|(now, before)| now != before).count();
+            assert_eq!(moved, 0, "{name} moved {moved} of {CLIENTS}; {}", field.counters());
+        }
+    }
+}
+
 attacks! {
     spoofed_syns_leave_snat_ports_to_others(new_connections_are_served): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
-    connections_outlive_a_flood_of_syns(|proxy| connections_outlive(proxy, syns)): by_tc(Proxy::Tc), control_by_the_kernels_nat(Proxy::Nat);
-    connections_outlive_a_flood_of_syns_and_later_acks(|proxy| connections_outlive(proxy, syns_and_later_acks)): by_tc(Proxy::Tc), control_by_the_kernels_nat(Proxy::Nat);
-    connections_outlive_a_flood_of_answered_datagrams(|proxy| connections_outlive(proxy, datagrams)): by_tc(Proxy::Tc), control_by_the_kernels_nat(Proxy::Nat);
-    connections_outlive_a_flood_of_datagrams_from_ones_own_address(|proxy| connections_outlive(proxy, datagrams_of_ones_own)): by_tc(Proxy::Tc), control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_syns(|proxy| connections_outlive(proxy, syns)): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_syns_and_later_acks(|proxy| connections_outlive(proxy, syns_and_later_acks)): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_answered_datagrams(|proxy| connections_outlive(proxy, datagrams)): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
+    connections_outlive_a_flood_of_datagrams_from_ones_own_address(|proxy| connections_outlive(proxy, datagrams_of_ones_own)): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
     half_open_flows_in_a_clients_name_stall_no_direct_connection(direct_connections_are_not_stalled): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp), control_by_the_kernels_nat(Proxy::Nat);
+    unanswered_syns_move_no_clients_affinity(affinity_stays): by_tc(Proxy::Tc), by_xdp(Proxy::Xdp);
 }

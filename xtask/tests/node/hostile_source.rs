@@ -131,7 +131,7 @@ fn no_answer_is_forged(proxy: Proxy, rp_filter: RpFilter) {
 
 // Without `rp_filter` the kernel's NAT makes no difference between devices, so that the control is with it.
 attacks! {
-    replies_go_to_the_client_in_whose_name_a_pod_asks(replies_go_to_the_client): by_tc(Proxy::Tc, RpFilter::Strict), by_xdp(Proxy::Xdp, RpFilter::Strict), control_by_the_kernels_nat(Proxy::Nat, RpFilter::Strict);
-    source_ranges_hold_against_a_pod_under_an_outsiders_address(source_ranges_hold): by_tc(Proxy::Tc, RpFilter::Strict), by_tc_without_rp_filter(Proxy::Tc, RpFilter::Off), by_xdp(Proxy::Xdp, RpFilter::Strict), control_by_the_kernels_nat(Proxy::Nat, RpFilter::Strict);
-    no_pod_answers_for_a_service_that_it_does_not_serve(no_answer_is_forged): control_by_the_kernels_nat(Proxy::Nat, RpFilter::Strict);
+    replies_go_to_the_client_in_whose_name_a_pod_asks(replies_go_to_the_client): by_tc(Proxy::Tc, RpFilter::Strict), by_tc_without_rp_filter(Proxy::Tc, RpFilter::Off), by_xdp(Proxy::Xdp, RpFilter::Strict), control_by_the_kernels_nat(Proxy::Nat, RpFilter::Strict);
+source_ranges_hold_against_a_pod_under_an_outsiders_address(source_ranges_hold): by_tc(Proxy::Tc, RpFilter::Strict), by_tc_without_rp_filter(Proxy::Tc, RpFilter::Off), by_xdp(Proxy::Xdp, RpFilter::Strict), control_by_the_kernels_nat(Proxy::Nat, RpFilter::Strict);
+    no_pod_answers_for_a_service_that_it_does_not_serve(no_answer_is_forged): by_tc(Proxy::Tc, RpFilter::Strict), by_tc_without_rp_filter(Proxy::Tc, RpFilter::Off), by_xdp(Proxy::Xdp, RpFilter::Strict), control_by_the_kernels_nat(Proxy::Nat, RpFilter::Strict);
 }
