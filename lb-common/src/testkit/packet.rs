@@ -184,6 +184,15 @@ impl<A: Family> Pkt<A> {
         self
     }
 
+    /// With another sequence number.
+    #[must_use]
+    pub fn sequence(mut self, number: u32) -> Self {
+        if let L4::Tcp { seq, .. } = &mut self.l4 {
+            *seq = number;
+        }
+        self
+    }
+
     /// A datagram without a checksum.
     #[must_use]
     pub fn unsummed(mut self) -> Self {

@@ -116,6 +116,38 @@ pub fn retransmitted_syn_keeps_its_backend<A: Family>(scene: &mut Scene<'_, A>) 
     scene.flows(4, 0);
 }
 
+/// Nobody who cannot see a connection's packets ends it (RFC 5961). The packet itself is the receiver's to judge.
+pub fn reset_and_fin_that_cannot_be_true_end_nothing<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in EDGES {
+        let Trip { client, front, back, .. } = opened(scene, edge, proto::TCP);
+        for flags in [RST, RST | ACK, FIN | ACK] {
+            let there = Pkt::tcp(client, front, flags).sequence(0x7102_0304);
+            scene.passes(edge.0, &there, &there.clone().to(back.0, back.1));
+            let here = Pkt::tcp(back, client, flags).sequence(0x7102_0304);
+            scene.passes(edge.1, &here, &here.clone().from(front.0, front.1));
+        }
+        // Another Pod joins: a fresh choice could go there.
+        let endpoints = [Endpoint::local(1, A::LOCAL), Endpoint::local(2, A::LOCAL2)];
+        scene.serve(&balanced(proto::TCP).endpoints(&endpoints));
+        for _ in 0..16 {
+            scene.passes(edge.0, &Pkt::syn(client, front), &Pkt::syn(client, back));
+        }
+    }
+    scene.counted(Counter::NewFlow, 2);
+}
+
+/// Neither from what is behind an uplink nor under the node's own address.
+pub fn pod_under_an_address_that_is_elsewhere_is_dropped<A: Family>(scene: &mut Scene<'_, A>) {
+    for proto in PROTOCOLS {
+        scene.serve(&balanced(proto));
+        for source in [A::CLIENT, A::REMOTE] {
+            scene.drops(Hook::PodIngress, &Pkt::first(proto, (source, 40_000), (A::LB, 443)));
+        }
+    }
+    scene.counted(Counter::DropForeignSource, 4);
+    scene.flows(0, 0);
+}
+
 /// A backend that answers with RST: the client's next try may go elsewhere, and a repeated RST still reaches it.
 pub fn refused_connection_begins_anew<A: Family>(scene: &mut Scene<'_, A>) {
     for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {

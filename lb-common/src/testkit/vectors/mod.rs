@@ -57,6 +57,7 @@ macro_rules! each_vector {
                 pod_reaches_itself_through_its_service
                 masquerade_all_translates_every_source
                 exhausted_ports_drop_new_flows_only
+                reply_by_a_pod_that_is_not_the_backend_is_dropped
                 lent_port_of_a_closed_flow_is_lent_again
                 refusal_by_a_remote_pod_reaches_the_client
                 expired_packet_is_not_redirected
@@ -98,6 +99,8 @@ macro_rules! each_vector {
                 syn_after_a_close_begins_a_new_flow
                 retransmitted_syn_keeps_its_backend
                 refused_connection_begins_anew
+                reset_and_fin_that_cannot_be_true_end_nothing
+                pod_under_an_address_that_is_elsewhere_is_dropped
                 udp_moves_when_its_backend_goes
                 udp_without_a_reply_moves_when_its_backend_goes
                 udp_is_refused_when_the_last_backend_goes

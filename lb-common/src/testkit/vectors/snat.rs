@@ -120,6 +120,16 @@ pub fn exhausted_ports_drop_new_flows_only<A: Family>(scene: &mut Scene<'_, A>) 
     scene.counted(Counter::DropSnatExhausted, 4);
 }
 
+/// A Pod of this node answers in the name of one on another node.
+pub fn reply_by_a_pod_that_is_not_the_backend_is_dropped<A: Family>(scene: &mut Scene<'_, A>) {
+    for (n, proto) in (1..).zip(PROTOCOLS) {
+        scene.serve(&full(proto, &[Endpoint::remote(n, A::REMOTE)]));
+        let port = lend_remote(scene, proto, (A::CLIENT, 40_000), (A::LB, 443));
+        scene.drops(Hook::PodIngress, &Pkt::data(proto, (A::REMOTE, 8080), (A::NODE, port)));
+    }
+    scene.counted(Counter::DropForgedReply, 2);
+}
+
 /// A port is free again as soon as both sides have closed its connection.
 pub fn lent_port_of_a_closed_flow_is_lent_again<A: Family>(scene: &mut Scene<'_, A>) {
     let mut config = Scene::config();
