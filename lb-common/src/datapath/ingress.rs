@@ -10,7 +10,7 @@ use super::outcome::{Decision, Fast};
 use super::own;
 use super::remap::remapped;
 use super::schedule::{member_flag, select};
-use super::scope::{in_service_range, is_foreign, is_snat_port, known_vip, takes_internal_set};
+use super::scope::{in_service_range, inside, is_foreign, is_snat_port, known_vip};
 use super::scratch::Scratch;
 use crate::abi::{
     Address, AffinityKey, Counter, FlowKey, FlowValue, FrontendKey, FrontendValue, SourceRangeKey, Tally, flow_kind,
@@ -256,7 +256,7 @@ fn new_flow<A: Address, E: Env<A>>(
     arrival: Arrival,
     scratch: &mut Scratch<A>,
 ) -> Decision {
-    let internal = takes_internal_set(env, headers.key.src, arrival, &scratch.choice.frontend);
+    let internal = inside(env, headers.key.src, arrival);
     let flags = scratch.choice.frontend.flags;
     let (set, drops, local) = if internal {
         (scratch.choice.frontend.internal, frontend_flag::INTERNAL_EMPTY_DROPS, frontend_flag::INTERNAL_LOCAL)

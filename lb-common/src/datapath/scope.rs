@@ -2,10 +2,7 @@
 
 use super::arrival::Arrival;
 use super::env::{Host, Services};
-use crate::abi::{
-    Address, Be16, Cidr, FamilyConfig, FrontendKey, FrontendValue, config_flag, device_flag, frontend_kind,
-    frontend_scope,
-};
+use crate::abi::{Address, Be16, Cidr, FamilyConfig, FrontendKey, config_flag, device_flag, frontend_scope};
 
 /// Whether an address is a `ClusterIP`.
 #[inline(always)]
@@ -57,20 +54,6 @@ pub(super) fn is_foreign<A: Address, E: Host<A>>(env: &E, source: A, from: u32) 
     }
     let elsewhere = device_flag::POD | device_flag::UPLINK;
     env.route(source).is_some_and(|route| route.ifindex != from && route.flags & elsewhere != 0)
-}
-
-/// Whether a client takes a frontend's internal set. What comes by an uplink is outside for all but `ClusterIP`s, whatever
-/// its address: only this node's Pods and processes take the short cut past the external policy.
-#[inline(always)]
-pub(super) fn takes_internal_set<A: Address, E: Host<A>>(
-    env: &E,
-    client: A,
-    arrival: Arrival,
-    frontend: &FrontendValue,
-) -> bool {
-    let by_device = env.config().flags & config_flag::LOCAL_DEVICES != 0;
-    let from_elsewhere = arrival.hook.is_uplink() && !by_device;
-    if from_elsewhere && frontend.kind != frontend_kind::CLUSTER_IP { false } else { inside(env, client, arrival) }
 }
 
 #[inline(always)]

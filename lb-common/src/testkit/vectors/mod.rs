@@ -49,7 +49,6 @@ macro_rules! each_vector {
                 host_network_endpoint_sees_the_clients_address
                 local_external_policy_takes_local_endpoints_for_external_clients_only
                 local_internal_policy_takes_local_endpoints_only
-                pod_of_another_node_is_bound_by_the_external_policy
             }
             snat {
                 external_client_reaches_a_remote_pod_under_the_nodes_address

@@ -116,24 +116,6 @@ pub fn local_external_policy_takes_local_endpoints_for_external_clients_only<A: 
     assert!((1..64).contains(&remote), "a Pod's choice is not bound by the external policy: {remote} of 64 remote");
 }
 
-/// Also where its address is one of the cluster's: another node's Pod comes by an uplink.
-pub fn pod_of_another_node_is_bound_by_the_external_policy<A: Family>(scene: &mut Scene<'_, A>) {
-    let flags = frontend_flag::EXTERNAL_LOCAL | frontend_flag::EXTERNAL_EMPTY_DROPS;
-    scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]).flags(flags));
-    let client = (A::REMOTE, 40_000);
-    scene.passes(Hook::UplinkIngress, &Pkt::syn(client, (A::LB, 443)), &Pkt::syn(client, (A::LOCAL, 8080)));
-    // Without an endpoint on this node there is no answer; a Pod of this node goes on to the other's.
-    let mut elsewhere = full(proto::TCP, &[Endpoint::remote(2, A::REMOTE)]).flags(flags);
-    elsewhere.slots += 128;
-    scene.serve(&elsewhere);
-    for (front, port) in [(A::NODE, 30080), (A::LB, 443), (A::EXTERNAL, 8000)] {
-        scene.drops(Hook::UplinkIngress, &Pkt::syn((A::REMOTE, 40_001), (front, port)));
-        let pod = (A::POD, port);
-        scene.passes(Hook::PodIngress, &Pkt::syn(pod, (front, port)), &Pkt::syn(pod, (A::REMOTE, 8080)));
-    }
-    scene.counted(Counter::DropNoLocalEndpoints, 3);
-}
-
 /// `internalTrafficPolicy: Local`.
 pub fn local_internal_policy_takes_local_endpoints_only<A: Family>(scene: &mut Scene<'_, A>) {
     let endpoints = [Endpoint::remote(2, A::REMOTE), Endpoint::local(1, A::LOCAL)];
