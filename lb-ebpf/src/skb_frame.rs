@@ -131,7 +131,9 @@ impl<const LINK: usize, const DIRECT: bool> Frame for SkbFrame<LINK, DIRECT> {
     #[inline(always)]
     fn is_for_this_host(&self) -> bool {
         // SAFETY: the context is valid for the whole program.
-        let (kind, tagged) = unsafe { ((*self.0).pkt_type, (*self.0).vlan_present) };
+        let kind = unsafe { (*self.0).pkt_type };
+        // SAFETY: as above.
+        let tagged = unsafe { (*self.0).vlan_present };
         // Of a frame with a priority and no VLAN (IEEE 802.1p) the kernel's type says nothing.
         kind == PACKET_HOST || tagged != 0
     }
