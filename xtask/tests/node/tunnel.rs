@@ -114,7 +114,7 @@ fn node_with_a_tunnel() -> (Node, Netns) {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         manifests.put(&format!("{ALL}.endpoints.json"), &list).unwrap();
     });
-    thread::sleep(Duration::from_millis(200)); // the tunnel's hooks
+    thread::sleep(Duration::from_secs(3)); // the tunnel's programs are loaded only now
     (node, far)
 }
 
