@@ -38,6 +38,13 @@ impl<A> Deref for FlowPtr<A> {
     }
 }
 
+/// Whether an event of `LATELY` is not long ago. What is noted may be one tick ahead.
+#[inline(always)]
+fn happened_lately<A: FamilyMaps>(event: u32, now: u32) -> bool {
+    let last = maps::last::<A>(event);
+    last != 0 && now.wrapping_sub(last).wrapping_add(1) < LATELY_TICKS
+}
+
 impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
     type Flow = FlowPtr<A>;
     type Scratch = &'static mut Scratch<A>;
@@ -60,26 +67,22 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
 
     #[inline(always)]
     fn remaps(&self) -> bool {
-        let last = maps::last::<A>(maps::REMAP);
-        // What is noted may be one tick ahead.
-        last != 0 && Host::<A>::ticks(self).wrapping_sub(last).wrapping_add(1) < LATELY_TICKS
+        happened_lately::<A>(maps::REMAP, Host::<A>::ticks(self))
     }
 
     #[inline(always)]
     fn note_remap(&self) {
-        // Never 0, which says that there was none.
-        maps::set_last::<A>(maps::REMAP, Host::<A>::ticks(self) | 1);
+        maps::set_last::<A>(maps::REMAP, Host::<A>::ticks(self));
     }
 
     #[inline(always)]
     fn overflows(&self) -> bool {
-        let last = maps::last::<A>(maps::OVERFLOW);
-        last != 0 && Host::<A>::ticks(self).wrapping_sub(last) < LATELY_TICKS
+        happened_lately::<A>(maps::OVERFLOW, Host::<A>::ticks(self))
     }
 
     #[inline(always)]
     fn note_overflow(&self) {
-        maps::set_last::<A>(maps::OVERFLOW, Host::<A>::ticks(self) | 1);
+        maps::set_last::<A>(maps::OVERFLOW, Host::<A>::ticks(self));
     }
 
     #[inline(always)]

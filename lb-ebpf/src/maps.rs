@@ -144,12 +144,12 @@ pub(crate) fn last<A: FamilyMaps>(event: u32) -> u32 {
     LATELY.get(event + u32::from(A::IS_V6)).copied().unwrap_or(1)
 }
 
-/// Notes that it did.
+/// Notes that it did: never 0, which says that it did not.
 #[inline(always)]
 pub(crate) fn set_last<A: FamilyMaps>(event: u32, ticks: u32) {
     if let Some(cell) = LATELY.get_ptr_mut(event + u32::from(A::IS_V6)) {
         // SAFETY: an aligned word; whichever of two processors writes last, it is recent.
-        unsafe { *cell = ticks };
+        unsafe { *cell = ticks | 1 };
     }
 }
 

@@ -2,14 +2,13 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
-use super::flow::{Reply, answered, flip, refresh, replied};
+use super::flow::{Reply, flip, may_be_half_open, refresh, reply};
 use super::gate;
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
 use super::own;
-use super::scope::{in_service_range, is_foreign, known_vip};
+use super::scope::{in_service_range, known_vip};
 use super::scratch::Scratch;
-use super::transport;
 use crate::abi::{Address, Counter, flow_kind, flow_state};
 
 /// First look: packets of flows, and those that do not belong to Sluice, end here.
@@ -35,12 +34,6 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
     if gate::is_untranslated(env, headers, arrival) { Fast::Slow } else { own::look(env, headers, arrival) }
 }
 
-/// Whether a reply may be one of a half-open flow.
-#[inline(always)]
-fn may_be_half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bool {
-    transport::may_be_first_reply(headers.key.proto, headers.flags) || env.overflows()
-}
-
 /// A reply that is not an ordinary one of an established flow.
 #[inline(never)]
 pub(super) fn decide<A: Address, E: Env<A>>(
@@ -50,7 +43,7 @@ pub(super) fn decide<A: Address, E: Env<A>>(
     scratch: &mut Scratch<A>,
 ) -> Decision {
     scratch.reverse_key = flip(&headers.key);
-    match reply(env, headers, arrival, scratch) {
+    match reply::<A, E, { flow_kind::REVERSE }>(env, headers, arrival, scratch) {
         Reply::Taken => Decision::TRANSLATE,
         Reply::Forged => Decision::drop(Counter::DropForgedReply),
         Reply::Other => {
@@ -61,30 +54,6 @@ pub(super) fn decide<A: Address, E: Env<A>>(
             decision
         }
     }
-}
-
-/// A reply of a flow, established or half-open.
-#[inline(never)]
-fn reply<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, scratch: &mut Scratch<A>) -> Reply {
-    if let Some(flow) = env.flow(&scratch.reverse_key)
-        && flow.kind == flow_kind::REVERSE
-    {
-        if is_foreign(env, headers.key.src, arrival.from) {
-            return Reply::Forged;
-        }
-        return replied(env, headers, arrival, flow, scratch);
-    }
-    if may_be_half_open(env, headers)
-        && let Some(flow) = env.half_open(&scratch.reverse_key)
-        && flow.kind == flow_kind::REVERSE
-    {
-        if is_foreign(env, headers.key.src, arrival.from) {
-            return Reply::Forged;
-        }
-        scratch.reverse = *flow;
-        return answered(env, headers, arrival, scratch);
-    }
-    Reply::Other
 }
 
 /// The node's own packet for a `ClusterIP`, about to leave the node: no socket hook has translated it, and nobody else

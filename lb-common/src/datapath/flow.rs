@@ -5,6 +5,7 @@ use super::arrival::Arrival;
 use super::env::Env;
 use super::headers::Headers;
 use super::schedule::note_affinity;
+use super::scope::is_foreign;
 use super::scratch::Scratch;
 use super::sequence;
 use super::transport;
@@ -70,15 +71,47 @@ pub(super) enum Reply {
     Forged,
 }
 
-/// A reply of the half-open flow whose reverse entry and its key are in `scratch.reverse` and `scratch.reverse_key`: its
-/// backend has answered.
+/// Whether a reply of a flow that is not established may be one of a half-open flow.
+#[inline(always)]
+pub(super) fn may_be_half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bool {
+    transport::may_be_first_reply(headers.key.proto, headers.flags) || env.overflows()
+}
+
+/// A packet that may be a reply of the flow whose reverse entry has the key `scratch.reverse_key` and this kind, in either
+/// table.
 #[inline(never)]
-pub(super) fn answered<A: Address, E: Env<A>>(
+pub(super) fn reply<A: Address, E: Env<A>, const KIND: u8>(
     env: &E,
     headers: &Headers<A>,
     arrival: Arrival,
     scratch: &mut Scratch<A>,
 ) -> Reply {
+    if let Some(flow) = env.flow(&scratch.reverse_key)
+        && flow.kind == KIND
+    {
+        if is_foreign(env, headers.key.src, arrival.from) {
+            return Reply::Forged;
+        }
+        return replied(env, headers, arrival, flow, scratch);
+    }
+    // To an SNAT port hardly anything comes but replies.
+    if (KIND == flow_kind::REVERSE_SNAT || may_be_half_open(env, headers))
+        && let Some(flow) = env.half_open(&scratch.reverse_key)
+        && flow.kind == KIND
+    {
+        if is_foreign(env, headers.key.src, arrival.from) {
+            return Reply::Forged;
+        }
+        scratch.reverse = *flow;
+        return answered(env, headers, arrival, scratch);
+    }
+    Reply::Other
+}
+
+/// A reply of the half-open flow whose reverse entry and its key are in `scratch.reverse` and `scratch.reverse_key`: its
+/// backend has answered.
+#[inline(never)]
+fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, scratch: &mut Scratch<A>) -> Reply {
     let handshake = headers.has_handshake();
     let forward = env.half_open(&forward_key(&scratch.reverse, headers.key.proto));
     let mut state = flow_state::REPLIED;
@@ -133,7 +166,7 @@ fn note_client<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>) {
 /// A reply of an established flow that is not an ordinary one: it came by another device than those before, or begins the
 /// backend's numbers anew.
 #[inline(never)]
-pub(super) fn replied<A: Address, E: Env<A>>(
+fn replied<A: Address, E: Env<A>>(
     env: &E,
     headers: &Headers<A>,
     arrival: Arrival,
@@ -150,8 +183,7 @@ pub(super) fn replied<A: Address, E: Env<A>>(
     } else {
         refresh(env, headers, reverse)
     };
-    scratch.forward = *reverse;
-    scratch.forward.tally = Tally::default();
+    scratch.rewrite_as(&reverse);
     Reply::Taken
 }
 

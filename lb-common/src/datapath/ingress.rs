@@ -3,7 +3,7 @@
 use super::arrival::Arrival;
 use super::create::create;
 use super::env::Env;
-use super::flow::{Reply, answered, establish, flip, refresh, replied, reverse_key};
+use super::flow::{Reply, establish, flip, refresh, reply, reverse_key};
 use super::gate::{self, claim};
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
@@ -179,9 +179,7 @@ fn established<A: Address, E: Env<A>>(
     // A SYN's number counts once the backend has taken it.
     let flow = if headers.opens() { env.touch(flow) } else { refresh(env, headers, flow) };
     let flow = follow(env, flow, reverse, arrival);
-    scratch.forward = *flow;
-    // It stays in the entry.
-    scratch.forward.tally = Tally::default();
+    scratch.rewrite_as(&flow);
     true
 }
 
@@ -293,7 +291,8 @@ fn not_a_frontend<A: Address, E: Env<A>>(
     let config = env.config();
     // A SYN begins a connection, it is no reply: here as for an established flow it does not belong to Sluice.
     if is_snat_port(config, key.dport) && !headers.opens() {
-        match reply_to_snat_port(env, headers, arrival, scratch) {
+        scratch.reverse_key = *key;
+        match reply::<A, E, { flow_kind::REVERSE_SNAT }>(env, headers, arrival, scratch) {
             Reply::Taken => return Decision::TRANSLATE,
             Reply::Forged => return Decision::drop(Counter::DropForgedReply),
             Reply::Other => {}
@@ -309,34 +308,4 @@ fn not_a_frontend<A: Address, E: Env<A>>(
         return Decision::drop(Counter::DropUnallocatedVip);
     }
     Decision::PASS
-}
-
-/// A packet that may be a reply to an SNAT port: of a half-open flow, or one of an established flow that is not ordinary.
-#[inline(never)]
-fn reply_to_snat_port<A: Address, E: Env<A>>(
-    env: &E,
-    headers: &Headers<A>,
-    arrival: Arrival,
-    scratch: &mut Scratch<A>,
-) -> Reply {
-    let key = &headers.key;
-    if let Some(flow) = env.flow(key)
-        && flow.kind == flow_kind::REVERSE_SNAT
-    {
-        if is_foreign(env, key.src, arrival.from) {
-            return Reply::Forged;
-        }
-        return replied(env, headers, arrival, flow, scratch);
-    }
-    match env.half_open(key) {
-        Some(flow) if flow.kind == flow_kind::REVERSE_SNAT => {
-            if is_foreign(env, key.src, arrival.from) {
-                return Reply::Forged;
-            }
-            scratch.reverse = *flow;
-            scratch.reverse_key = *key;
-            answered(env, headers, arrival, scratch)
-        }
-        _ => Reply::Other,
-    }
 }

@@ -123,7 +123,6 @@ mod rare {
     use super::super::outcome::{Decision, Fast, Outcome, Reason};
     use super::super::scratch::Scratch;
     use super::{Arrival, Frame, Headers, IpVersion, Parsed, egress, ingress, look, refuse, translate};
-    use crate::abi::Tally;
 
     #[inline(never)]
     pub(super) fn parsed<A: IpVersion, F: Frame>(frame: &mut F, headers: &mut Headers<A>) -> Parsed {
@@ -183,9 +182,7 @@ mod rare {
     ) -> Decision {
         match look(env, headers, arrival) {
             Fast::Hit(flow) => {
-                scratch.forward = *flow;
-                // What the entry has gathered stays there.
-                scratch.forward.tally = Tally::default();
+                scratch.rewrite_as(&flow);
                 Decision::TRANSLATE
             }
             Fast::Pass => Decision::PASS,

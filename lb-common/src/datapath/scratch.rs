@@ -3,7 +3,7 @@
 
 use super::headers::Headers;
 use super::schedule::Choice;
-use crate::abi::{FlowKey, FlowValue, HeldValue};
+use crate::abi::{FlowKey, FlowValue, HeldValue, Tally};
 
 /// All that a run of the slow path works with.
 #[repr(C)]
@@ -29,4 +29,13 @@ pub struct Scratch<A> {
     pub(super) choice: Choice<A>,
     /// A piece of a fragment on its way to where it waits.
     pub(super) piece: HeldValue,
+}
+
+impl<A: Copy> Scratch<A> {
+    /// The decided rewrite is an entry's. What the entry has gathered stays there.
+    #[inline(always)]
+    pub(super) fn rewrite_as(&mut self, entry: &FlowValue<A>) {
+        self.forward = *entry;
+        self.forward.tally = Tally::default();
+    }
 }

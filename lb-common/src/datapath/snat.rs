@@ -108,10 +108,7 @@ pub(super) fn allocate_port<A: Address, E: Env<A>>(
         };
         use_port(scratch, port, protocol);
         match tenant(env, scratch) {
-            FREE => {
-                let inserted = env.insert_half_open(&scratch.reverse_key, &scratch.reverse);
-                return if inserted { Ok(()) } else { Err(Counter::DropFlowInsert) };
-            }
+            FREE => return claim(env, scratch),
             found if found > idle => (idlest, idle) = (port.0, found),
             _ => {}
         }
@@ -123,6 +120,12 @@ pub(super) fn allocate_port<A: Address, E: Env<A>>(
     use_port(scratch, Be16(idlest), protocol);
     evict(env, &scratch.reverse_key);
     env.count(Counter::SnatPortTaken);
+    claim(env, scratch)
+}
+
+/// Writes the reverse entry, by which its key is taken.
+#[inline(always)]
+fn claim<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) -> Result<(), Counter> {
     if env.insert_half_open(&scratch.reverse_key, &scratch.reverse) { Ok(()) } else { Err(Counter::DropFlowInsert) }
 }
 
@@ -155,20 +158,24 @@ fn tenant<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) -> u32 {
         }
         // The backend may still remember the connection that is over (TIME-WAIT): a port that nobody had is better.
         if !same && other.kind == flow_kind::REVERSE_SNAT {
-            let idle = env.ticks().wrapping_sub(other.seen);
-            return if idle > u32::MAX / 2 { FRESH + 1 } else { idle.max(FRESH + 1) };
+            return idle_ticks(env, &other).max(FRESH + 1);
         }
         env.remove_flow(key);
     }
     match env.half_open(key) {
         Some(other) if !is_same(&other, reverse) && other.state & flow_state::RST == 0 => {
-            let idle = env.ticks().wrapping_sub(other.seen);
-            // A time that is just ahead is now. Only flows of Services give theirs up.
-            let gives = other.kind == reverse.kind && idle <= u32::MAX / 2;
-            if gives { idle } else { 0 }
+            // Only flows of Services give theirs up.
+            if other.kind == reverse.kind { idle_ticks(env, &other) } else { 0 }
         }
         _ => FREE,
     }
+}
+
+/// For how long an entry has had no packet. A time that is just ahead is now.
+#[inline(always)]
+fn idle_ticks<A: Address, E: Env<A>>(env: &E, flow: &FlowValue<A>) -> u32 {
+    let idle = env.ticks().wrapping_sub(flow.seen);
+    if idle > u32::MAX / 2 { 0 } else { idle }
 }
 
 /// Ends the half-open or finished flow with this reverse key.

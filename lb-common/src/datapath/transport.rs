@@ -59,6 +59,10 @@ pub trait Transport {
     fn read<P: Read>(pkt: &P, l4: usize) -> Option<Segment>;
     /// Whether a packet opens a connection.
     fn opens(flags: u8) -> bool;
+    /// Whether a packet accepts a connection that another opened: sequence numbers of its direction begin anew.
+    fn answers_opening(flags: u8) -> bool;
+    /// Whether a packet's acknowledgement number counts.
+    fn acknowledges(flags: u8) -> bool;
     /// Whether a packet can be the first reply of a flow.
     fn may_be_first_reply(flags: u8) -> bool;
     /// Bits of [`flow_state`] that a packet sets.
@@ -95,6 +99,16 @@ impl Transport for Tcp {
     #[inline(always)]
     fn opens(flags: u8) -> bool {
         flags & (tcp::flag::SYN | tcp::flag::ACK) == tcp::flag::SYN
+    }
+
+    #[inline(always)]
+    fn answers_opening(flags: u8) -> bool {
+        flags & (tcp::flag::SYN | tcp::flag::ACK) == tcp::flag::SYN | tcp::flag::ACK
+    }
+
+    #[inline(always)]
+    fn acknowledges(flags: u8) -> bool {
+        flags & tcp::flag::ACK != 0
     }
 
     /// A flow becomes established by its SYN-ACK, so only that packet, or a RST in its place, can be a first reply.
@@ -137,6 +151,16 @@ impl Transport for Udp {
     }
 
     #[inline(always)]
+    fn answers_opening(_flags: u8) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn acknowledges(_flags: u8) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn may_be_first_reply(_flags: u8) -> bool {
         true
     }
@@ -165,6 +189,15 @@ impl Transport for Sctp {
 
     fn opens(kind: u8) -> bool {
         kind == sctp::chunk::INIT
+    }
+
+    fn answers_opening(kind: u8) -> bool {
+        kind == sctp::chunk::INIT_ACK
+    }
+
+    /// SCTP has no such number in its common header (RFC 9260 section 3.1).
+    fn acknowledges(_kind: u8) -> bool {
+        false
     }
 
     fn may_be_first_reply(kind: u8) -> bool {
@@ -223,16 +256,16 @@ pub(super) fn may_be_first_reply(number: u8, flags: u8) -> bool {
     served!(number, T => T::may_be_first_reply(flags))
 }
 
-/// Whether a packet answers the first one of a connection: its numbers begin a direction anew.
+/// [`Transport::answers_opening`] of a served protocol.
 #[inline(always)]
 pub(super) fn answers_opening(number: u8, flags: u8) -> bool {
-    number == Tcp::NUMBER && flags & (tcp::flag::SYN | tcp::flag::ACK) == tcp::flag::SYN | tcp::flag::ACK
+    served!(number, T => T::answers_opening(flags))
 }
 
-/// Whether a packet acknowledges something.
+/// [`Transport::acknowledges`] of a served protocol.
 #[inline(always)]
 pub(super) fn acknowledges(number: u8, flags: u8) -> bool {
-    number == Tcp::NUMBER && flags & tcp::flag::ACK != 0
+    served!(number, T => T::acknowledges(flags))
 }
 
 /// The sequence number behind a segment of `length` bytes, header included.

@@ -99,7 +99,7 @@ impl Applier {
             // The kernel waits for a grace period in each new attachment, some 10 ms: let other tasks run.
             tokio::task::yield_now().await;
         }
-        let served = |index: &u32| plan.get(index).is_some_and(|device| device.tc.is_some() || device.entry.flags != 0);
+        let served = |index: &u32| plan.get(index).is_some_and(DevicePlan::has_entry);
         let unserved: Vec<u32> = self.written.keys().copied().filter(|index| !served(index)).collect();
         for index in unserved {
             self.written.remove(&index);
@@ -120,7 +120,7 @@ impl Applier {
             self.links.remove(device.index, hook);
         }
         let mut outcome = Outcome::default();
-        if planned.entry.flags != 0 {
+        if planned.has_entry() {
             self.write_entry(device, planned, &mut outcome);
         }
         outcome

@@ -61,7 +61,7 @@ pub enum XdpPlan {
 pub struct DevicePlan {
     /// Its role, and why.
     pub decision: Decision,
-    /// Programs for its TC hooks; `None`: nothing is attached, and it has no entry.
+    /// Programs for its TC hooks; `None`: nothing is attached.
     pub tc: Option<&'static TcPrograms>,
     /// Native XDP.
     pub xdp: XdpPlan,
@@ -71,6 +71,13 @@ pub struct DevicePlan {
     pub xdp_target: bool,
     /// For people.
     pub notes: Vec<String>,
+}
+
+impl DevicePlan {
+    /// Whether programs look it up: those at its hooks, or those that see what enters by it as a bridge.
+    pub fn has_entry(&self) -> bool {
+        self.tc.is_some() || self.entry.flags & device_flag::BRIDGE != 0
+    }
 }
 
 /// What is to be done about all devices, by index.
