@@ -3,7 +3,7 @@
 //! A filter may say yes too often, never no to a member. So a member's bits are there before its entry is, and go after
 //! it. Those of a frontend or backend stay as long as it has flows, which the sweep finds out ([`LiveFlows`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -51,10 +51,14 @@ struct Filter {
 
 impl Filter {
     fn open(dir: &Path, name: &'static str, blocks: u32) -> Result<Self, TableFailure> {
-        let map: Array<_, Block> = open(dir, name)?;
-        let written = (0..blocks).map(|block| map.get(&block, 0)).collect::<Result<_, _>>();
-        let written = written.map_err(read_failure(name))?;
-        Ok(Self { map, name, blocks, written, members: HashMap::new() })
+        Ok(Self { map: open(dir, name)?, name, blocks, written: Vec::new(), members: HashMap::new() })
+    }
+
+    /// Reads what the map holds. Before the first change: who only reads other maps need not wait for it.
+    fn read(&mut self) -> Result<(), TableFailure> {
+        let written = (0..self.blocks).map(|block| self.map.get(&block, 0)).collect::<Result<_, _>>();
+        self.written = written.map_err(read_failure(self.name))?;
+        Ok(())
     }
 
     /// A member that is in the map already.
@@ -86,15 +90,28 @@ impl Filter {
         self.members.values().flatten().copied().collect()
     }
 
-    fn write(&mut self, block: u32, word: usize, bits: u64) -> Result<(), TableFailure> {
-        let shadow = &mut self.written[block as usize];
-        if shadow[word] == bits {
-            return Ok(());
+    /// Sets the bits of what is about to be added, block by block: far fewer writes than one by one, where it is much.
+    fn expect(&mut self, hashes: impl Iterator<Item = u64>) -> Result<(), TableFailure> {
+        let mut wanted = BTreeMap::new();
+        for at in hashes.map(|hash| position(hash, self.blocks)) {
+            let block = wanted.entry(at.block).or_insert(self.written[at.block as usize]);
+            block[at.word as usize] |= at.bits;
         }
-        let mut wanted = *shadow;
+        wanted.into_iter().try_for_each(|(index, block)| self.write_block(index, block))
+    }
+
+    fn write(&mut self, block: u32, word: usize, bits: u64) -> Result<(), TableFailure> {
+        let mut wanted = self.written[block as usize];
         wanted[word] = bits;
-        self.map.set(block, wanted, 0).map_err(|source| write_failure(self.name, source))?;
-        *shadow = wanted;
+        self.write_block(block, wanted)
+    }
+
+    fn write_block(&mut self, index: u32, block: Block) -> Result<(), TableFailure> {
+        let shadow = &mut self.written[index as usize];
+        if *shadow != block {
+            self.map.set(index, block, 0).map_err(|source| write_failure(self.name, source))?;
+            *shadow = block;
+        }
         Ok(())
     }
 
@@ -104,13 +121,7 @@ impl Filter {
         for (&(block, word), members) in &self.members {
             wanted[block as usize][word as usize] = bits_of(members, self.blocks);
         }
-        for (block, wanted) in (0..).zip(wanted) {
-            if self.written[block as usize] != wanted {
-                self.map.set(block, wanted, 0).map_err(|source| write_failure(self.name, source))?;
-                self.written[block as usize] = wanted;
-            }
-        }
-        Ok(())
+        (0..).zip(wanted).try_for_each(|(index, block)| self.write_block(index, block))
     }
 }
 
@@ -188,7 +199,10 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
         &mut self,
         frontends: impl Iterator<Item = FrontendKey<A>>,
         backends: impl Iterator<Item = (u32, A, Be16)>,
-    ) {
+    ) -> Result<(), TableFailure> {
+        for filter in [&mut self.frontends, &mut self.backends, &mut self.addresses] {
+            filter.read()?;
+        }
         for key in frontends {
             if let Some(hash) = frontend_hash(&key) {
                 self.frontends.adopt(hash);
@@ -202,6 +216,7 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
             self.addresses.adopt(hashes[1]);
             self.of_backend.insert(id, hashes);
         }
+        Ok(())
     }
 
     /// A frontend is about to be written.
@@ -221,6 +236,12 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
             self.retired_frontends.push(hash);
             self.retired_addresses.push(frontend_address_hash(key.addr));
         }
+    }
+
+    /// These backends are about to be written.
+    pub(super) fn expect_backends(&mut self, backends: &[(A, Be16)]) -> Result<(), TableFailure> {
+        self.backends.expect(backends.iter().map(|(addr, port)| endpoint_hash(*addr, *port)))?;
+        self.addresses.expect(backends.iter().map(|(addr, _)| backend_address_hash(*addr)))
     }
 
     /// A backend is about to be written.

@@ -2,6 +2,7 @@
 //! again; it never costs another Service anything.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use crate::causes::with_causes;
 use crate::maps::{TableFailure, Tables};
@@ -115,6 +116,10 @@ impl<T: Tables> Writer<T> {
             }
             self.undo_left.pop();
         }
+        if let Err(failure) = self.tables.expect_backends(&backends_of(&changes)) {
+            // Each of them is said again.
+            tracing::debug!(%failure, "cannot announce backends");
+        }
         for change in changes {
             self.write_one(change, &mut outcome);
         }
@@ -216,6 +221,15 @@ fn take_back<T: Tables>(tables: &mut T, mut undo: Vec<Op>) -> Vec<Op> {
         undo.pop();
     }
     undo
+}
+
+/// The backends that changes bring, new ones and others.
+fn backends_of(changes: &[Change]) -> Vec<SocketAddr> {
+    let ports = changes.iter().flat_map(|change| match change {
+        Change::Upsert(service) => service.ports.as_slice(),
+        Change::Remove(_) => &[],
+    });
+    ports.flat_map(|port| port.backends.keys().copied()).collect()
 }
 
 fn change_name(change: &Change) -> &ServiceName {
