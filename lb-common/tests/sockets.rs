@@ -90,6 +90,7 @@ both_families! {
     affinity_is_kept_by_namespace_and_its_clock_by_connections
     a_full_table_costs_the_peers_name_and_not_the_connection
     a_node_port_cannot_be_bound
+    slot_of_another_service_leads_nowhere
 }
 
 mod on {
@@ -202,5 +203,13 @@ mod on {
         assert!(socket_bind(&memory, proto::TCP, A::ZERO, Be16::new(30081)));
         assert!(socket_bind(&memory, proto::UDP, A::ZERO, Be16::new(30080)));
         assert!(socket_bind(&memory, proto::TCP, A::VIP, Be16::new(80)));
+    }
+
+    pub(super) fn slot_of_another_service_leads_nowhere<A: Family>() {
+        let mut memory = node(proto::TCP, &[A::LOCAL]);
+        memory.backends.get_mut(&1).unwrap().service = SERVICE + 1;
+        let call = SocketCall { host: true, ..caller(A::VIP, 80, proto::TCP) };
+        assert!(matches!(socket_connect(&memory, &call), SocketVerdict::Pass));
+        assert!(memory.sockets.borrow().is_empty());
     }
 }

@@ -90,6 +90,7 @@ macro_rules! each_vector {
                 unallocated_vip_is_dropped
                 client_outside_of_source_ranges_is_dropped
                 stale_slot_is_a_counted_drop
+                slot_of_another_service_is_a_counted_drop
             }
             lifetime {
                 flow_is_established_when_the_client_answers_its_backend

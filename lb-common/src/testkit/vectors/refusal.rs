@@ -1,8 +1,8 @@
 //! No endpoints, unknown ports, unallocated addresses, source ranges.
 
 use super::{AT_POD, AT_UPLINK, PROTOCOLS, Trip, balanced, frontends, full};
-use crate::abi::{BackendValue, Counter, backend_flag, frontend_flag, proto};
-use crate::testkit::{Endpoint, Family, Hook, L4, Pkt, Scene};
+use crate::abi::{BackendValue, Counter, backend_flag, frontend_flag, frontend_kind, proto};
+use crate::testkit::{Endpoint, Family, Hook, L4, Pkt, Scene, Service};
 use crate::wire::tcp::flag as tcp_flag;
 
 const ACK: u8 = tcp_flag::ACK;
@@ -188,4 +188,22 @@ pub fn stale_slot_is_a_counted_drop<A: Family>(scene: &mut Scene<'_, A>) {
     scene.node.set_slot(service.slots, 0);
     scene.drops(Hook::PodIngress, &Pkt::syn((A::POD, 40_000), (A::VIP, 80)));
     scene.counted(Counter::DropStaleSlot, 2);
+}
+
+/// As two writers of the maps once left it: both ids are in use, the slot leads to another Service's Pod.
+pub fn slot_of_another_service_is_a_counted_drop<A: Family>(scene: &mut Scene<'_, A>) {
+    let mut other = Service::new(proto::TCP, A::LB, 8443, frontend_kind::LOAD_BALANCER);
+    (other.id, other.slots) = (8, 256);
+    scene.serve(&other.endpoints(&[Endpoint::local(2, A::LOCAL2)]));
+    for proto in PROTOCOLS {
+        let service = full::<A>(proto, &[Endpoint::local(1, A::LOCAL)]);
+        scene.serve(&service);
+        for set in [service.slots, service.slots + 64] {
+            scene.node.set_slot(set, 2);
+        }
+        scene.drops(Hook::PodIngress, &Pkt::first(proto, (A::POD, 40_000), (A::VIP, 80)));
+        scene.drops(Hook::UplinkIngress, &Pkt::first(proto, (A::CLIENT, 40_000), (A::LB, 443)));
+    }
+    scene.counted(Counter::DropStaleSlot, 4);
+    scene.flows(0, 0);
 }
