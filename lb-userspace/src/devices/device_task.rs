@@ -107,7 +107,8 @@ impl DeviceTask {
         let mut inventory = watcher.list().await?;
         self.applier.take_over_entries(&inventory);
         loop {
-            self.plan = plan(&inventory, &self.rules, self.xdp);
+            let former = std::mem::replace(&mut self.plan, plan(&inventory, &self.rules, self.xdp));
+            self.tell_new_roles(&former, &inventory);
             // The node's addresses follow from the roles, before anything is attached.
             replace(&network, inventory.node_network(|index| self.role(index)), !self.published);
             if self.applier.apply(&self.plan, &inventory).await {
@@ -172,6 +173,23 @@ impl DeviceTask {
 
     fn role(&self, index: u32) -> Role {
         self.plan.get(&index).map_or(Role::Ignored, |device| device.decision.role)
+    }
+
+    /// A device that exists on gets other programs: somebody changed routes or addresses, perhaps by mistake.
+    fn tell_new_roles(&self, former: &Plan, inventory: &Inventory) {
+        for (index, planned) in &self.plan {
+            let (Some(before), Some(device)) = (former.get(index), inventory.devices.get(index)) else { continue };
+            let (before, now) = (&before.decision, &planned.decision);
+            if before.role != now.role {
+                tracing::warn!(
+                    device = device.name,
+                    before = before.role.name(),
+                    now = now.role.name(),
+                    why = now.why,
+                    "the role of a device has changed"
+                );
+            }
+        }
     }
 
     fn publish(&mut self, inventory: &Inventory, report: &watch::Sender<AttachReport>) {

@@ -67,6 +67,8 @@ pub struct DefaultRoute {
     pub source: Option<IpAddr>,
     /// Next router, where there is one.
     pub gateway: Option<IpAddr>,
+    /// In the main table, not in one that rules of policy routing lead to.
+    pub main: bool,
 }
 
 /// What the routing tables say about devices.
@@ -124,6 +126,13 @@ impl Inventory {
     /// Whether the device has a global address.
     pub fn has_global_address(&self, index: u32) -> bool {
         self.addresses.get(&index).is_some_and(|list| list.iter().any(|a| a.global))
+    }
+
+    /// Whether the device has an address of a network, rather than none or single ones: it is a port of the node in that
+    /// network. A Pod's device has none, or the single address that is the Pod's gateway.
+    pub fn is_in_a_network(&self, index: u32) -> bool {
+        let in_network = |a: &DeviceAddress| a.global && a.prefix < if a.ip.is_ipv6() { 128 } else { 32 };
+        self.addresses.get(&index).is_some_and(|list| list.iter().any(in_network))
     }
 
     /// Whether the device has a default route.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::packet_core::NetlinkPayload;
 
@@ -167,7 +167,8 @@ pub(super) fn note_route(routing: &mut Routing, route: &RouteMessage) {
     let to_one_host = length == if v6 { 128 } else { 32 };
     for device in devices {
         if length == 0 {
-            routing.defaults.push(DefaultRoute { metric, device, v6, source, gateway: router });
+            let main = table(route) == u32::from(RouteHeader::RT_TABLE_MAIN);
+            routing.defaults.push(DefaultRoute { metric, device, v6, source, gateway: router, main });
         }
         note_source(routing, (device, v6), source, gateway, length == 0);
         if gateway && !to_one_host {
@@ -191,6 +192,15 @@ fn note_source(routing: &mut Routing, of: (u32, bool), source: Option<IpAddr>, g
         }
         _ => {}
     }
+}
+
+/// Numbers above 255 do not fit into the header.
+fn table(route: &RouteMessage) -> u32 {
+    let named = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    named.unwrap_or_else(|| route.header.table.into())
 }
 
 fn destination(route: &RouteMessage) -> Option<IpAddr> {

@@ -70,6 +70,7 @@ fn route(prefix: u8, attributes: Vec<RouteAttribute>) -> RouteMessage {
     let mut route = RouteMessage::default();
     route.header.address_family = AddressFamily::Inet;
     route.header.kind = RouteType::Unicast;
+    route.header.table = RouteHeader::RT_TABLE_MAIN;
     route.header.destination_prefix_length = prefix;
     route.attributes = attributes;
     route
@@ -88,10 +89,31 @@ fn routes_are_condensed_to_what_they_say_about_devices() {
     note_route(&mut routing, &local);
     assert_eq!(
         routing.defaults,
-        [DefaultRoute { metric: 100, device: 2, v6: false, source: None, gateway: Some(IpAddr::from([192, 0, 2, 1])) }]
+        [DefaultRoute {
+            metric: 100,
+            device: 2,
+            v6: false,
+            source: None,
+            gateway: Some(IpAddr::from([192, 0, 2, 1])),
+            main: true
+        }]
     );
     assert_eq!(routing.gatewayed, BTreeSet::from([2, 3]), "a gateway towards a single host may be a Pod's");
     assert_eq!(routing.routed, BTreeSet::from([2, 3, 4, 5]));
+}
+
+#[test]
+fn a_default_route_of_another_table_is_known_as_such() {
+    let mut routing = Routing::default();
+    let mut high = route(0, vec![RouteAttribute::Oif(2), RouteAttribute::Table(1_000)]);
+    high.header.table = RouteHeader::RT_TABLE_UNSPEC;
+    note_route(&mut routing, &high);
+    let mut low = route(0, vec![RouteAttribute::Oif(3)]);
+    low.header.table = 77;
+    note_route(&mut routing, &low);
+    note_route(&mut routing, &route(0, vec![RouteAttribute::Oif(4), RouteAttribute::Table(254)]));
+    let main: Vec<_> = routing.defaults.iter().map(|route| (route.device, route.main)).collect();
+    assert_eq!(main, [(2, false), (3, false), (4, true)]);
 }
 
 #[test]

@@ -86,14 +86,17 @@ impl RoleDecider<'_> {
         }
         let guess_uplinks = self.rules.uplinks.is_empty();
         let default_route = self.inventory.has_default_route(device.index);
-        if default_route && guess_uplinks {
+        if default_route && guess_uplinks && !leads_elsewhere(device) {
             return (Role::Uplink, "default route".into());
         }
         if let Some(master) = self.inventory.switch_of(device) {
             return self.enslaved(device, master);
         }
+        if leads_elsewhere(device) && let Some(decision) = self.way_out(device) {
+            return decision;
+        }
         if is_pair(device) {
-            return self.pair_end(device, default_route);
+            return self.pair_end(device);
         }
         if is_tap(device) {
             return self.pod_candidate(format!("{} of a virtual machine", device.kind_name()));
@@ -152,17 +155,43 @@ impl RoleDecider<'_> {
         self.uplink_candidate(format!("{} {port}: leads out of the node", device.kind_name()))
     }
 
-    fn pair_end(&self, device: &Device, default_route: bool) -> (Role, String) {
-        if default_route {
-            return self.uplink_candidate("default route".into());
+    /// A device with something of its own behind it, a Pod as a rule, is an uplink if it is the node's port in a network and
+    /// routes lead out by it, or if nothing else has the default route. Routes alone say nothing: a Pod that is a VPN's or
+    /// a subnet's gateway has them, too, and stays a Pod. Its device has no address, or a single one.
+    fn way_out(&self, device: &Device) -> Option<(Role, String)> {
+        let index = device.index;
+        let routing = &self.inventory.routing;
+        if !self.is_numbered_pair(device) {
+            let is_uplink = self.rules.uplinks.is_empty() && self.only_way_out(index);
+            return is_uplink.then(|| (Role::Uplink, "the only default route".into()));
         }
-        if !device.peer_elsewhere {
-            return (Role::Ignored, format!("{} with its other end in this network namespace", device.kind_name()));
+        if self.inventory.has_default_route(index) {
+            return Some(self.uplink_candidate("default route".into()));
         }
-        if self.rules.uplinks.is_empty() && self.inventory.routing.gatewayed.contains(&device.index) {
-            return (Role::Uplink, "routes to networks behind a gateway".into());
+        (self.rules.uplinks.is_empty() && routing.gatewayed.contains(&index))
+            .then(|| (Role::Uplink, "routes to networks behind a gateway".into()))
+    }
+
+    /// Whether it has a default route in the main table, and only devices of its kind have one.
+    fn only_way_out(&self, index: u32) -> bool {
+        let routes = || self.inventory.routing.defaults.iter().filter(|route| route.main);
+        let device = |index: u32| self.inventory.devices.get(&index);
+        let alike = |index| device(index).is_some_and(|other| leads_elsewhere(other) && !self.is_numbered_pair(other));
+        routes().any(|route| route.device == index) && routes().all(|route| alike(route.device))
+    }
+
+    /// Hosts give their ends of virtual machines' taps addresses of networks; those of pairs have them in nested nodes.
+    fn is_numbered_pair(&self, device: &Device) -> bool {
+        is_pair(device) && self.inventory.is_in_a_network(device.index)
+    }
+
+    fn pair_end(&self, device: &Device) -> (Role, String) {
+        let kind = device.kind_name();
+        if device.peer_elsewhere {
+            self.pod_candidate(format!("{kind} with its other end in another network namespace"))
+        } else {
+            (Role::Ignored, format!("{kind} with its other end in this network namespace"))
         }
-        self.pod_candidate(format!("{} with its other end in another network namespace", device.kind_name()))
     }
 
     fn tunnel(&self, device: &Device) -> (Role, String) {
@@ -219,6 +248,11 @@ pub fn is_local(inventory: &Inventory, device: &Device, rules: &RoleRules) -> bo
 /// One end of a pair, of which the other can be in a Pod.
 pub fn is_pair(device: &Device) -> bool {
     device.is(PAIRS)
+}
+
+/// A device that may have a Pod or a virtual machine behind it.
+fn leads_elsewhere(device: &Device) -> bool {
+    is_pair(device) || is_tap(device)
 }
 
 /// A tap (Ethernet) device, made for a virtual machine; a tun device has no Ethernet header.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::devices::inventory::{DefaultRoute, DeviceAddress};
 
-/// `NAME KIND [flag...]`; flags: `default`, `addr`, `gw`, `route`, `in=MASTER`, `elsewhere`, `down`, `raw`.
+/// `NAME KIND [flag...]`; flags: `default` (`default=TABLE`), `addr` (`addr/32`: a single one), `gw`, `route`, `in=MASTER`, `elsewhere`, `down`, `raw`.
 fn namespace(lines: &[&str]) -> Inventory {
     let mut inventory = Inventory::default();
     let names: Vec<&str> = lines.iter().map(|l| l.split(' ').next().unwrap()).collect();
@@ -30,17 +30,19 @@ fn namespace(lines: &[&str]) -> Inventory {
                 peer_elsewhere: has("elsewhere"),
             },
         );
-        if has("addr") {
+        if has("addr") || has("addr/32") {
             let ip = "192.0.2.1".parse().unwrap();
-            inventory.upsert_address(index, DeviceAddress { ip, prefix: 24, global: true, preferred: true });
+            let prefix = if has("addr") { 24 } else { 32 };
+            inventory.upsert_address(index, DeviceAddress { ip, prefix, global: true, preferred: true });
         }
-        if has("default") {
+        if has("default") || has("default=77") {
             inventory.routing.defaults.push(DefaultRoute {
                 metric: 0,
                 device: index,
                 v6: false,
                 source: None,
                 gateway: None,
+                main: has("default"),
             });
         }
         if has("gw") {
@@ -118,6 +120,17 @@ fn devices_get_their_role_by_what_they_are() {
             &["eth0 veth elsewhere addr default", "eth1 veth elsewhere addr gw"],
             "UU",
         ),
+        ("a Pod with a network behind it", &["eth0 veth elsewhere addr default", "p1 veth elsewhere gw"], "UP"),
+        ("the same, with the address of its gateway", &["eth0 - addr default", "p1 veth elsewhere addr/32 gw"], "UP"),
+        ("a Pod that is others' default route", &["eth0 - addr default", "p1 veth elsewhere default=77"], "UP"),
+        ("a Pod that is the node's default route, too", &["eth0 - addr default", "p1 veth elsewhere default"], "UP"),
+        ("a virtual machine that is others' default route", &["eth0 - addr default", "t0 tun default=77"], "UP"),
+        ("a virtual machine with a network behind it", &["eth0 - addr default", "t0 tun addr gw default=77"], "UP"),
+        ("a bridged Pod beside that", &["eth0 - addr default", "b0 bridge addr", "p1 veth elsewhere in=b0 gw"], "U-P"),
+        ("a namespaced node without a transfer network", &["eth0 veth elsewhere default", "p1 veth elsewhere"], "UP"),
+        ("the same over two devices", &["lo lo addr/32", "a veth elsewhere default", "b veth elsewhere default"], "-UU"),
+        ("a namespaced node behind a tap", &["tap0 tun addr default"], "U"),
+        ("a default route by a pair within the node", &["a veth addr default", "b veth addr"], "U-"),
         ("both ends here", &["a veth", "b veth"], "--"),
         ("a dummy with Service addresses", &["kube-ipvs0 dummy addr"], "-"),
         ("a virtual machine's tap", &["eth0 - addr default", "tap0 tun addr"], "UP"),
