@@ -29,7 +29,7 @@ use super::sweeping;
 use crate::config::effective::Effective;
 use crate::config::findings::Finding;
 use crate::config::forward::ForwardMode;
-use crate::config::values::NodePortAddress;
+use crate::config::values::{NodePortAddress, external_ips};
 use crate::devices::plan::programs_at_start;
 use crate::devices::{AttachReport, DeviceSettings, DeviceTask, NodeNetwork, TcMethod, XdpMode};
 use crate::events::EventSink;
@@ -37,7 +37,7 @@ use crate::kube::ClientSettings;
 use crate::load::{LoadError, LoadSettings, Loaded, MapSizes};
 use crate::maps::kernel::KernelTables;
 use crate::metrics::RestClientMetrics;
-use crate::model::desired::ResolveSettings;
+use crate::model::desired::{ExternalIps, ResolveSettings};
 use crate::model::event::SourceEvent;
 use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler};
 use crate::sockets::{SocketReport, hooks, opt_out};
@@ -78,7 +78,6 @@ enum Tc {
 
 #[derive(Clone, Debug, Args)]
 #[group(id = "source", required = true, multiple = false, args = ["manifests", "kube"])]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub(super) struct RunArgs {
     /// Settings, as `KubeProxyConfiguration` or `SluiceConfiguration`; the command line and the environment win.
     #[arg(long, value_name = "FILE")]
@@ -135,9 +134,11 @@ pub(super) struct RunArgs {
     /// they are served to processes of the node in any case.
     #[arg(long, value_name = "primary|localhost|all|CIDR", default_value = "primary")]
     node_port_addresses: Vec<NodePortAddress>,
-    /// Serve `spec.externalIPs`.
-    #[arg(long)]
-    external_ips: bool,
+    /// Whether `spec.externalIPs` are served: on (as the flag alone), off, or as by kube-proxy of the cluster's version,
+    /// where they are off from Kubernetes 1.40 on.
+    #[arg(long, value_name = "auto|on|off", num_args = 0..=1, require_equals = true, default_value = "auto",
+        default_missing_value = "on", value_parser = external_ips)]
+    external_ips: ExternalIps,
     /// Source-NAT every connection.
     #[arg(long)]
     masquerade_all: bool,
@@ -379,6 +380,7 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
         },
         node_name: args.node_name.clone(),
         service_cidrs: args.service_cidr.is_empty(),
+        version: args.external_ips == ExternalIps::AsCluster,
     };
     let kube = source::kube::spawn(settings, events).await?;
     Ok(Running { origin: Origin::Kube(kube.connection.clone()), kube: Some(kube), requests: Some(requests) })

@@ -88,10 +88,7 @@ pub(super) fn read(document: &Value, loaded: &mut Loaded) {
             Rule::NodeName => loaded.take(field, &written, "node-name", vec![written.trim().to_lowercase()]),
             Rule::BindAddress => bind_address(field, &written, &given, loaded),
             Rule::NodePortAddresses => node_port_addresses(field, texts(value), loaded),
-            Rule::ExternalIps if value == &Value::Bool(true) => {
-                loaded.take(field, &written, "external-ips", Vec::new());
-            }
-            Rule::ExternalIps => loaded.pass_over(field, &written, "externalIPs are not served unless asked for"),
+            Rule::ExternalIps => loaded.take(field, &written, "external-ips", texts(value)),
             Rule::Verbosity => {
                 let level = value.as_u64().unwrap_or(0);
                 let filter = if level >= 4 { "sluice=debug,info" } else { "info" };
@@ -130,8 +127,7 @@ fn defaults(given: &[(String, Value)], mode: &str, loaded: &mut Loaded) {
         loaded.take("hostnameOverride", &format!("{name} (default: the host's name)"), "node-name", vec![name]);
     }
     if !is_given(EXTERNAL_IPS) {
-        let why = "externalIPs are not served unless asked for: set it to true, or give --external-ips";
-        loaded.pass_over(EXTERNAL_IPS, "true (default)", why);
+        loaded.pass_over(EXTERNAL_IPS, "(default)", "as by kube-proxy: on, and off from Kubernetes 1.40 on");
     }
     loaded.settings.entry("kube".to_owned()).or_default();
 }

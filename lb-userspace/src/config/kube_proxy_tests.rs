@@ -99,9 +99,11 @@ fn the_bind_address_is_the_nodes_own() {
 }
 
 #[test]
-fn external_ips_are_served_where_the_gate_asks_for_them_by_name() {
-    assert!(load("featureGates: {AllowServiceExternalIPs: true}\n").settings.contains_key("external-ips"));
-    assert!(!load("featureGates: {AllowServiceExternalIPs: false}\n").settings.contains_key("external-ips"));
+fn external_ips_are_served_as_the_gate_says() {
+    for gate in ["true", "false"] {
+        let loaded = load(&format!("featureGates: {{AllowServiceExternalIPs: {gate}}}\n"));
+        assert_eq!(loaded.settings["external-ips"], [gate]);
+    }
 }
 
 #[test]
@@ -147,11 +149,11 @@ fn devices_of_detect_local_count_in_their_mode_only() {
 #[test]
 fn our_own_kind_overrides_and_refuses_what_it_does_not_know() {
     let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nhostnameOverride: a\n---\n\
-         apiVersion: config.sluice-lb.io/v1alpha1\nkind: SluiceConfiguration\nnodeName: b\nexternalIps: true\n\
+         apiVersion: config.sluice-lb.io/v1alpha1\nkind: SluiceConfiguration\nnodeName: b\nexternalIps: false\n\
          serviceCidr: [10.96.0.0/16]\nmaxFlows: 1000\nfoo: 1\n";
     let loaded = parse(text, Path::new("x"), &|flag| flag != "foo").unwrap();
     assert_eq!(loaded.settings["node-name"], ["b"]);
-    assert_eq!(loaded.settings["external-ips"], Vec::<String>::new());
+    assert_eq!(loaded.settings["external-ips"], ["false"]);
     assert_eq!(
         (&loaded.settings["service-cidr"][0][..], &loaded.settings["max-flows"][0][..]),
         ("10.96.0.0/16", "1000")

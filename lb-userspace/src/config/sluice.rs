@@ -19,6 +19,8 @@ pub(super) fn read(document: &Value, known: &dyn Fn(&str) -> bool, loaded: &mut 
             continue;
         }
         match value {
+            // Not a switch: off is not its default.
+            Value::Bool(_) if flag == "external-ips" => loaded.take(&field, &written, &flag, texts(&value)),
             Value::Bool(false) => loaded.pass_over(&field, &written, "off is the default of every switch"),
             Value::Bool(true) => loaded.take(&field, &written, &flag, Vec::new()),
             value => loaded.take(&field, &written, &flag, texts(&value)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::address::parse_net;
-use crate::model::desired::Family;
+use crate::model::desired::{ExternalIps, Family};
 
 /// Where a server listens; none: nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,16 @@ impl BindAddress {
             Ok(ip) => Ok(Self(Some(SocketAddr::new(ip, default_port)))),
             Err(_) => Err("an address such as 0.0.0.0:10256 or [::]:10256 is expected, or off".to_owned()),
         }
+    }
+}
+
+/// Reads whether `spec.externalIPs` are served. Files have `true` and `false`, which YAML 1.1 makes of `on` and `off`.
+pub fn external_ips(text: &str) -> Result<ExternalIps, String> {
+    match text {
+        "auto" => Ok(ExternalIps::AsCluster),
+        "on" | "true" => Ok(ExternalIps::On),
+        "off" | "false" => Ok(ExternalIps::Off),
+        _ => Err("auto, on or off is expected".to_owned()),
     }
 }
 

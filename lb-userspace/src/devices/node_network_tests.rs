@@ -28,7 +28,8 @@ fn two_uplinks() -> Inventory {
     inventory.upsert_address(2, address("fe80::2", 64, true));
     inventory.upsert_address(3, address("198.51.100.3", 24, true));
     inventory.upsert_address(3, address("2001:db8::3", 64, true));
-    inventory.routing.defaults = vec![DefaultRoute { metric: 0, device: 3, v6: false, source: None, gateway: None, main: true }];
+    inventory.routing.defaults =
+        vec![DefaultRoute { metric: 0, device: 3, v6: false, source: None, gateway: None, main: true }];
     inventory
 }
 

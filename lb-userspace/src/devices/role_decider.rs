@@ -92,7 +92,9 @@ impl RoleDecider<'_> {
         if let Some(master) = self.inventory.switch_of(device) {
             return self.enslaved(device, master);
         }
-        if leads_elsewhere(device) && let Some(decision) = self.way_out(device) {
+        if leads_elsewhere(device)
+            && let Some(decision) = self.way_out(device)
+        {
             return decision;
         }
         if is_pair(device) {
@@ -155,7 +157,7 @@ impl RoleDecider<'_> {
         self.uplink_candidate(format!("{} {port}: leads out of the node", device.kind_name()))
     }
 
-    /// A device with something of its own behind it, a Pod as a rule, is an uplink if it is the node's port in a network and
+    /// A veth, netkit or tap, with a Pod behind it as a rule, is an uplink if it is the node's port in a network and
     /// routes lead out by it, or if nothing else has the default route. Routes alone say nothing: a Pod that is a VPN's or
     /// a subnet's gateway has them, too, and stays a Pod. Its device has no address, or a single one.
     fn way_out(&self, device: &Device) -> Option<(Role, String)> {

@@ -128,7 +128,11 @@ fn devices_get_their_role_by_what_they_are() {
         ("a virtual machine with a network behind it", &["eth0 - addr default", "t0 tun addr gw default=77"], "UP"),
         ("a bridged Pod beside that", &["eth0 - addr default", "b0 bridge addr", "p1 veth elsewhere in=b0 gw"], "U-P"),
         ("a namespaced node without a transfer network", &["eth0 veth elsewhere default", "p1 veth elsewhere"], "UP"),
-        ("the same over two devices", &["lo lo addr/32", "a veth elsewhere default", "b veth elsewhere default"], "-UU"),
+        (
+            "the same over two devices",
+            &["lo lo addr/32", "a veth elsewhere default", "b veth elsewhere default"],
+            "-UU",
+        ),
         ("a namespaced node behind a tap", &["tap0 tun addr default"], "U"),
         ("a default route by a pair within the node", &["a veth addr default", "b veth addr"], "U-"),
         ("both ends here", &["a veth", "b veth"], "--"),

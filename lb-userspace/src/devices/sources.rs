@@ -92,7 +92,8 @@ mod tests {
 
     fn default_by(inventory: &mut Inventory, gateway: &str) {
         let gateway = Some(ip(gateway));
-        inventory.routing.defaults = vec![DefaultRoute { metric: 0, device: 2, v6: false, source: None, gateway, main: true }];
+        inventory.routing.defaults =
+            vec![DefaultRoute { metric: 0, device: 2, v6: false, source: None, gateway, main: true }];
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::devices::NodeNetwork;
-use crate::model::desired::ResolveSettings;
+use crate::model::desired::{ExternalIps, ResolveSettings};
 use crate::model::event::Object;
 use crate::model::record::ServiceCidrRecord;
 use crate::reconcile::{ReconcileSettings, SocketFacts};
@@ -72,9 +72,8 @@ impl Node {
 /// Flags of the agent that bear upon what is written.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
 pub(super) struct Flags {
-    external_ips: bool,
+    external_ips: Option<bool>,
     cluster_cidr: Vec<String>,
     service_cidr: Vec<String>,
     node_port_addresses: Vec<String>,
@@ -104,7 +103,13 @@ impl Flags {
     pub(super) fn settings(&self) -> ReconcileSettings {
         ReconcileSettings {
             node_name: "n1".into(),
-            resolve: ResolveSettings { external_ips: self.external_ips },
+            resolve: ResolveSettings {
+                external_ips: match self.external_ips {
+                    Some(true) => ExternalIps::On,
+                    Some(false) => ExternalIps::Off,
+                    None => ExternalIps::AsCluster,
+                },
+            },
             node_ips: self.node_ip.clone(),
             node_port_addresses: self.node_port_addresses.iter().map(|text| text.parse().unwrap()).collect(),
             cluster_cidrs: nets(&self.cluster_cidr),

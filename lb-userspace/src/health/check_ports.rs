@@ -150,9 +150,9 @@ async fn close_unwanted(servers: &mut BTreeMap<Place, Server>, places: &BTreeSet
 }
 
 fn places(checks: &Checks) -> BTreeSet<Place> {
+    // Load balancers ask by whichever family they like, also for a Service of the other one.
     let of_service = |(name, check): (&ServiceName, &HealthCheck)| {
-        let served = checks.addresses.iter().filter(|ip| check.local(Family::of(ip)).is_some());
-        served.map(|ip| (name.clone(), SocketAddr::new(*ip, check.port))).collect::<Vec<_>>()
+        checks.addresses.iter().map(|ip| (name.clone(), SocketAddr::new(*ip, check.port))).collect::<Vec<_>>()
     };
     checks.services.iter().flat_map(of_service).collect()
 }
@@ -161,7 +161,7 @@ fn answers((name, addr): Place, registry: HealthCheckRegistry, health: Arc<Proxy
     let family = Family::of(&addr.ip());
     Arc::new(move |_any_path| {
         let check = registry.state.borrow().services.get(&name).copied();
-        let given = match check.and_then(|check| check.local(family)) {
+        let given = match check.and_then(|check| check.answer(family)) {
             Some(count) => say(&name, count, health.is_healthy()),
             None => not_found(),
         };
@@ -227,12 +227,17 @@ mod tests {
     }
 
     #[test]
-    fn each_family_is_served_on_its_own_node_addresses() {
+    fn a_service_of_one_family_is_answered_on_addresses_of_both() {
         let check = HealthCheck { port: 32_000, local_v4: Some(1), local_v6: None };
         let addresses = ["192.0.2.1", "2001:db8::1", "198.51.100.1"].map(|ip| ip.parse().unwrap()).to_vec();
         let checks = Checks { services: BTreeMap::from([(name(), check)]), addresses };
         let places: Vec<String> = places(&checks).iter().map(|(_, addr)| addr.to_string()).collect();
-        assert_eq!(places, ["192.0.2.1:32000", "198.51.100.1:32000"]);
+        assert_eq!(places, ["192.0.2.1:32000", "198.51.100.1:32000", "[2001:db8::1]:32000"]);
+        assert_eq!((check.answer(Family::V4), check.answer(Family::V6)), (Some(1), Some(1)));
+        let dual = HealthCheck { local_v6: Some(2), ..check };
+        assert_eq!((dual.answer(Family::V4), dual.answer(Family::V6)), (Some(1), Some(2)));
+        let none = HealthCheck { local_v4: None, ..check };
+        assert_eq!(none.answer(Family::V6), None);
     }
 
     #[tokio::test]

@@ -204,7 +204,7 @@ pub struct DesiredService {
 /// A Service's `healthCheckNodePort` and what it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
-    /// The port, on every address on which `NodePort`s are served.
+    /// The port, on every address on which `NodePort`s could be served, of either family.
     pub port: u16,
     /// Distinct ready IPv4 endpoints on this node; none: the Service is not in that family.
     pub local_v4: Option<u32>,
@@ -218,6 +218,15 @@ impl HealthCheck {
         match family {
             Family::V4 => self.local_v4,
             Family::V6 => self.local_v6,
+        }
+    }
+
+    /// What is answered to somebody who asks by this family: of a Service of the other family alone, that one's number.
+    /// kube-proxy's servers listen on both as well, and upstream's tests ask by either.
+    pub const fn answer(&self, family: Family) -> Option<u32> {
+        match (self.local(family), self.local_v4, self.local_v6) {
+            (Some(count), _, _) | (None, Some(count), _) | (None, None, Some(count)) => Some(count),
+            (None, None, None) => None,
         }
     }
 }
@@ -259,11 +268,43 @@ pub struct NodeFacts {
     pub loopback_node_ports: bool,
 }
 
+/// Whether `spec.externalIPs` are served. kube-proxy serves them up to Kubernetes 1.39; from 1.40 on its gate
+/// `AllowServiceExternalIPs` is off (KEP-5707).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExternalIps {
+    /// As the cluster's kube-proxy would: they are, until the cluster is known to be of a version where they are not.
+    #[default]
+    AsCluster,
+    /// The cluster's version serves them no more.
+    OffByVersion,
+    /// They are, whatever the version.
+    On,
+    /// They are not, whatever the version.
+    Off,
+}
+
+impl ExternalIps {
+    /// Whether they are served.
+    pub const fn served(self) -> bool {
+        matches!(self, Self::AsCluster | Self::On)
+    }
+
+    /// The same in a cluster of this version, major and minor.
+    #[must_use]
+    pub const fn at(self, (major, minor): (u32, u32)) -> Self {
+        match self {
+            Self::AsCluster | Self::OffByVersion if major > 1 || minor >= 40 => Self::OffByVersion,
+            Self::AsCluster | Self::OffByVersion => Self::AsCluster,
+            Self::On | Self::Off => self,
+        }
+    }
+}
+
 /// Settings of the resolver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolveSettings {
-    /// Serve `spec.externalIPs`.
-    pub external_ips: bool,
+    /// Whether `spec.externalIPs` are served.
+    pub external_ips: ExternalIps,
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub enum SourceEvent {
     },
     /// The full list of a kind: what is absent is gone.
     Replace(Kind, Vec<Object>),
+    /// The cluster's version of Kubernetes, major and minor.
+    Version((u32, u32)),
     /// Every kind was listed at least once.
     Synced,
     /// The complete current set of what the source itself could not read.

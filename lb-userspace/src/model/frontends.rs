@@ -11,7 +11,9 @@ impl ServiceRecord {
     /// Whether a port of this family can be reached from outside the cluster by design.
     pub fn externally_accessible(&self, port: &PortRecord, family: Family, settings: &ResolveSettings) -> bool {
         let has = |ips: &[IpAddr]| ips.iter().any(|ip| Family::of(ip) == family);
-        port.node_port != 0 || has(&self.load_balancer_ips) || (settings.external_ips && has(&self.external_ips))
+        port.node_port != 0
+            || has(&self.load_balancer_ips)
+            || (settings.external_ips.served() && has(&self.external_ips))
     }
 
     /// The ranges from which load balancer addresses of this family may be reached; empty: from anywhere.
@@ -42,7 +44,7 @@ impl ServiceRecord {
         if !self.source_ranges_unreadable {
             wanted.extend(of(&self.load_balancer_ips, FrontendKind::LoadBalancer, port.port));
         }
-        if settings.external_ips {
+        if settings.external_ips.served() {
             wanted.extend(of(&self.external_ips, FrontendKind::ExternalIp, port.port));
         }
         if port.node_port != 0 {

@@ -58,7 +58,7 @@ reasons! {
     BadSourceRange: "Service", "a range in `loadBalancerSourceRanges` that cannot be read";
     SourceRangesUnreadable: "Service", "no range can be read: load balancer addresses are not served rather than open to all";
     BadAffinityTimeout: "Service", "`timeoutSeconds` is out of range: the default of 10,800 s is used";
-    ExternalIpsOff: "Service", "`--external-ips` is not set";
+    ExternalIpsOff: "Service", "`--external-ips off`, or the cluster is of Kubernetes 1.40 or newer";
     WrongFamily: "Service, EndpointSlice", "an address of a family that the object does not have";
     BadAddressType: "EndpointSlice", "`addressType` is not known: the slice is not used";
     NoServiceName: "EndpointSlice", "no label `kubernetes.io/service-name`: the slice is not used";

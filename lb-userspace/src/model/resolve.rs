@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
 use super::desired::{
-    Backend, DesiredPort, DesiredService, Family, HealthCheck, NodeFacts, PortId, Protocol, Refusal, ResolveSettings,
-    ServiceName, WhenEmpty,
+    Backend, DesiredPort, DesiredService, ExternalIps, Family, HealthCheck, NodeFacts, PortId, Protocol, Refusal,
+    ResolveSettings, ServiceName, WhenEmpty,
 };
 use super::endpoints::merge;
 use super::reason::Reason;
@@ -150,10 +150,14 @@ fn unserved(service: &ServiceRecord, settings: &ResolveSettings) -> Refusals {
             format!("port {:?} ({}) has protocol SCTP, which is not translated: use TCP or UDP", port.name, port.port)
         });
     }
-    if !settings.external_ips && !service.external_ips.is_empty() {
+    if !settings.external_ips.served() && !service.external_ips.is_empty() {
         bad.note(Reason::ExternalIpsOff, || {
-            "externalIPs are not served: start the agent with --external-ips if you trust everyone who may set them"
-                .into()
+            let why =
+                if settings.external_ips == ExternalIps::OffByVersion { ", as from Kubernetes 1.40 on" } else { "" };
+            format!(
+                "externalIPs are not served{why}: start the agent with --external-ips=on if you trust everyone who may \
+                 set them"
+            )
         });
     }
     if service.source_ranges_unreadable && !service.load_balancer_ips.is_empty() {
@@ -162,7 +166,7 @@ fn unserved(service: &ServiceRecord, settings: &ResolveSettings) -> Refusals {
         });
     }
     let external =
-        service.load_balancer_ips.iter().chain(service.external_ips.iter().filter(|_| settings.external_ips));
+        service.load_balancer_ips.iter().chain(service.external_ips.iter().filter(|_| settings.external_ips.served()));
     for ip in external {
         if !service.cluster_ips.iter().any(|cluster| Family::of(cluster) == Family::of(ip))
             && !service.cluster_ips.is_empty()

@@ -93,6 +93,7 @@ impl World {
             SourceEvent::Delete { kind, namespace, name } => kind.remove_from(self, &ServiceName { namespace, name }),
             SourceEvent::Replace(kind, objects) => self.replace(kind, objects),
             SourceEvent::Synced => self.synced = true,
+            SourceEvent::Version(version) => self.follow_version(version),
             SourceEvent::Refused(refusals) => {
                 self.source_refusals = refusals;
                 self.refusals_version += 1;
@@ -198,16 +199,21 @@ impl World {
         }
         let moved = node.node_port_addresses != self.node.node_port_addresses;
         self.node = node;
-        for (index, entry) in self.entries.iter().enumerate() {
-            if entry.as_ref().is_some_and(|entry| entry.service.is_some())
-                && let Ok(id) = u32::try_from(index)
-            {
-                self.dirty.insert(id);
-                if moved {
-                    self.reclaim.insert(id);
-                }
-            }
+        self.resolve_all_again(moved);
+    }
+
+    fn follow_version(&mut self, version: (u32, u32)) {
+        let now = self.settings.external_ips.at(version);
+        if std::mem::replace(&mut self.settings.external_ips, now) != now {
+            self.resolve_all_again(true);
         }
+    }
+
+    fn resolve_all_again(&mut self, reclaim: bool) {
+        let served = |slot: &Option<Entry>| slot.as_ref().is_some_and(|entry| entry.service.is_some());
+        let ids = || (0_u32..).zip(&self.entries).filter(|(_, slot)| served(slot)).map(|(id, _)| id);
+        self.reclaim.extend(ids().filter(|_| reclaim));
+        self.dirty.extend(ids());
     }
 
     fn settle_claims(&mut self) {

@@ -1,5 +1,6 @@
 //! Who hears of what the reconciler does: metrics, health, health check servers, events.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::health::check_ports::HealthChange;
 use crate::health::{HealthCheckRegistry, ProxyHealth};
 use crate::metrics::kube_proxy::SyncKind;
 use crate::metrics::{Metrics, TrackedBatch, Tracker};
-use crate::model::desired::{Change, Refusal};
+use crate::model::desired::{Change, Frontend, FrontendKind, Refusal, ServiceName};
 use crate::model::event::{Kind, SourceEvent};
 use crate::model::family::PerFamily;
 use crate::model::trigger::Trigger;
@@ -25,6 +26,8 @@ pub struct Observers {
     events: EventSink,
     tracker: Tracker,
     refusals: RefusalWatch,
+    /// Services of which it was told that they use `externalIPs`.
+    external: HashSet<ServiceName>,
 }
 
 /// A batch that is about to be written.
@@ -37,7 +40,15 @@ pub(super) struct PendingBatch {
 impl Observers {
     /// Tells these.
     pub fn new(metrics: Metrics, health: Arc<ProxyHealth>, checks: HealthCheckRegistry, events: EventSink) -> Self {
-        Self { metrics, health, checks, events, tracker: Tracker::new(), refusals: RefusalWatch::default() }
+        Self {
+            metrics,
+            health,
+            checks,
+            events,
+            tracker: Tracker::new(),
+            refusals: RefusalWatch::default(),
+            external: HashSet::new(),
+        }
     }
 
     /// The agent has begun its work.
@@ -53,7 +64,7 @@ impl Observers {
                 SourceEvent::Apply(object) => (object.kind(), 1),
                 SourceEvent::Delete { kind, .. } => (*kind, 1),
                 SourceEvent::Replace(kind, objects) => (*kind, u64::try_from(objects.len()).unwrap_or(u64::MAX)),
-                SourceEvent::Synced | SourceEvent::Refused(_) => continue,
+                SourceEvent::Synced | SourceEvent::Version(_) | SourceEvent::Refused(_) => continue,
             };
             match kind {
                 Kind::Service => services += number,
@@ -71,9 +82,34 @@ impl Observers {
     }
 
     /// These changes are about to be written.
-    pub(super) fn announce(&self, changes: &[Change]) -> PendingBatch {
+    pub(super) fn announce(&mut self, changes: &[Change]) -> PendingBatch {
         self.health.queued();
+        for change in changes {
+            self.external_ips(change);
+        }
         PendingBatch { tracked: Tracker::read(changes), checks: self.checks.changes(changes) }
+    }
+
+    /// Warns of a Service with `externalIPs`, once (KEP-5707).
+    fn external_ips(&mut self, change: &Change) {
+        let service = match change {
+            Change::Upsert(service) => service,
+            Change::Remove(name) => {
+                self.external.remove(name);
+                return;
+            }
+        };
+        let is_external = |frontend: &Frontend| frontend.kind == FrontendKind::ExternalIp;
+        if !service.ports.iter().any(|port| port.frontends.iter().any(is_external)) {
+            self.external.remove(&service.name);
+        } else if self.external.insert(service.name.clone()) {
+            let ServiceName { namespace, name } = &service.name;
+            let note = "externalIPs are served, as they are by kube-proxy up to Kubernetes 1.39. Whoever may set them can \
+                        claim any address (CVE-2020-8554); they are off from 1.40 on";
+            let regarding = Regarding::object("Service", namespace, name);
+            let event = Event::warning(regarding, "ExternalIPsDeprecated", "Serve", note.to_owned());
+            self.events.send(Event { everywhere: true, ..event });
+        }
     }
 
     /// They are, as far as that went.

@@ -31,7 +31,7 @@ fn in_help(text: &str) -> BTreeMap<String, Option<String>> {
     for line in text.lines().map(str::trim) {
         let names = line.split(", ").find(|part| part.starts_with("--"));
         if let Some(names) = names.filter(|_| line.starts_with('-')) {
-            let name = names.split([' ', '=', '.', '<']).next().unwrap_or(names).to_owned();
+            let name = names.split([' ', '=', '.', '<', '[']).next().unwrap_or(names).to_owned();
             current = (name != "--help").then(|| name.clone());
             if name != "--help" {
                 flags.insert(name, None);
@@ -55,7 +55,7 @@ fn in_table(text: &str) -> BTreeMap<String, String> {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let (Some(names), Some(default)) = (cells.get(1), cells.get(2)) else { continue };
         for name in names.split('`').skip(1).step_by(2).filter(|name| name.starts_with("--")) {
-            let name = name.split(' ').next().unwrap_or(name);
+            let name = name.split([' ', '[']).next().unwrap_or(name);
             flags.insert(name.to_owned(), (*default).to_owned());
         }
     }

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod tests;
+mod version;
 mod watches;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::version::ask_version;
 use self::watches::{Progress, follow, node_grace};
 use super::objects::{ApiObject, Scope, for_each_kind};
 use crate::kube::{ClientError, ClientSettings, Connection, Observer, connect};
@@ -28,6 +30,8 @@ pub struct KubeSettings {
     pub node_name: String,
     /// Ask where `ClusterIP`s come from.
     pub service_cidrs: bool,
+    /// Ask for the cluster's version.
+    pub version: bool,
 }
 
 /// The running source. Dropping it stops it.
@@ -60,7 +64,7 @@ fn start(
     connection: watch::Receiver<Connection>,
 ) -> KubeSource {
     let scope = Scope { node_name: &settings.node_name, service_cidrs: settings.service_cidrs };
-    let progress = Arc::new(Progress::new(events, observer));
+    let progress = Arc::new(Progress::new(events, observer, settings.version));
     let mut tasks = JoinSet::new();
     macro_rules! follow_kind {
         ($api:ty) => {
@@ -70,6 +74,9 @@ fn start(
         };
     }
     for_each_kind!(follow_kind);
+    if settings.version {
+        tasks.spawn(ask_version(client.clone(), Arc::clone(&progress)));
+    }
     tasks.spawn(node_grace(progress));
     KubeSource { connection, client, _tasks: tasks }
 }

@@ -58,10 +58,14 @@ impl Script {
     }
 
     fn start(&self) -> Run {
+        self.start_with(&settings())
+    }
+
+    fn start_with(&self, settings: &KubeSettings) -> Run {
         let (tx, events) = channel(100);
         let (observer, connection) = Observer::new(None);
         let client = failover_client(vec![("https://one".into(), self.client())], observer.clone());
-        let source = start(client, &settings(), tx, observer, connection);
+        let source = start(client, settings, tx, observer, connection);
         Run { connection: source.connection.clone(), _source: source, events }
     }
 }
@@ -149,6 +153,27 @@ fn names(event: SourceEvent) -> Vec<String> {
         SourceEvent::Replace(Kind::Service, list) => list.iter().map(|object| object.name().to_owned()).collect(),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clusters_version_comes_before_its_first_state() {
+    let script = Script::default();
+    for plural in ["services", "endpointslices", "nodes", "servicecidrs"] {
+        script.list(plural, &[]);
+    }
+    let version = json!({"major": "1", "minor": "40+", "gitVersion": "v1.40.0", "gitCommit": "", "gitTreeState": "",
+        "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
+    script.answer("list version", Answer::Broken).answer("list version", Answer::Status(200, version.to_string()));
+    let mut run = script.start_with(&KubeSettings { version: true, ..settings() });
+    let mut told = None;
+    loop {
+        match run.next().await {
+            SourceEvent::Version(version) => told = Some(version),
+            SourceEvent::Synced => break,
+            _ => {}
+        }
+    }
+    assert_eq!(told, Some((1, 40)));
 }
 
 #[tokio::test(start_paused = true)]

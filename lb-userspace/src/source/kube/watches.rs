@@ -24,6 +24,9 @@ const NODE_GRACE: Duration = Duration::from_secs(10);
 const HTTP_GONE: u16 = 410;
 const HTTP_NOT_FOUND: u16 = 404;
 
+/// The cluster's version, which is waited for like a kind. Kinds have the lower bits.
+const VERSION: u8 = 1 << 7;
+
 /// What the watches have in common: where events go, and which kinds were listed.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -58,7 +61,7 @@ fn bits(wait: Wait) -> u8 {
 }
 
 impl Progress {
-    pub(super) fn new(events: Sender<SourceEvent>, observer: Observer) -> Self {
+    pub(super) fn new(events: Sender<SourceEvent>, observer: Observer, version: bool) -> Self {
         Self {
             events,
             observer,
@@ -66,7 +69,7 @@ impl Progress {
             synced: AtomicBool::new(false),
             changed: Notify::new(),
             needed: bits(Wait::Always),
-            hoped_for: bits(Wait::Briefly),
+            hoped_for: bits(Wait::Briefly) | if version { VERSION } else { 0 },
         }
     }
 
@@ -75,7 +78,16 @@ impl Progress {
     }
 
     async fn list_is_done(&self, kind: Kind) -> bool {
-        let listed = self.listed.fetch_or(bit(kind), Ordering::SeqCst) | bit(kind);
+        self.is_done(bit(kind)).await
+    }
+
+    /// The cluster is of this version.
+    pub(super) async fn version_is(&self, version: (u32, u32)) -> bool {
+        self.send(SourceEvent::Version(version)).await && self.is_done(VERSION).await
+    }
+
+    async fn is_done(&self, bit: u8) -> bool {
+        let listed = self.listed.fetch_or(bit, Ordering::SeqCst) | bit;
         self.changed.notify_one();
         let all = self.needed | self.hoped_for;
         listed & all != all || self.send_synced().await
@@ -97,9 +109,14 @@ pub(super) async fn node_grace(progress: Arc<Progress>) {
     }
     tokio::time::sleep(NODE_GRACE).await;
     if progress.missing(progress.hoped_for) {
-        tracing::warn!(
-            "cannot read this node's Node object: its zone and Pod ranges are not used, allow get, list and watch of nodes"
-        );
+        if progress.missing(bits(Wait::Briefly)) {
+            tracing::warn!(
+                "cannot read this node's Node object: its zone and Pod ranges are not used, allow get, list and watch of nodes"
+            );
+        }
+        if progress.missing(progress.hoped_for & VERSION) {
+            tracing::warn!("cannot read the cluster's version: externalIPs are served until it is known");
+        }
         progress.send_synced().await;
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lb_common::testkit::Noise;
 
 use super::objects;
-use crate::model::desired::{NodeFacts, ResolveSettings};
+use crate::model::desired::{ExternalIps, NodeFacts, ResolveSettings};
 use crate::model::event::SourceEvent;
 use crate::model::world::World;
 
@@ -73,7 +73,7 @@ fn change(noise: &mut Noise, text: &str, other: &str) -> String {
 
 /// Whatever could be read is taken by the model.
 fn take(text: &str) -> usize {
-    let mut world = World::new(NodeFacts::default(), ResolveSettings { external_ips: true });
+    let mut world = World::new(NodeFacts::default(), ResolveSettings { external_ips: ExternalIps::On });
     world.apply(SourceEvent::Synced);
     let read: Vec<_> = objects(text).into_iter().flatten().collect();
     let count = read.len();

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::model::desired::{NodeFacts, ResolveSettings};
+use crate::model::desired::{ExternalIps, NodeFacts, ResolveSettings};
 
 /// Choices, one a byte; zeros after the end, so that short tapes are simple states.
 pub(super) struct Tape<'a>(std::slice::Iter<'a, u8>);
@@ -53,7 +53,7 @@ pub(super) fn node(tape: &mut Tape<'_>) -> NodeFacts {
 }
 
 pub(super) fn settings(tape: &mut Tape<'_>) -> ResolveSettings {
-    ResolveSettings { external_ips: tape.below(2) == 1 }
+    ResolveSettings { external_ips: if tape.below(2) == 1 { ExternalIps::On } else { ExternalIps::Off } }
 }
 
 pub(super) fn service(tape: &mut Tape<'_>, name: &str) -> Service {

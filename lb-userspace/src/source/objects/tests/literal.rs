@@ -95,7 +95,7 @@ fn resolve_port(
         }
     }
     let mut external = spec.external_ips.clone().unwrap_or_default();
-    external.retain(|ip| is_v6(ip) == v6 && settings.external_ips);
+    external.retain(|ip| is_v6(ip) == v6 && settings.external_ips.served());
     let externally_accessible = node_port != 0 || !lb.is_empty() || !external.is_empty();
     let internal_local = spec.internal_traffic_policy.as_deref() == Some("Local");
     let may_be_external = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"))

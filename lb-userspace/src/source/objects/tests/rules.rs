@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
-use crate::model::desired::{DesiredService, FrontendKind, NodeFacts, Refusal, ResolveSettings};
+use crate::model::desired::{DesiredService, ExternalIps, FrontendKind, NodeFacts, Refusal, ResolveSettings};
 use crate::model::record::{NodeRecord, ServiceRecord, Skip, SliceRecord};
 use crate::model::resolve::resolve;
 
@@ -29,7 +29,7 @@ fn node() -> NodeFacts {
 }
 
 fn served(record: &ServiceRecord) -> (DesiredService, Vec<Refusal>) {
-    resolve(record, &[], &node(), &ResolveSettings { external_ips: true })
+    resolve(record, &[], &node(), &ResolveSettings { external_ips: ExternalIps::On })
 }
 
 fn reasons(refusals: &[Refusal]) -> Vec<&str> {
@@ -91,14 +91,18 @@ fn a_service_without_an_address_is_refused_and_a_headless_one_is_not() {
 }
 
 #[test]
-fn external_ips_are_served_on_request_only_and_said_not_to_be() {
+fn external_ips_are_served_unless_told_otherwise_and_said_not_to_be() {
     let record = record(&json!({
         "clusterIP": "10.0.0.1", "externalIPs": ["198.51.100.1"], "ports": [{"port": 80}]
     }));
     let (service, refusals) = resolve(&record, &[], &node(), &ResolveSettings::default());
-    assert_eq!(addresses(&service), ["10.0.0.1:80"]);
-    assert_eq!(reasons(&refusals), ["ExternalIpsOff"]);
-    assert!(refusals[0].message.contains("--external-ips"));
+    assert_eq!((addresses(&service), refusals.len()), (vec!["10.0.0.1:80".into(), "198.51.100.1:80".into()], 0));
+    for external_ips in [ExternalIps::Off, ExternalIps::OffByVersion] {
+        let (service, refusals) = resolve(&record, &[], &node(), &ResolveSettings { external_ips });
+        assert_eq!(addresses(&service), ["10.0.0.1:80"]);
+        assert_eq!(reasons(&refusals), ["ExternalIpsOff"]);
+        assert!(refusals[0].message.contains("--external-ips"));
+    }
 }
 
 #[test]

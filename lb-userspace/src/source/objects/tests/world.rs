@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::cluster::{self, Tape};
-use crate::model::desired::{Change, DesiredService, Family, NodeFacts, Refusal, ResolveSettings};
+use crate::model::desired::{Change, DesiredService, ExternalIps, Family, NodeFacts, Refusal, ResolveSettings};
 use crate::model::event::{Kind, SourceEvent};
 use crate::model::world::World;
 use crate::source::objects::ApiObject;
@@ -187,6 +187,40 @@ fn nothing_is_given_before_every_kind_was_listed() {
     assert_eq!(changes(&mut world), Vec::<String>::new());
     world.apply(SourceEvent::Synced);
     assert_eq!(changes(&mut world), ["a 10.0.0.1:80"]);
+}
+
+#[test]
+fn external_ips_go_where_the_clusters_version_has_turned_them_off() {
+    let external = || {
+        let service: Result<Service, _> = serde_json::from_value(json!({
+            "metadata": {"name": "a", "namespace": "n"},
+            "spec": {"clusterIP": "10.0.0.1", "externalIPs": ["198.51.100.1"], "ports": [{"port": 80}]}
+        }));
+        SourceEvent::Apply(service.unwrap().into_object())
+    };
+    for (given, version, served) in [
+        (ExternalIps::AsCluster, (1, 39), true),
+        (ExternalIps::AsCluster, (1, 40), false),
+        (ExternalIps::AsCluster, (2, 0), false),
+        (ExternalIps::On, (1, 40), true),
+        (ExternalIps::Off, (1, 39), false),
+    ] {
+        let mut world = World::new(NodeFacts::default(), ResolveSettings { external_ips: given });
+        world.apply(external());
+        world.apply(SourceEvent::Version(version));
+        world.apply(SourceEvent::Synced);
+        let frontends = if served { "a 10.0.0.1:80 198.51.100.1:80" } else { "a 10.0.0.1:80" };
+        assert_eq!(changes(&mut world), [frontends], "{given:?} {version:?}");
+    }
+    // Also when the version is known late, or changes.
+    let mut world = world();
+    world.apply(external());
+    world.apply(SourceEvent::Synced);
+    assert_eq!(changes(&mut world), ["a 10.0.0.1:80 198.51.100.1:80"]);
+    world.apply(SourceEvent::Version((1, 40)));
+    assert_eq!(changes(&mut world), ["a 10.0.0.1:80"]);
+    world.apply(SourceEvent::Version((1, 39)));
+    assert_eq!(changes(&mut world), ["a 10.0.0.1:80 198.51.100.1:80"]);
 }
 
 #[test]
