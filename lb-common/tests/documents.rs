@@ -35,11 +35,7 @@ fn size(size: Size) -> String {
         Size::PerMemory { bytes, low, high } => {
             format!("one per {} of memory, {} to {}", amount(bytes), grouped(low), grouped(high))
         }
-        Size::PerProcessor { share, low, high, .. } => format!(
-            "{}, or less: both families together take at most 1/{share} of the memory, and hold at least {}",
-            grouped(high),
-            grouped(low)
-        ),
+        Size::UpTo(other) => format!("as many as `{other}`"),
         Size::As(other) => format!("as many as `{other}`"),
     }
 }
@@ -63,7 +59,7 @@ fn sizes() -> String {
     for table in tables::all() {
         let Some(flag) = table.flag else { continue };
         let bytes = match (table.size, table.maps) {
-            (Size::PerProcessor { .. }, [map, ..]) => format!(". {} bytes each for every processor", map.value),
+            (Size::UpTo(_), [map, ..]) => format!(". {} bytes each", map.value),
             _ => String::new(),
         };
         let (name, counts, entries, full) = (flag.name, flag.counts, size(table.size), flag.full);

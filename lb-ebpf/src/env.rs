@@ -5,6 +5,7 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime
 use aya_ebpf::maps::Array;
 use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue,
     SocketKey, SocketValue, SourceRangeKey, StatsValue, device_flag, filter,
@@ -171,30 +172,33 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Counters<A> for Kernel<PART> {
     #[inline(always)]
     fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32) {
         let Some(stats) = counted::<A>(flow.backend, flow.generation) else { return };
-        if reply {
-            stats.reply_packets += u64::from(packets);
-            stats.reply_bytes += u64::from(bytes);
-        } else {
-            stats.packets += u64::from(packets);
-            stats.bytes += u64::from(bytes);
-        }
+        let (of_packets, of_bytes) =
+            if reply { (&stats.reply_packets, &stats.reply_bytes) } else { (&stats.packets, &stats.bytes) };
+        add(of_packets, packets);
+        add(of_bytes, bytes);
     }
 
     #[inline(always)]
     fn connected(&self, backend: u32, generation: u32) {
         if let Some(stats) = counted::<A>(backend, generation) {
-            stats.connections += 1;
+            add(&stats.connections, 1);
         }
     }
 }
 
-/// This CPU's cell of a backend, as long as it is that backend's.
+/// A backend's cell, as long as it is that backend's.
 #[inline(always)]
-fn counted<A: FamilyMaps>(backend: u32, generation: u32) -> Option<&'static mut StatsValue> {
-    let cell = A::stats().get_ptr_mut(backend)?;
-    // SAFETY: the verifier has seen the null check; the cell is this CPU's own, and lives as long as the program.
-    let stats = unsafe { &mut *cell };
-    if stats.generation == generation { Some(stats) } else { None }
+fn counted<A: FamilyMaps>(backend: u32, generation: u32) -> Option<&'static StatsValue> {
+    A::stats().get(backend).filter(|stats| stats.generation == generation)
+}
+
+/// Adds to a number that all processors add to. A busy flow's packets are added together, so they do it rarely.
+#[inline(always)]
+fn add(number: &u64, more: u32) {
+    let number = core::ptr::from_ref(number).cast_mut();
+    // SAFETY: memory of the map, aligned to 8 bytes, which all programs change in this way; the agent writes a cell only
+    // between two backends.
+    let _before = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(number, u64::from(more)) };
 }
 
 /// Whether a filter holds what has its bits here. A block that is not there (it always is) holds everything.

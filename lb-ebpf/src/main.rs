@@ -1,6 +1,11 @@
 //! Sluice's kernel programs: entry points only. What happens to a packet is decided in `lb_common::datapath`.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![allow(
+    internal_features,
+    reason = "the target has an atomic addition, but `core::sync::atomic` wants an exchange, too"
+)]
 #![allow(missing_docs, reason = "the entry points are documented; what the attribute macros generate is not")]
 #![allow(unreachable_pub, reason = "entry points are symbols of the object, not of a crate")]
 #![allow(

@@ -87,7 +87,7 @@ struct Settings {
 }
 
 fn settings(pins: &Path) -> Settings {
-    let load = LoadSettings { pin_path: pins.to_owned(), sizes: MapSizes::for_memory(0, 2) };
+    let load = LoadSettings { pin_path: pins.to_owned(), sizes: MapSizes::for_memory(0) };
     Settings { load, devices: DeviceSettings::default() }
 }
 

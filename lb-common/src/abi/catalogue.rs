@@ -21,6 +21,7 @@ macro_rules! tables {
             FRONTENDS frontends [FRONTENDS4 FRONTENDS6]: pinned Hash(FrontendKey<$addr> => FrontendValue) {
                 size: Size::ByNode { large: 1 << 17, small: 1 << 15 },
                 object: 65_536,
+                flags: NO_PREALLOC,
                 holds: "address, port, protocol → two set references, service id, affinity, flags, kind",
                 writer: "agent",
                 readers: "kernel",
@@ -34,8 +35,9 @@ macro_rules! tables {
             }
             /// Members of all backend sets.
             SLOTS slots [SLOTS4 SLOTS6]: pinned Array(u32 => u32) {
-                size: Size::ByNode { large: 1 << 20, small: 1 << 18 },
+                size: Size::ByNode { large: 1 << 19, small: 1 << 18 },
                 object: 262_144,
+                flags: MMAPABLE,
                 holds: "slot → backend id",
                 writer: "agent",
                 readers: "kernel",
@@ -52,8 +54,9 @@ macro_rules! tables {
             }
             /// Backends.
             BACKENDS backends [BACKENDS4 BACKENDS6]: pinned Array(u32 => BackendValue<$addr>) {
-                size: Size::ByNode { large: 1 << 18, small: 1 << 16 },
+                size: Size::ByNode { large: 1 << 17, small: 1 << 16 },
                 object: 131_072,
+                flags: MMAPABLE,
                 holds: "backend id → address, port, flags, generation, service id, weight",
                 writer: "agent",
                 readers: "kernel",
@@ -68,6 +71,7 @@ macro_rules! tables {
             /// What may be a frontend: lets most packets go without a look-up.
             FRONT_FILTER front_filter [FRONT_FILTER4 FRONT_FILTER6]: pinned Array(u32 => filter::Block) {
                 size: Size::Fixed(filter::FRONT_BLOCKS),
+                flags: MMAPABLE,
                 holds: "block of a Bloom filter → addresses of ClusterIPs, other frontends' with their ports",
                 writer: "agent",
                 readers: "kernel",
@@ -76,6 +80,7 @@ macro_rules! tables {
             /// What may be a backend, or has flows left of one.
             BACK_FILTER back_filter [BACK_FILTER4 BACK_FILTER6]: pinned Array(u32 => filter::Block) {
                 size: Size::Fixed(filter::BACK_BLOCKS),
+                flags: MMAPABLE,
                 holds: "block of a Bloom filter → addresses and ports of backends",
                 writer: "agent",
                 readers: "kernel",
@@ -109,6 +114,7 @@ macro_rules! tables {
             FLOWS flows [FLOWS4 FLOWS6]: pinned Hash(FlowKey<$addr> => FlowValue<$addr>) {
                 size: Size::PerMemory { bytes: 32 << 10, low: 1 << 14, high: 1 << 21 },
                 object: 131_072,
+                flags: NO_PREALLOC,
                 holds: "tuple → rewrite",
                 writer: "kernel; agent's sweep removes",
                 readers: "kernel, CLI",
@@ -122,7 +128,7 @@ macro_rules! tables {
             }
             /// Flows whose client has not answered its backend yet.
             HALF_OPEN half_open [HALF4 HALF6]: pinned LruHash(FlowKey<$addr> => FlowValue<$addr>) {
-                size: Size::PerMemory { bytes: 128 << 10, low: 1 << 13, high: 1 << 19 },
+                size: Size::PerMemory { bytes: 256 << 10, low: 1 << 13, high: 1 << 19 },
                 object: 65_536,
                 holds: "tuple → rewrite",
                 writer: "kernel; agent's sweep removes",
@@ -137,7 +143,7 @@ macro_rules! tables {
             }
             /// The backend that a client had last.
             AFFINITY affinity [AFFINITY4 AFFINITY6]: pinned LruHash(AffinityKey<$addr> => AffinityValue) {
-                size: Size::PerMemory { bytes: 64 << 10, low: 1 << 13, high: 1 << 20 },
+                size: Size::PerMemory { bytes: 512 << 10, low: 1 << 13, high: 1 << 20 },
                 object: 65_536,
                 holds: "client, service id → time, backend, generation",
                 writer: "kernel",
@@ -152,7 +158,7 @@ macro_rules! tables {
             }
             /// Sockets whose connection is load-balanced.
             SOCKETS sockets [SOCKETS4 SOCKETS6]: pinned LruHash(SocketKey<$addr> => SocketValue<$addr>) {
-                size: Size::ByNode { large: 1 << 16, small: 1 << 14 },
+                size: Size::ByNode { large: 1 << 15, small: 1 << 14 },
                 object: 65_536,
                 holds: "socket's cookie, address → the other side of its translation",
                 writer: "kernel; agent removes dead peers",
@@ -168,6 +174,7 @@ macro_rules! tables {
             /// Addresses of frontends and backends, for fragments: those that come before their first have no port.
             ADDRESS_FILTER address_filter [ADDR_FILTER4 ADDR_FILTER6]: pinned Array(u32 => filter::Block) {
                 size: Size::Fixed(filter::ADDRESS_BLOCKS),
+                flags: MMAPABLE,
                 holds: "block of a Bloom filter → addresses of frontends and backends, whatever the port",
                 writer: "agent",
                 readers: "kernel",
@@ -205,11 +212,11 @@ macro_rules! tables {
                 readers: "kernel",
                 miss: "nothing waits",
             }
-            /// Traffic by backend, per CPU.
-            STATS stats [STATS4 STATS6]: pinned PerCpuArray(u32 => StatsValue) {
-                // More costs memory and time at the start that few nodes make use of.
-                size: Size::PerProcessor { share: 128, low: 1 << 10, high: 1 << 17, of: "BACKENDS" },
+            /// Traffic by backend.
+            STATS stats [STATS4 STATS6]: pinned Array(u32 => StatsValue) {
+                size: Size::UpTo("BACKENDS"),
                 object: 4_096,
+                flags: MMAPABLE,
                 holds: "backend id → packets and bytes each way, connections, generation",
                 writer: "kernel; agent empties",
                 readers: "agent, CLI",

@@ -1,10 +1,10 @@
-//! `STATS4`/`STATS6`: per-CPU array, index = backend id. What went to a backend and came back.
+//! `STATS4`/`STATS6`: array, index = backend id. What went to a backend and came back.
 //! `TOTALS`: hash, key = service id. The same of a service port's backends that are gone.
 
 use super::plain::plain;
 
 plain! {
-    /// Traffic of one backend on one processor. Ids beyond the map are not counted, nor is traffic of another
+    /// Traffic of one backend. Ids beyond the map are not counted, nor is traffic of another
     /// generation.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct StatsValue {

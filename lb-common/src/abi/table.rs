@@ -59,17 +59,8 @@ pub enum Size {
         /// At most.
         high: u32,
     },
-    /// At most this share of memory for both families together, a value for each processor counted. A power of two.
-    PerProcessor {
-        /// Divisor of the memory.
-        share: u64,
-        /// At least.
-        low: u32,
-        /// At most; never more than `of` has.
-        high: u32,
-        /// The table whose entries it has values for.
-        of: &'static str,
-    },
+    /// As many as this table has, or fewer where that is asked for, down to none.
+    UpTo(&'static str),
     /// As many as this table has.
     As(&'static str),
 }

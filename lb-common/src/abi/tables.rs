@@ -9,6 +9,8 @@ use super::*;
 
 /// `BPF_F_NO_PREALLOC`: entries are allocated as they come.
 const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`: the agent writes it as memory.
+const MMAPABLE: u32 = 1 << 10;
 
 macro_rules! map {
     (pinned $kind:ident $name:ident $key:ty, $value:ty) => {
@@ -165,7 +167,7 @@ mod tests {
     #[test]
     fn a_table_that_says_how_many_it_has_means_one_that_exists() {
         for table in all() {
-            if let Size::As(other) | Size::PerProcessor { of: other, .. } = table.size {
+            if let Size::As(other) | Size::UpTo(other) = table.size {
                 assert!(named(other).is_some(), "{}: {other}", table.name());
             }
         }

@@ -8,7 +8,7 @@ use super::gate;
 use super::headers::Headers;
 use super::outcome::{Outcome, Reason, Verdict};
 use super::transport;
-use crate::abi::{Address, Counter, FragmentKey, FragmentValue, HeldKey, SenderKey, Waiting};
+use crate::abi::{Address, Counter, FragmentKey, FragmentValue, HeldKey, HeldValue, SenderKey, Waiting};
 use crate::wire::{Fragment, IpVersion};
 
 /// The fragment's ports are known: it goes the way of other packets.
@@ -121,35 +121,62 @@ fn recent(waiting: Option<Waiting>, now: u32) -> Waiting {
     }
 }
 
+/// A fragment on its way to where it waits for its first. In memory of the slow path, where the verifier does not follow
+/// each value that it may have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Holding {
+    datagram: Waiting,
+    sender: Waiting,
+    piece: HeldValue,
+}
+
 /// Copies a fragment to where it waits for its first. `None`: there is no room for it.
 #[inline(never)]
 fn hold<A: Address, F: Frame, E: Env<A>>(frame: &mut F, env: &E, key: &FragmentKey<A>) -> Option<()> {
     let now = now(env);
-    let mut datagram = recent(env.early(key), now);
     let source = SenderKey { src: key.src };
-    let mut sender = recent(env.sender(&source), now);
     let mut scratch = env.scratch()?;
-    let piece = &mut scratch.piece;
-    piece.total = frame.length()?;
-    let mut at = 0;
+    let holding = &mut scratch.holding;
+    (holding.piece.at, holding.piece.length, holding.piece.total) = (0, 0, frame.length()?);
+    holding.datagram = recent(env.early(key), now);
+    holding.sender = recent(env.sender(&source), now);
     for _ in 0..OF_A_PACKET {
-        if at == piece.total {
+        if holding.is_whole() {
             break;
         }
-        if datagram.cells >= OF_A_DATAGRAM || sender.cells >= OF_A_SENDER {
-            return None;
-        }
-        frame.copy_out(at, piece)?;
-        at = piece.at + piece.length;
-        env.set_held(&HeldKey { datagram: *key, index: datagram.cells }, Some(piece));
-        datagram.cells += 1;
-        sender.cells += 1;
+        hold_piece(frame, env, key, holding)?;
     }
-    if at != piece.total {
+    if !holding.is_whole() {
         return None;
     }
-    env.set_early(key, Some(datagram));
-    env.set_sender(&source, &sender);
+    env.set_early(key, Some(holding.datagram));
+    env.set_sender(&source, &holding.sender);
+    Some(())
+}
+
+impl Holding {
+    #[inline(always)]
+    const fn is_whole(&self) -> bool {
+        self.piece.at + self.piece.length == self.piece.total
+    }
+}
+
+/// Copies the next piece of a fragment into a cell.
+#[inline(never)]
+fn hold_piece<A: Address, F: Frame, E: Env<A>>(
+    frame: &F,
+    env: &E,
+    key: &FragmentKey<A>,
+    holding: &mut Holding,
+) -> Option<()> {
+    if holding.datagram.cells >= OF_A_DATAGRAM || holding.sender.cells >= OF_A_SENDER {
+        return None;
+    }
+    frame.copy_out(holding.piece.at + holding.piece.length, &mut holding.piece)?;
+    env.set_held(&HeldKey { datagram: *key, index: holding.datagram.cells }, Some(&holding.piece));
+    holding.datagram.cells += 1;
+    holding.sender.cells += 1;
     Some(())
 }
 

@@ -1,9 +1,11 @@
 //! Working memory of the slow path. A kernel program's stack is 512 bytes for a whole call chain, so what is larger
 //! than a few words lives here: per-CPU map memory in the kernel, an ordinary value on the host.
 
+use super::fragment::Holding;
 use super::headers::Headers;
 use super::schedule::Choice;
-use crate::abi::{FlowKey, FlowValue, HeldValue, Tally};
+use super::snat::Idlest;
+use crate::abi::{FlowKey, FlowValue, Tally};
 
 /// All that a run of the slow path works with.
 #[repr(C)]
@@ -27,8 +29,10 @@ pub struct Scratch<A> {
     pub(super) reverse_key: FlowKey<A>,
     /// The frontend and the chosen backend.
     pub(super) choice: Choice<A>,
-    /// A piece of a fragment on its way to where it waits.
-    pub(super) piece: HeldValue,
+    /// The source port that may change hands.
+    pub(super) idlest: Idlest,
+    /// A fragment on its way to where it waits.
+    pub(super) holding: Holding,
 }
 
 impl<A: Copy> Scratch<A> {

@@ -99,7 +99,7 @@ pub(super) fn allocate_port<A: Address, E: Env<A>>(
     let start = env.random();
     // Another step for each flow: neighbours of a taken port tend to be taken as well.
     let step = start >> 16 | 1;
-    let (mut idlest, mut idle) = (0, 0);
+    scratch.idlest = Idlest::default();
     for probe in 0..PROBES {
         let port = if keep && probe == 0 {
             scratch.forward.sport
@@ -107,17 +107,15 @@ pub(super) fn allocate_port<A: Address, E: Env<A>>(
             Be16::new((lo + start.wrapping_add(probe.wrapping_mul(step)) % count) as u16)
         };
         use_port(scratch, port, protocol);
-        match tenant(env, scratch) {
-            FREE => return claim(env, scratch),
-            found if found > idle => (idlest, idle) = (port.0, found),
-            _ => {}
+        if is_free(env, scratch) {
+            return claim(env, scratch);
         }
     }
     // All are in use: the port of the half-open or finished flow that has been idle for longest changes hands.
-    if idle <= FRESH {
+    if scratch.idlest.ticks <= FRESH {
         return Err(Counter::DropSnatExhausted);
     }
-    use_port(scratch, Be16(idlest), protocol);
+    use_port(scratch, scratch.idlest.port, protocol);
     evict(env, &scratch.reverse_key);
     env.count(Counter::SnatPortTaken);
     claim(env, scratch)
@@ -130,7 +128,7 @@ fn claim<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) -> Result<(), Cou
 }
 
 /// Writes a source port into both entries of a new flow.
-#[inline(always)]
+#[inline(never)]
 fn use_port<A: Address>(scratch: &mut Scratch<A>, port: Be16, protocol: u8) {
     scratch.forward.sport = port;
     scratch.forward.port_delta = checksum::delta(
@@ -145,6 +143,29 @@ fn use_port<A: Address>(scratch: &mut Scratch<A>, port: Be16, protocol: u8) {
 const FREE: u32 = u32::MAX;
 /// Ticks that a half-open flow keeps its port for at least: as long as an answer may be on its way.
 const FRESH: u32 = 512;
+
+/// The port among those that were tried whose flow has been idle for longest. In memory of the slow path rather than in
+/// registers: what the verifier does not follow through memory, it need not look at again for each value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Idlest {
+    ticks: u32,
+    port: Be16,
+    pad: u16,
+}
+
+/// Whether no live flow has the port that both entries of a new flow have. If one has, it may be the idlest.
+#[inline(never)]
+fn is_free<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> bool {
+    let idle = tenant(env, scratch);
+    if idle == FREE {
+        return true;
+    }
+    if idle > scratch.idlest.ticks {
+        scratch.idlest = Idlest { ticks: idle, port: scratch.forward.sport, pad: 0 };
+    }
+    false
+}
 
 /// Which flow has the reverse key of a new one: [`FREE`], 0 (an established one), or for how many ticks a half-open or
 /// finished one has been idle.

@@ -22,8 +22,8 @@ fn id(flag: Flag) -> String {
 }
 
 fn arg((table, flag): (&'static Table, Flag)) -> Arg {
-    // What is counted for each processor may not be wanted at all; any other table needs an entry.
-    let least = i64::from(!matches!(table.size, Size::PerProcessor { .. }));
+    // Counters may not be wanted at all; any other table needs an entry.
+    let least = i64::from(!matches!(table.size, Size::UpTo(_)));
     let default = match table.size {
         Size::Constant(entries) => entries.to_string(),
         _ => "derived from node memory".to_owned(),
@@ -63,10 +63,7 @@ impl SizeArgs {
         for (table, _) in flags() {
             let given = self.0.get(table.name()).copied();
             let entries = match table.size {
-                Size::PerProcessor { of, .. } => {
-                    let most = self.0.get(of).copied().unwrap_or(u32::MAX);
-                    given.or(sizes.entries(table).map(|default| default.min(most)))
-                }
+                Size::UpTo(other) => given.or(self.0.get(other).copied()),
                 _ => given,
             };
             if let Some(entries) = entries {
@@ -85,7 +82,7 @@ mod tests {
     fn sizes(arguments: &[&str]) -> Result<MapSizes, clap::Error> {
         let command = SizeArgs::augment_args(Command::new("run").no_binary_name(true));
         let args = SizeArgs::from_arg_matches(&command.try_get_matches_from(arguments)?)?;
-        Ok(args.over(MapSizes::for_memory(4 << 30, 2)))
+        Ok(args.over(MapSizes::for_memory(4 << 30)))
     }
 
     #[test]
@@ -93,7 +90,7 @@ mod tests {
         let sizes = sizes(&["--max-flows", "100", "--max-services", "7"]).unwrap();
         let of = |map| sizes.of(map).unwrap();
         assert_eq!((of("FLOWS4"), of("FLOWS6"), of("NAMES"), of("TOTALS")), (100, 100, 7, 7));
-        assert_eq!(Some(of("SLOTS4")), MapSizes::for_memory(4 << 30, 2).of("SLOTS4"));
+        assert_eq!(Some(of("SLOTS4")), MapSizes::for_memory(4 << 30).of("SLOTS4"));
     }
 
     #[test]

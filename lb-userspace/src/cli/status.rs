@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use lb_common::abi::table::Table;
+use lb_common::abi::tables;
 use serde::Serialize;
 
 use super::output::{self, Format};
 use crate::maps::kernel::KernelTables;
-use crate::maps::{Tables, observe};
+use crate::maps::{observe, observe::Fill};
 use crate::reconcile::agent_report::AgentReport;
 
 #[derive(Debug, Serialize)]
@@ -67,8 +69,11 @@ pub(super) fn print(pin_path: &Path, format: Format) -> anyhow::Result<()> {
 fn gather(pin_path: &Path) -> anyhow::Result<Status> {
     let tables = KernelTables::open(pin_path)?;
     let state = tables.status()?;
-    let existing = tables.read()?;
-    let known = lb_common::abi::frontend_kind::KNOWN_VIP;
+    let fills = observe::fills(pin_path)?;
+    let used = |table: &Table| {
+        let of_table = fills.iter().filter(|fill| table.maps.iter().any(|map| map.name == fill.map));
+        of_table.map(|fill| fill.used).sum()
+    };
     Ok(Status {
         synced: state.synced_ns != 0,
         abi: state.abi,
@@ -79,14 +84,11 @@ fn gather(pin_path: &Path) -> anyhow::Result<Status> {
             synced_ns: state.synced_ns,
             updated_ns: state.updated_ns,
         },
-        services: existing.names.len(),
-        backends: existing.backends.len(),
-        frontends: existing.frontends.iter().filter(|(_, value)| value.kind != known).count(),
+        services: used(&tables::NAMES),
+        backends: used(&tables::BACKENDS),
+        frontends: observe::frontends(pin_path)?,
         counters: observe::counters(pin_path)?.into_iter().collect(),
-        maps: observe::fills(pin_path)?
-            .into_iter()
-            .map(|fill| MapRow { map: fill.map, used: fill.used, capacity: fill.capacity })
-            .collect(),
+        maps: fills.iter().map(|&Fill { map, used, capacity }| MapRow { map, used, capacity }).collect(),
         report: serde_json::from_str(&tables.report()?).ok(),
     })
 }

@@ -99,6 +99,8 @@ fn load_object(
     object: &[u8],
 ) -> Result<Ebpf, LoadError> {
     let mut loader = EbpfLoader::new();
+    // Nothing is relocated by the kernel's types, and to read them takes a quarter of a second.
+    loader.btf(None);
     // A trace of every instruction makes a refusal take minutes: only for those who look for it.
     loader.verifier_log_level(if tracing::enabled!(tracing::Level::DEBUG) {
         VerifierLogLevel::DEBUG | VerifierLogLevel::STATS

@@ -1,4 +1,4 @@
-//! Capacities of the maps: the catalogue's rules, for a node's memory and processors.
+//! Capacities of the maps: the catalogue's rules, for a node's memory.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use lb_common::abi::tables;
 pub struct MapSizes(BTreeMap<&'static str, u32>);
 
 impl MapSizes {
-    /// Defaults for a node with this much memory and so many processors.
-    pub fn for_memory(bytes: u64, processors: usize) -> Self {
-        let sized = |table: &Table| Some((table.name(), default_size(table, bytes, processors)?));
+    /// Defaults for a node with this much memory.
+    pub fn for_memory(bytes: u64) -> Self {
+        let sized = |table: &Table| Some((table.name(), default_size(table, bytes)?));
         Self(tables::all().filter_map(sized).collect())
     }
 
     /// Defaults for this node.
     pub fn for_this_node() -> Self {
         let memory = nix::sys::sysinfo::sysinfo().map_or(1 << 30, |info| info.ram_total());
-        Self::for_memory(memory, aya::util::nr_cpus().unwrap_or(1))
+        Self::for_memory(memory)
     }
 
     /// Capacity of a map by its name; `None` for maps whose size is part of their meaning.
@@ -43,7 +43,7 @@ impl MapSizes {
     }
 }
 
-fn default_size(table: &Table, bytes: u64, processors: usize) -> Option<u32> {
+fn default_size(table: &Table, bytes: u64) -> Option<u32> {
     // A machine of 4 GiB shows less than that: the kernel keeps some for itself.
     let is_large = bytes >= 3 << 30;
     match table.size {
@@ -51,12 +51,7 @@ fn default_size(table: &Table, bytes: u64, processors: usize) -> Option<u32> {
         Size::Constant(entries) => Some(entries),
         Size::ByNode { large, small } => Some(if is_large { large } else { small }),
         Size::PerMemory { bytes: each, low, high } => Some(rounded(bytes / each, low, high)),
-        Size::PerProcessor { share, low, high, of } => {
-            let most = default_size(tables::named(of)?, bytes, processors)?;
-            let value = table.maps.first().map_or(1, |map| u64::from(map.value).max(1));
-            let both_families = 2 * value * u64::try_from(processors.max(1)).unwrap_or(u64::MAX);
-            Some(rounded(bytes / share / both_families, low, high.min(most)))
-        }
+        Size::UpTo(other) => default_size(tables::named(other)?, bytes),
     }
 }
 
@@ -77,27 +72,27 @@ impl Default for MapSizes {
 mod tests {
     use super::*;
 
-    fn size(table: &Table, bytes: u64, processors: usize) -> u32 {
-        MapSizes::for_memory(bytes, processors).entries(table).unwrap()
+    fn size(table: &Table, bytes: u64) -> u32 {
+        MapSizes::for_memory(bytes).entries(table).unwrap()
     }
 
     #[test]
     fn flow_tables_follow_memory_between_bounds() {
-        assert_eq!(size(&tables::FLOWS, 0, 2), 1 << 14);
-        assert_eq!(size(&tables::FLOWS, 16 << 30, 2), 1 << 19);
-        assert_eq!(size(&tables::FLOWS, 1 << 50, 2), 1 << 21);
-        assert_eq!((size(&tables::HALF_OPEN, 16 << 30, 2), size(&tables::AFFINITY, 16 << 30, 2)), (1 << 17, 1 << 18));
+        assert_eq!(size(&tables::FLOWS, 0), 1 << 14);
+        assert_eq!(size(&tables::FLOWS, 16 << 30), 1 << 19);
+        assert_eq!(size(&tables::FLOWS, 1 << 50), 1 << 21);
+        assert_eq!((size(&tables::HALF_OPEN, 16 << 30), size(&tables::AFFINITY, 16 << 30)), (1 << 16, 1 << 15));
     }
 
     #[test]
     fn a_small_node_still_holds_a_thousand_endpoints_of_each_of_fifty_services() {
-        let (backends, slots) = (size(&tables::BACKENDS, 512 << 20, 2), size(&tables::SLOTS, 512 << 20, 2));
+        let (backends, slots) = (size(&tables::BACKENDS, 512 << 20), size(&tables::SLOTS, 512 << 20));
         assert!(backends >= 50_000 && slots >= 2 * backends);
     }
 
     #[test]
     fn an_ordinary_node_holds_ten_thousand_services_of_ten_endpoints_in_each_family() {
-        let sizes = MapSizes::for_memory(3 << 30, 2);
+        let sizes = MapSizes::for_memory(3 << 30);
         let size = |table| sizes.entries(table).unwrap();
         assert!(size(&tables::BACKENDS) > 100_000 && size(&tables::NAMES) > 2 * 10_000);
         // A set is replaced by a new one beside it, and a ClusterIP has a separate entry.
@@ -105,19 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn counters_of_backends_follow_memory_and_processors() {
-        let counted = |gib: u64, processors| size(&tables::STATS, gib << 30, processors);
-        assert_eq!((counted(0, 2), counted(0, 512)), (1 << 10, 1 << 10));
-        assert_eq!((counted(4, 2), counted(4, 8), counted(256, 64)), (1 << 17, 1 << 15, 1 << 17));
-        for (gib, processors) in [(1, 1), (4, 4), (64, 32), (1024, 512)] {
-            let bytes = u64::from(counted(gib, processors)) * 64 * 2 * processors as u64;
-            assert!(bytes <= (gib << 30) / 128, "{gib} GiB, {processors} processors: {bytes} bytes");
-        }
+    fn each_backend_is_counted_where_nothing_else_is_asked_for() {
+        let sizes = MapSizes::for_memory(24 << 30);
+        assert_eq!(sizes.of("STATS4"), sizes.of("BACKENDS4"));
     }
 
     #[test]
     fn maps_of_fixed_meaning_have_no_size() {
-        let mut sizes = MapSizes::for_memory(1 << 30, 2);
+        let mut sizes = MapSizes::for_memory(1 << 30);
         assert_eq!(sizes.of("COUNTERS"), None);
         assert_eq!(sizes.of("FLOWS6"), sizes.entries(&tables::FLOWS));
         assert_eq!(sizes.of("DEVICES"), Some(1 << 13));
@@ -127,7 +117,7 @@ mod tests {
 
     #[test]
     fn totals_are_as_many_as_names_whatever_those_are() {
-        let mut sizes = MapSizes::for_memory(1 << 30, 2);
+        let mut sizes = MapSizes::for_memory(1 << 30);
         sizes.set(&tables::NAMES, 77);
         assert_eq!((sizes.of("NAMES"), sizes.of("TOTALS")), (Some(77), Some(77)));
     }

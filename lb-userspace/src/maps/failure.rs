@@ -47,6 +47,14 @@ pub enum TableFailure {
         /// Cause.
         source: std::io::Error,
     },
+    /// An array could not be mapped.
+    #[error("cannot map the memory of map {map}")]
+    Mapping {
+        /// Its name.
+        map: &'static str,
+        /// Cause.
+        source: std::io::Error,
+    },
     /// The pins belong to another version.
     #[error("the pinned maps have ABI version {found}, this program has {ours}: use the version that made them")]
     ForeignAbi {

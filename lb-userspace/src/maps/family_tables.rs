@@ -20,6 +20,7 @@ use super::address::{MapAddress, cidrs};
 use super::batch;
 use super::failure::TableFailure;
 use super::filters::{FamilyFilters, FlowEnds};
+use super::mapped::MappedArray;
 use super::pins::{halves, open, open_raw, read_failure, removed, write_failure};
 use super::tables::FamilySettings;
 use super::traffic::{Cells, Traffic};
@@ -33,10 +34,10 @@ where
     FamilyConfig<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, FrontendValue>,
-    backends: Array<MapData, BackendValue<A>>,
+    backends: MappedArray<BackendValue<A>>,
     /// The same map, for reading in batches.
     backends_raw: MapData,
-    slots: Array<MapData, u32>,
+    slots: MappedArray<u32>,
     ranges: LpmTrie<MapData, SourceRangeKey<A>, u32>,
     config: Array<MapData, FamilyConfig<A>>,
     stats: Cells,
@@ -71,8 +72,8 @@ where
         Ok(Self {
             backends_raw: open_raw(dir, Self::BACKENDS)?,
             frontends: open(dir, Self::FRONTENDS)?,
-            backends: open(dir, Self::BACKENDS)?,
-            slots: open(dir, Self::SLOTS)?,
+            backends: MappedArray::open(dir, Self::BACKENDS)?,
+            slots: MappedArray::open(dir, Self::SLOTS)?,
             ranges: open(dir, Self::RANGES)?,
             config,
             stats: Cells::open(dir, map_name::STATS[Self::AT])?,
@@ -131,7 +132,7 @@ where
             ..BackendValue::default()
         };
         self.filters()?.before_backend(id, value.addr, value.port)?;
-        self.backends.set(id, value, 0).map_err(|source| write_failure(Self::BACKENDS, source))
+        self.backends.set(id, value)
     }
 
     /// These backends are about to be written; those of the other family are left out.
@@ -145,7 +146,7 @@ where
 
     /// A backend is about to go: its service id, and what was counted for it.
     pub(super) fn retire(&mut self, id: u32) -> Result<(u32, StatsValue), TableFailure> {
-        let backend = self.backends.get(&id, 0).map_err(read_failure(Self::BACKENDS))?;
+        let backend = self.backends.get(id)?.unwrap_or_default();
         Ok((backend.service, self.stats.end(id, backend.generation)?))
     }
 
@@ -161,8 +162,7 @@ where
 
     pub(super) fn delete_backend(&mut self, id: u32) -> Result<(), TableFailure> {
         self.filters()?;
-        let written = self.backends.set(id, BackendValue::default(), 0);
-        written.map_err(|source| write_failure(Self::BACKENDS, source))?;
+        self.backends.set(id, BackendValue::default())?;
         self.filters()?.after_backend(id);
         Ok(())
     }
@@ -187,7 +187,7 @@ where
 
     pub(super) fn put_slots(&mut self, base: u32, ids: &[u32]) -> Result<(), TableFailure> {
         for (slot, id) in (base..).zip(ids) {
-            self.slots.set(slot, id, 0).map_err(|source| write_failure(Self::SLOTS, source))?;
+            self.slots.set(slot, *id)?;
         }
         Ok(())
     }
@@ -240,8 +240,8 @@ where
         }
         for (base, count) in sets.into_iter().filter(|(_, count)| *count > 0) {
             let end = base.saturating_add(count).min(self.slots.len());
-            let ids: Result<Box<[u32]>, _> = (base..end).map(|slot| self.slots.get(&slot, 0)).collect();
-            into.sets.push((A::FAMILY, SetRef { base, count }, ids.map_err(read_failure(Self::SLOTS))?));
+            let ids = (base..end).map(|slot| Ok(self.slots.get(slot)?.unwrap_or(0))).collect::<Result<_, _>>()?;
+            into.sets.push((A::FAMILY, SetRef { base, count }, ids));
         }
         self.read_backends(into)?;
         self.read_ranges(into)

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::Instant;
 
-use aya::maps::{Array, MapData};
 use lb_common::abi::filter::{
     ADDRESS_BLOCKS, BACK_BLOCKS, Block, FRONT_BLOCKS, WORDS, backend_address_hash, endpoint_hash,
     frontend_address_hash, frontend_hash, position,
@@ -15,7 +14,7 @@ use lb_common::abi::filter::{
 use lb_common::abi::{Address, Be16, FrontendKey, map_name};
 
 use super::failure::TableFailure;
-use super::pins::{open, read_failure, write_failure};
+use super::mapped::MappedArray;
 use crate::model::family::PerFamily;
 
 /// What had flows in the flow tables during a sweep.
@@ -40,8 +39,7 @@ pub struct FlowEnds {
 
 /// One filter: the kernel's map, and the members of each of its words.
 struct Filter {
-    map: Array<MapData, Block>,
-    name: &'static str,
+    map: MappedArray<Block>,
     blocks: u32,
     /// What the map holds.
     written: Vec<Block>,
@@ -51,13 +49,13 @@ struct Filter {
 
 impl Filter {
     fn open(dir: &Path, name: &'static str, blocks: u32) -> Result<Self, TableFailure> {
-        Ok(Self { map: open(dir, name)?, name, blocks, written: Vec::new(), members: HashMap::new() })
+        Ok(Self { map: MappedArray::open(dir, name)?, blocks, written: Vec::new(), members: HashMap::new() })
     }
 
     /// Reads what the map holds. Before the first change: who only reads other maps need not wait for it.
     fn read(&mut self) -> Result<(), TableFailure> {
-        let written = (0..self.blocks).map(|block| self.map.get(&block, 0)).collect::<Result<_, _>>();
-        self.written = written.map_err(read_failure(self.name))?;
+        let block = |index| Ok(self.map.get(index)?.unwrap_or_default());
+        self.written = (0..self.blocks).map(block).collect::<Result<_, TableFailure>>()?;
         Ok(())
     }
 
@@ -109,7 +107,7 @@ impl Filter {
     fn write_block(&mut self, index: u32, block: Block) -> Result<(), TableFailure> {
         let shadow = &mut self.written[index as usize];
         if *shadow != block {
-            self.map.set(index, block, 0).map_err(|source| write_failure(self.name, source))?;
+            self.map.set(index, block)?;
             *shadow = block;
         }
         Ok(())

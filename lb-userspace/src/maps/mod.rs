@@ -13,6 +13,7 @@ pub mod faulty;
 mod filters;
 pub mod flows;
 pub mod kernel;
+mod mapped;
 #[cfg(test)]
 pub mod memory;
 pub mod observe;

@@ -92,6 +92,23 @@ pub fn fills(pin_path: &Path) -> Result<Vec<Fill>, TableFailure> {
     Ok(fills)
 }
 
+/// Frontends of Services, of both families. Addresses that are known only to refuse other ports are none.
+pub fn frontends(pin_path: &Path) -> Result<usize, TableFailure> {
+    let dir = &pin_path.join("maps");
+    let [v4, v6] = map_name::FRONTENDS;
+    Ok(frontends_of::<V4>(dir, v4)? + frontends_of::<V6>(dir, v6)?)
+}
+
+fn frontends_of<A>(dir: &Path, map: &'static str) -> Result<usize, TableFailure>
+where
+    FrontendKey<A>: Pod,
+{
+    let is_one = |value: &&FrontendValue| value.kind != frontend_kind::KNOWN_VIP;
+    let mut found = 0;
+    walk::<FrontendKey<A>, FrontendValue>(dir, map, |values| found += values.iter().filter(is_one).count())?;
+    Ok(found)
+}
+
 fn prefixes<K: Pod, V: Pod>(dir: &Path, map: &'static str) -> Result<Fill, TableFailure> {
     let trie: LpmTrie<MapData, K, V> = open(dir, map)?;
     let mut used = 0;
@@ -103,23 +120,22 @@ fn prefixes<K: Pod, V: Pod>(dir: &Path, map: &'static str) -> Result<Fill, Table
 }
 
 fn filled<V: Pod>(dir: &Path, map: &'static str, is_used: impl Fn(&V) -> bool) -> Result<Fill, TableFailure> {
-    let data = open_raw(dir, map)?;
     let mut used = 0;
-    let walked = batch::walk::<u32, V>(data.fd().as_fd(), 2048, |_, values| {
-        used += values.iter().filter(|value| is_used(value)).count();
-        ControlFlow::Continue(())
-    });
-    walked.map_err(|source| TableFailure::Batch { map, source })?;
+    walk::<u32, V>(dir, map, |values| used += values.iter().filter(|value| is_used(value)).count())?;
     Ok(Fill { map, used, capacity: capacity(dir, map)? })
 }
 
 fn fill<K: Pod, V: Pod>(dir: &Path, map: &'static str) -> Result<Fill, TableFailure> {
-    let data = open_raw(dir, map)?;
     let mut used = 0;
-    let walked = batch::walk::<K, V>(data.fd().as_fd(), 2048, |keys, _| {
-        used += keys.len();
+    walk::<K, V>(dir, map, |values| used += values.len())?;
+    Ok(Fill { map, used, capacity: capacity(dir, map)? })
+}
+
+fn walk<K: Pod, V: Pod>(dir: &Path, map: &'static str, mut each: impl FnMut(&[V])) -> Result<(), TableFailure> {
+    let data = open_raw(dir, map)?;
+    let walked = batch::walk::<K, V>(data.fd().as_fd(), 2048, |_, values| {
+        each(values);
         ControlFlow::Continue(())
     });
-    walked.map_err(|source| TableFailure::Batch { map, source })?;
-    Ok(Fill { map, used, capacity: capacity(dir, map)? })
+    walked.map_err(|source| TableFailure::Batch { map, source })
 }

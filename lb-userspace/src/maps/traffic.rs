@@ -1,16 +1,16 @@
 //! What the data path counts for backends: the only writer and reader of `STATS4`/`STATS6` and `TOTALS`.
 //!
-//! A backend's cells begin empty with its generation. When it goes, what they hold is added to its service port's
+//! A backend's cell begins empty with its generation. When it goes, what it holds is added to its service port's
 //! total, so that a service port's numbers never go back as long as its id lives.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
-use aya::util::nr_cpus;
+use aya::maps::{HashMap, MapData, MapError};
 use lb_common::abi::{StatsValue, map_name};
 
 use super::failure::TableFailure;
+use super::mapped::MappedArray;
 use super::pins::{open, read_failure, removed, write_failure};
 use crate::model::desired::Family;
 use crate::plan::Existing;
@@ -44,59 +44,35 @@ impl Traffic {
 }
 
 /// One family's cells.
-pub(super) struct Cells {
-    map: PerCpuArray<MapData, StatsValue>,
-    name: &'static str,
-    cpus: usize,
-}
+pub(super) struct Cells(MappedArray<StatsValue>);
 
 impl Cells {
     pub(super) fn open(dir: &Path, name: &'static str) -> Result<Self, TableFailure> {
-        let cpus = nr_cpus().map_err(|(_, error)| read_failure(name)(MapError::IoError(error)))?;
-        Ok(Self { map: open(dir, name)?, name, cpus })
+        Ok(Self(MappedArray::open(dir, name)?))
     }
 
-    /// Whether this id has cells.
-    fn counts(&self, id: u32) -> bool {
-        id < self.map.len()
+    fn empty(generation: u32) -> StatsValue {
+        StatsValue { generation, ..StatsValue::default() }
     }
 
-    fn cells(&self, id: u32) -> Result<PerCpuValues<StatsValue>, TableFailure> {
-        self.map.get(&id, 0).map_err(read_failure(self.name))
-    }
-
-    fn fill(&mut self, id: u32, generation: u32) -> Result<(), TableFailure> {
-        let empty = StatsValue { generation, ..StatsValue::default() };
-        let failure = |source| write_failure(self.name, source);
-        let cells =
-            PerCpuValues::try_from(vec![empty; self.cpus]).map_err(|error| failure(MapError::IoError(error)))?;
-        self.map.set(id, cells, 0).map_err(failure)
-    }
-
-    /// Counts for this generation from now on; goes on where it does already.
+    /// Counts for this generation from now on; goes on where it does already. An id beyond the map is not counted.
     pub(super) fn begin(&mut self, id: u32, generation: u32) -> Result<(), TableFailure> {
-        if !self.counts(id) || self.cells(id)?.iter().all(|cell| cell.generation == generation) {
-            return Ok(());
+        match self.0.get(id)? {
+            Some(cell) if cell.generation != generation => self.0.set(id, Self::empty(generation)),
+            _ => Ok(()),
         }
-        self.fill(id, generation)
     }
 
     /// What was counted for a generation.
     pub(super) fn read(&self, id: u32, generation: u32) -> Result<Option<StatsValue>, TableFailure> {
-        if !self.counts(id) {
-            return Ok(None);
-        }
-        let cells = self.cells(id)?;
-        let own = cells.iter().filter(|cell| cell.generation == generation);
-        Ok(Some(own.fold(StatsValue::default(), |sum, cell| sum.plus(cell))))
+        let own = |cell: StatsValue| if cell.generation == generation { cell } else { StatsValue::default() };
+        Ok(self.0.get(id)?.map(|cell| StatsValue::default().plus(&own(cell))))
     }
 
     /// Counts no more. Returns what was counted.
     pub(super) fn end(&mut self, id: u32, generation: u32) -> Result<StatsValue, TableFailure> {
-        let counted = self.read(id, generation)?.unwrap_or_default();
-        if self.counts(id) {
-            self.fill(id, 0)?;
-        }
+        let Some(counted) = self.read(id, generation)? else { return Ok(StatsValue::default()) };
+        self.0.set(id, Self::empty(0))?;
         Ok(counted)
     }
 }

@@ -102,15 +102,11 @@ impl KernelNode<'_> {
         }
     }
 
-    /// Empties the cells of a backend on all CPUs, unless they are of this generation.
+    /// Empties the cell of a backend, unless it is of this generation.
     fn begin_stats(&mut self, name: &str, backend: u32, generation: u32) {
-        let empty = StatsValue { generation, ..StatsValue::default() };
-        let cells = PerCpuValues::try_from(vec![empty; cpus()]).unwrap();
-        let mut stats: PerCpuArray<&mut MapData, StatsValue> =
-            self.rig.object.map_mut(name).unwrap().try_into().unwrap();
-        let found = stats.get(&backend, 0).unwrap().iter().next().unwrap().generation;
-        if found != generation {
-            stats.set(backend, cells, 0).unwrap();
+        let mut stats = self.array::<StatsValue>(name);
+        if stats.get(&backend, 0).unwrap().generation != generation {
+            stats.set(backend, StatsValue { generation, ..StatsValue::default() }, 0).unwrap();
         }
     }
 
@@ -223,9 +219,8 @@ macro_rules! family {
             }
 
             fn stats(&mut self, backend: u32) -> StatsValue {
-                let stats: PerCpuArray<&mut MapData, StatsValue> =
-                    self.rig.object.map_mut(map_name::STATS[$at]).unwrap().try_into().unwrap();
-                stats.get(&backend, 0).unwrap().iter().fold(StatsValue::default(), |sum, cell| sum.plus(cell))
+                let stats = self.array::<StatsValue>(map_name::STATS[$at]);
+                StatsValue::default().plus(&stats.get(&backend, 0).unwrap())
             }
 
             fn gathered(&mut self, backend: u32) -> StatsValue {

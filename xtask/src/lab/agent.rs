@@ -150,7 +150,7 @@ impl Agent {
             if Instant::now() > deadline {
                 bail!("no full state after {patience:?}; status: {status:?}; log:\n{}", self.log_tail());
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(50));
         }
     }
 
