@@ -32,7 +32,8 @@ plain! {
         pub vip_hi: A,
         /// Prefixes of in-cluster clients (detect-local).
         pub cluster: [Cidr<A>; 4],
-        /// Prefixes from which `ClusterIP`s are allocated: an unallocated address in them is dropped.
+        /// Prefixes from which `ClusterIP`s are allocated: an unallocated address in them is dropped. With
+        /// [`config_flag::SERVICE_RANGES`] these hold more than that.
         pub services: [Cidr<A>; 2],
         /// First port of the source NAT range.
         pub snat_lo: Be16,
@@ -46,6 +47,9 @@ plain! {
         pub reserved: [u32; 7],
     }
 }
+
+/// The service id of ranges of `ClusterIP`s in the table of source ranges: no Service has it.
+pub const SERVICE_RANGES: u32 = u32::MAX;
 
 /// Bits of [`FamilyConfig::flags`].
 pub mod config_flag {
@@ -62,6 +66,9 @@ pub mod config_flag {
     pub const SOCKETS_HOST_ONLY: u32 = 16;
     /// Some network namespaces have opted out of the socket hooks: ask the table.
     pub const SOCKETS_OPT_OUT: u32 = 32;
+    /// There are more ranges of `ClusterIP`s than `services` has room for: those two hold them all, and the table of
+    /// source ranges has each of them, as [`super::SERVICE_RANGES`].
+    pub const SERVICE_RANGES: u32 = 64;
 }
 
 /// Values of [`FamilyConfig::forward`]: how translated packets go on.

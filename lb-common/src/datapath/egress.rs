@@ -7,7 +7,7 @@ use super::gate;
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
 use super::own;
-use super::scope::{in_service_range, known_vip};
+use super::scope::{is_unallocated, known_vip};
 use super::scratch::Scratch;
 use crate::abi::{Address, Counter, flow_kind, flow_state};
 
@@ -66,7 +66,7 @@ fn drop_untranslated_local<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>,
     if known_vip(env, headers.key.dst) {
         return Decision::drop(Counter::DropUntranslated);
     }
-    if in_service_range(env.config(), headers.key.dst) {
+    if is_unallocated(env, headers.key.dst) {
         return Decision::drop(Counter::DropUnallocatedVip);
     }
     Decision::PASS

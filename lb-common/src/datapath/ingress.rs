@@ -10,7 +10,7 @@ use super::outcome::{Decision, Fast};
 use super::own;
 use super::remap::remapped;
 use super::schedule::{member_flag, select};
-use super::scope::{in_service_range, inside, is_foreign, is_snat_port, known_vip};
+use super::scope::{inside, is_foreign, is_snat_port, is_unallocated, known_vip};
 use super::scratch::Scratch;
 use crate::abi::{
     Address, AffinityKey, Counter, FlowKey, FlowValue, FrontendKey, FrontendValue, SourceRangeKey, Tally, flow_kind,
@@ -304,7 +304,7 @@ fn not_a_frontend<A: Address, E: Env<A>>(
         }
         return Decision::refuse(Counter::RejectUnknownPort);
     }
-    if in_service_range(config, key.dst) {
+    if is_unallocated(env, key.dst) {
         return Decision::drop(Counter::DropUnallocatedVip);
     }
     Decision::PASS

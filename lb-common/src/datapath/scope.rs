@@ -1,8 +1,11 @@
 //! Whose a packet is: inside or outside of the cluster, to a `ClusterIP`, to the Services' range.
 
 use super::arrival::Arrival;
-use super::env::{Host, Services};
-use crate::abi::{Address, Be16, Cidr, FamilyConfig, FrontendKey, config_flag, device_flag, frontend_scope};
+use super::env::{Env, Host, Services};
+use crate::abi::{
+    Address, Be16, Cidr, FamilyConfig, FrontendKey, SERVICE_RANGES, SourceRangeKey, config_flag, device_flag,
+    frontend_scope,
+};
 
 /// Whether an address is a `ClusterIP`.
 #[inline(always)]
@@ -12,11 +15,20 @@ pub(super) fn known_vip<A: Address, E: Services<A> + Host<A>>(env: &E, addr: A) 
         && env.frontend(&FrontendKey { addr, port: Be16(0), proto: 0, scope: frontend_scope::ALL }).is_some()
 }
 
-/// Whether `ClusterIP`s are allocated from where an address is. Settings that nobody has written yet are all zeroes, and
+/// Whether `ClusterIP`s may be allocated from where an address is. Settings that nobody has written yet are all zeroes, and
 /// a zero prefix would hold every address.
 #[inline(always)]
 pub(super) fn in_service_range<A: Address>(config: &FamilyConfig<A>, addr: A) -> bool {
     config.abi != 0 && contains(&config.services, addr)
+}
+
+/// Whether `ClusterIP`s are allocated from where an address is, however many ranges there are.
+#[inline(always)]
+pub(super) fn is_unallocated<A: Address, E: Env<A>>(env: &E, addr: A) -> bool {
+    let config = env.config();
+    in_service_range(config, addr)
+        && (config.flags & config_flag::SERVICE_RANGES == 0
+            || env.in_source_range(&SourceRangeKey { service: SERVICE_RANGES, addr }))
 }
 
 /// Whether a port may be one that Sluice allocates for source NAT.

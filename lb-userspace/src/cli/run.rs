@@ -120,8 +120,8 @@ pub(super) struct RunArgs {
     /// How TC programs are attached.
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Tc::Auto)]
     tc: Tc,
-    /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped; up to two a family. Without it, in a
-    /// cluster: those of its `ServiceCIDR`s.
+    /// Prefix of `ClusterIP`s: an address in it that no Service has is dropped; may be given several times. Without it, in
+    /// a cluster: those of its `ServiceCIDR`s.
     #[arg(long, value_name = "CIDR")]
     service_cidr: Vec<IpNet>,
     /// Prefix of the cluster's Pods: other clients of a `ClusterIP` are source-NATed; up to four a family.
@@ -250,14 +250,11 @@ pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
     start_log(args)?;
     crate::allocator::settle_allocator();
     log_findings(findings);
-    for (flag, prefixes, room) in [("--cluster-cidr", &args.cluster_cidr, 4), ("--service-cidr", &args.service_cidr, 2)]
-    {
-        let v6 = prefixes.iter().filter(|prefix| prefix.addr().is_ipv6()).count();
-        anyhow::ensure!(
-            v6.max(prefixes.len() - v6) <= room,
-            "{flag}: at most {room} prefixes a family, join some of them"
-        );
-    }
+    let v6 = args.cluster_cidr.iter().filter(|prefix| prefix.addr().is_ipv6()).count();
+    anyhow::ensure!(
+        v6.max(args.cluster_cidr.len() - v6) <= 4,
+        "--cluster-cidr: at most 4 prefixes a family, join some of them"
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let done = runtime.block_on(serve(args));
     // The sweep may be in the middle of its walk.

@@ -12,8 +12,8 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData};
 use ipnet::IpNet;
 use lb_common::abi::{
-    ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, SetRef, SourceRangeKey, StatsValue,
-    frontend_scope, map_name,
+    ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, SERVICE_RANGES, SetRef, SourceRangeKey,
+    StatsValue, config_flag, frontend_scope, map_name,
 };
 
 use super::address::{MapAddress, cidrs};
@@ -22,6 +22,7 @@ use super::failure::TableFailure;
 use super::filters::{FamilyFilters, FlowEnds};
 use super::mapped::MappedArray;
 use super::pins::{halves, open, open_raw, read_failure, removed, write_failure};
+use super::service_ranges::service_ranges;
 use super::tables::FamilySettings;
 use super::traffic::{Cells, Traffic};
 use crate::model::family::Family;
@@ -45,6 +46,8 @@ where
     /// What the filters hold is known.
     filters_adopted: bool,
     wanted: FamilyConfig<A>,
+    /// Ranges of `ClusterIP`s in `ranges`; none: not known yet.
+    service_ranges: Option<BTreeSet<IpNet>>,
 }
 
 impl<A> FamilyTables<A>
@@ -80,6 +83,7 @@ where
             filters: FamilyFilters::open(dir, Self::AT)?,
             filters_adopted: false,
             wanted,
+            service_ranges: None,
         })
     }
 
@@ -218,12 +222,42 @@ where
         self.wanted.flags = settings.flags;
         self.wanted.node = settings.node.and_then(A::from_ip).unwrap_or(A::ZERO);
         self.wanted.cluster = cidrs(&settings.cluster);
-        self.wanted.services = cidrs(&settings.services);
+        let ranges = service_ranges(&settings.services);
+        self.wanted.services = cidrs(&ranges.prefixes);
+        if !ranges.exact.is_empty() {
+            self.wanted.flags |= config_flag::SERVICE_RANGES;
+        }
         self.wanted.snat_lo = Be16::new(settings.snat_ports.0);
         self.wanted.snat_hi = Be16::new(settings.snat_ports.1);
         self.wanted.host_netns = halves(settings.host_netns);
         self.wanted.forward = settings.forward;
-        self.write_config()
+        let mut known = match self.service_ranges.take() {
+            Some(known) => known,
+            None => self.read_service_ranges()?,
+        };
+        // Those that are new before the settings lead to them, and those that are gone afterwards.
+        for net in ranges.exact.difference(&known.clone()) {
+            self.put_range(SERVICE_RANGES, net)?;
+            known.insert(*net);
+        }
+        self.write_config()?;
+        for net in known.difference(&ranges.exact) {
+            self.delete_range(SERVICE_RANGES, net)?;
+        }
+        self.service_ranges = Some(ranges.exact);
+        Ok(())
+    }
+
+    fn read_service_ranges(&self) -> Result<BTreeSet<IpNet>, TableFailure> {
+        let all: Result<Vec<_>, _> = self.ranges.keys().collect();
+        let all = all.map_err(read_failure(Self::RANGES))?;
+        Ok(all.iter().filter_map(Self::range_of).filter(|(id, _)| *id == SERVICE_RANGES).map(|(_, net)| net).collect())
+    }
+
+    fn range_of(key: &Key<SourceRangeKey<A>>) -> Option<(u32, IpNet)> {
+        let bits = u8::try_from(key.prefix_len().saturating_sub(u32::BITS)).unwrap_or(A::BITS);
+        let SourceRangeKey { service, addr } = key.data();
+        Some((service, IpNet::new(addr.ip(), bits).ok()?))
     }
 
     fn write_config(&mut self) -> Result<(), TableFailure> {
@@ -276,11 +310,8 @@ where
     fn read_ranges(&self, into: &mut Existing) -> Result<(), TableFailure> {
         for key in self.ranges.keys() {
             let key = key.map_err(read_failure(Self::RANGES))?;
-            let bits = u8::try_from(key.prefix_len().saturating_sub(u32::BITS)).unwrap_or(A::BITS);
-            let data = key.data();
-            if let Ok(net) = IpNet::new(data.addr.ip(), bits) {
-                into.ranges.push((data.service, net));
-            }
+            // Ranges of ClusterIPs belong to no Service.
+            into.ranges.extend(Self::range_of(&key).filter(|(service, _)| *service != SERVICE_RANGES));
         }
         let (lo, hi) = (self.wanted.vip_lo.ip(), self.wanted.vip_hi.ip());
         into.vip_range[A::FAMILY] = (lo <= hi).then_some((lo, hi));

@@ -18,6 +18,7 @@ mod mapped;
 pub mod memory;
 pub mod observe;
 pub(crate) mod pins;
+mod service_ranges;
 pub mod sockets;
 pub mod sweep;
 mod tables;

@@ -34,8 +34,6 @@ const NETWORK_PATIENCE: Duration = Duration::from_secs(3);
 const EVENTS_AT_ONCE: usize = 100_000;
 /// A change of this many writes leaves memory behind that is worth giving back.
 const LARGE_CHANGE: usize = 5_000;
-/// Ranges of `ClusterIP`s that the data path knows, per family.
-const SERVICE_RANGES: usize = 2;
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -306,9 +304,6 @@ impl<T: AgentTables> Reconciler<T> {
         };
         let families = self.settings.family_settings(network, &around);
         if self.configured.as_ref() != Some(&families) {
-            if let Some(left_out) = families.iter().find_map(|(_, family)| family.services.get(SERVICE_RANGES)) {
-                tracing::warn!(%left_out, "more than {SERVICE_RANGES} ranges of ClusterIPs: unallocated addresses of this one are not dropped");
-            }
             let tables = self.writer.tables();
             let written = families.iter().try_for_each(|(family, settings)| tables.configure(family, settings));
             match written {

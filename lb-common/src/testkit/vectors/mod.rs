@@ -88,6 +88,7 @@ macro_rules! each_vector {
                 no_local_endpoints_drops
                 unknown_port_of_a_cluster_ip_is_refused
                 unallocated_vip_is_dropped
+                ranges_of_cluster_ips_may_be_many
                 client_outside_of_source_ranges_is_dropped
                 stale_slot_is_a_counted_drop
                 slot_of_another_service_is_a_counted_drop

@@ -1,7 +1,9 @@
 //! No endpoints, unknown ports, unallocated addresses, source ranges.
 
 use super::{AT_POD, AT_UPLINK, PROTOCOLS, Trip, balanced, frontends, full};
-use crate::abi::{BackendValue, Counter, backend_flag, frontend_flag, frontend_kind, proto};
+use crate::abi::{
+    BackendValue, Counter, FamilyConfig, SERVICE_RANGES, backend_flag, config_flag, frontend_flag, frontend_kind, proto,
+};
 use crate::testkit::{Endpoint, Family, Hook, L4, Pkt, Scene, Service};
 use crate::wire::tcp::flag as tcp_flag;
 
@@ -152,6 +154,24 @@ pub fn unallocated_vip_is_dropped<A: Family>(scene: &mut Scene<'_, A>) {
         scene.drops(Hook::UplinkIngress, &Pkt::data(proto, (A::CLIENT, 40_000), (A::UNALLOCATED, 80)));
     }
     scene.counted(Counter::DropUnallocatedVip, 4);
+}
+
+/// The settings have room for two ranges of `ClusterIP`s. Where there are more, those two hold also what belongs to nobody.
+pub fn ranges_of_cluster_ips_may_be_many<A: Family>(scene: &mut Scene<'_, A>) {
+    let config = Scene::<A>::config();
+    scene.node.set_config(FamilyConfig { flags: config.flags | config_flag::SERVICE_RANGES, ..config });
+    let from = |proto| Pkt::first(proto, (A::POD, 40_000), (A::UNALLOCATED, 80));
+    for proto in PROTOCOLS {
+        scene.untouched(Hook::PodIngress, &from(proto));
+        scene.untouched(Hook::UplinkIngress, &Pkt::data(proto, (A::CLIENT, 40_000), (A::UNALLOCATED, 80)));
+    }
+    scene.node.allow_range(7, A::UNALLOCATED, A::BITS);
+    scene.untouched(Hook::PodIngress, &from(PROTOCOLS[0]));
+    scene.node.allow_range(SERVICE_RANGES, A::UNALLOCATED, A::BITS);
+    for proto in PROTOCOLS {
+        scene.drops(Hook::PodIngress, &from(proto));
+    }
+    scene.counted(Counter::DropUnallocatedVip, 2);
 }
 
 /// Pods included: the ranges look at the source, whatever it is.
