@@ -35,7 +35,7 @@ macro_rules! tables {
             }
             /// Members of all backend sets.
             SLOTS slots [SLOTS4 SLOTS6]: pinned Array(u32 => u32) {
-                size: Size::ByNode { large: 1 << 19, small: 1 << 18 },
+                size: Size::Constant(1 << 18),
                 object: 262_144,
                 flags: MMAPABLE,
                 holds: "slot → backend id",
@@ -309,7 +309,7 @@ macro_rules! tables {
             }
             /// Service names.
             NAMES names [NAMES]: pinned Hash(u32 => NameValue) {
-                size: Size::ByNode { large: 1 << 17, small: 1 << 15 },
+                size: Size::ByNode { large: 1 << 16, small: 1 << 15 },
                 flags: NO_PREALLOC,
                 holds: "service id → `namespace/name:port/PROTOCOL`",
                 writer: "agent",
