@@ -11,8 +11,7 @@ use super::outcome::{Outcome, Reason};
 use super::transport;
 use crate::abi::{Address, Be16, Counter, FlowKey, FlowValue, flow_action, flow_kind};
 use crate::wire::bytes::{hi, join, lo};
-use crate::wire::ip::QuotedIp;
-use crate::wire::{IpVersion, Read, checksum, icmp};
+use crate::wire::{Fragment, IpHeader, IpVersion, Read, checksum, icmp};
 
 /// The packet quoted in an ICMP error.
 struct Quoted<A> {
@@ -32,9 +31,9 @@ fn quoted<A: IpVersion, P: Read>(pkt: &P, headers: &Headers<A>) -> Option<Quoted
         return None;
     }
     let l3 = at + icmp::HEADER;
-    let QuotedIp { src, dst, protocol, length } = A::quoted(pkt, l3)?;
-    let l4 = l3 + length;
-    if !transport::is_served(protocol) {
+    let IpHeader { src, dst, protocol, fragment, payload: l4, .. } = A::parse(pkt, l3)?;
+    // Of a datagram in fragments the first has the ports, and is as large as any.
+    if fragment == Fragment::Later || !transport::is_served(protocol) {
         return None;
     }
     let [ports, _] = pkt.u32s_at::<2>(l4)?;
@@ -71,7 +70,6 @@ pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
     arrival: Arrival,
     headers: &Headers<A>,
 ) -> Outcome {
-    frame.pull();
     let Some(quoted) = quoted(frame, headers) else { return Outcome::pass(Reason::NOT_SERVED) };
     let Some(flow) = find(env, arrival, &quoted.key) else { return Outcome::pass(Reason::NOT_SERVED) };
     if !E::is_ingress(arrival) || flow_action::keeps_source(flow.action) {
@@ -144,11 +142,15 @@ fn write_quoted<A: IpVersion, F: Frame>(frame: &mut F, quoted: &Quoted<A>, flow:
     let both = checksum::add(addresses, ports);
     let mut message = both;
     // A TCP checksum is there only where more than the obligatory eight bytes are quoted.
-    let (field, _) = transport::checksum_field(key.proto);
+    let (field, optional) = transport::checksum_field(key.proto);
     if let Some(old) = frame.u16_at(l4 + field)
         && old != 0
     {
-        let new = checksum::update(old, both);
+        let new = match checksum::update(old, both) {
+            // As it was sent (RFC 768).
+            0 if optional => 0xffff,
+            new => new,
+        };
         message = checksum::add(message, checksum::delta(u64::from(old), u64::from(new)));
         frame.put_u16(l4 + field, new)?;
     }

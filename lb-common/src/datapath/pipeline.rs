@@ -126,10 +126,9 @@ mod rare {
 
     #[inline(never)]
     pub(super) fn parsed<A: IpVersion, F: Frame>(frame: &mut F, headers: &mut Headers<A>) -> Parsed {
-        match headers.parse(frame, F::L3) {
-            Parsed::Other if frame.pull() => headers.parse(frame, F::L3),
-            parsed => parsed,
-        }
+        // Before, and not only where they cannot be read: for the verifier one walk through them is dear enough.
+        frame.pull();
+        headers.parse(frame, F::L3)
     }
 
     #[inline(never)]

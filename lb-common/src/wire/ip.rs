@@ -36,19 +36,6 @@ pub struct IpHeader<A> {
     pub length: u16,
 }
 
-/// A packet quoted in an ICMP error.
-#[derive(Clone, Copy, Debug)]
-pub struct QuotedIp<A> {
-    /// Source address.
-    pub src: A,
-    /// Destination address.
-    pub dst: A,
-    /// Protocol number of what follows.
-    pub protocol: u8,
-    /// Length of the header.
-    pub length: usize,
-}
-
 /// An address family's header format.
 pub trait IpVersion: Address {
     /// Ethertype, as it lies in memory.
@@ -88,8 +75,6 @@ pub trait IpVersion: Address {
         quoted: usize,
         sum: u64,
     ) -> Option<()>;
-    /// Reads the packet quoted in an ICMP error.
-    fn quoted<P: Read>(pkt: &P, l3: usize) -> Option<QuotedIp<Self>>;
     /// Stores both addresses of a quoted packet. Returns what the header checksum's own change adds to a sum over the
     /// header.
     fn rewrite_quoted<P: Write>(pkt: &mut P, l3: usize, src: Self, dst: Self, delta: u16) -> Option<u16>;

@@ -3,7 +3,7 @@
 use super::bytes::{Read, Write, half, hi, join, lo, word};
 use super::checksum;
 use super::icmp::{HOPS, IcmpError};
-use super::ip::{Fragment, IpHeader, IpVersion, QuotedIp};
+use super::ip::{Fragment, IpHeader, IpVersion};
 use crate::abi::{V4, proto};
 
 /// Offset of the total length.
@@ -129,19 +129,6 @@ impl IpVersion for V4 {
         let ip = u64::from(w0) + u64::from(w1) + u64::from(hops) + u64::from(src.0) + u64::from(dst.0);
         let w2 = join(hops, !checksum::fold(ip));
         pkt.put_u32s(l3, [w0, w1, w2, dst.0, src.0, join(kind, check), rest])
-    }
-
-    #[inline(always)]
-    fn quoted<P: Read>(pkt: &P, l3: usize) -> Option<QuotedIp<Self>> {
-        let [w0, w1, w2, src, dst] = pkt.u32s_at::<5>(l3)?;
-        let [version, ..] = w0.to_ne_bytes();
-        let [_, protocol, ..] = w2.to_ne_bytes();
-        let length = usize::from(version & 0x0f) * 4;
-        // A quoted later fragment has no ports.
-        if version >> 4 != 4 || length < Self::HEADER || u16::from_be(lo(w1)) & OFFSET != 0 {
-            return None;
-        }
-        Some(QuotedIp { src: Self(src), dst: Self(dst), protocol, length })
     }
 
     #[inline(always)]

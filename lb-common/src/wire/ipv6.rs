@@ -3,7 +3,7 @@
 use super::bytes::{Read, Write, half, hi, join, lo, word};
 use super::checksum;
 use super::icmp::{HOPS, IcmpError};
-use super::ip::{Fragment, IpHeader, IpVersion, QuotedIp};
+use super::ip::{Fragment, IpHeader, IpVersion};
 use crate::abi::{Address, V6, proto};
 
 /// Offset of the word with payload length, next header and hop limit.
@@ -139,13 +139,6 @@ impl IpVersion for V6 {
         let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (dst.0, src.0);
         pkt.put_u32s(l3, [word(0x60, 0, 0, 0), join(length, half(proto::ICMPV6, HOPS)), s0, s1, s2, s3])?;
         pkt.put_u32s(l3 + DST, [d0, d1, d2, d3, join(kind, check), rest])
-    }
-
-    #[inline(always)]
-    fn quoted<P: Read>(pkt: &P, l3: usize) -> Option<QuotedIp<Self>> {
-        let header = Self::plain(pkt, l3)?;
-        let IpHeader { src, dst, protocol, .. } = header;
-        Some(QuotedIp { src, dst, protocol, length: Self::HEADER })
     }
 
     #[inline(always)]

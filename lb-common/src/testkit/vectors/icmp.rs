@@ -64,6 +64,91 @@ pub fn error_about_a_reply_reaches_the_pod<A: Family>(scene: &mut Scene<'_, A>) 
     }
 }
 
+/// Calls `check` with the hook that hears of it, and an error about each of a flow's directions by a router: as it comes,
+/// and as it goes on. `quote`: what is quoted of a packet.
+fn of_a_router<A: Family>(
+    trip: Trip<A>,
+    make: impl Fn((A, u16), (A, u16)) -> Pkt<A>,
+    quote: impl Fn(&Pkt<A>) -> Vec<u8>,
+    rest: u32,
+    mut check: impl FnMut(Hook, &Pkt<A>, &Pkt<A>),
+) {
+    let Trip { edge, client, front, back, .. } = trip;
+    let kind = if A::IS_V6 { (2, 0) } else { (3, 4) };
+    let error = |dst, of: &Pkt<A>| Pkt::icmp_error(A::ROUTER, dst, kind, rest, of, 0).payload(&quote(of));
+    check(edge.0, &error(front.0, &make(front, client)), &error(back.0, &make(back, client)));
+    check(edge.1, &error(client.0, &make(client, back)), &error(client.0, &make(client, front)));
+}
+
+/// The path MTU of large datagrams (RFC 8201, RFC 1191): the first fragment has the ports.
+pub fn error_that_quotes_a_fragment_is_about_its_datagram<A: Family>(scene: &mut Scene<'_, A>) {
+    let large = |from, to| Pkt { df: false, ..Pkt::udp(from, to).payload(&[0x5a; 1_600]) };
+    for edge in [AT_POD, AT_UPLINK] {
+        let trip = opened(scene, edge, proto::UDP);
+        for quote in [8, 200] {
+            let length = A::HEADER + if A::IS_V6 { 8 } else { 0 } + quote;
+            let first = |of: &Pkt<A>| of.fragments(1_200)[0][14..14 + length].to_vec();
+            of_a_router(trip, large, first, 1_280, |hook, sent, expected| scene.passes(hook, sent, expected));
+            // What a later one begins with are no ports.
+            let later = |of: &Pkt<A>| of.fragments(1_200)[1][14..14 + length].to_vec();
+            of_a_router(trip, large, later, 1_280, |hook, sent, _| scene.untouched(hook, sent));
+        }
+    }
+    scene.counted(Counter::IcmpTranslated, 8);
+}
+
+/// RFC 8200 section 4, RFC 791 section 3.1.
+pub fn error_may_quote_extension_headers_and_options<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in [AT_POD, AT_UPLINK] {
+        for proto in PROTOCOLS {
+            let trip = opened(scene, edge, proto);
+            for quote in QUOTES {
+                let make = |from, to| Pkt::data(proto, from, to).long_header();
+                let part = |of: &Pkt<A>| of.ip_packet().into_iter().take(of.header_length() + quote).collect();
+                of_a_router(trip, make, part, 1_280, |hook, sent, expected| scene.passes(hook, sent, expected));
+            }
+        }
+    }
+}
+
+/// RFC 4884: the quoted packet is padded to 128 bytes, its length is in the header, and behind it are objects under a
+/// separate checksum (here one of RFC 4950).
+pub fn error_with_extensions_keeps_them<A: Family>(scene: &mut Scene<'_, A>) {
+    let objects = [0x20, 0, 0x9d, 0x5b, 0, 8, 1, 1, 0, 0x64, 0x21, 0xff];
+    let rest = if A::IS_V6 { 16 << 24 } else { 32 << 16 };
+    for edge in [AT_POD, AT_UPLINK] {
+        for proto in PROTOCOLS {
+            let trip = opened(scene, edge, proto);
+            for quote in QUOTES {
+                let extended = |of: &Pkt<A>| {
+                    let mut body = of.ip_packet();
+                    body.truncate(of.header_length() + quote);
+                    body.resize(128, 0);
+                    body.extend(objects);
+                    body
+                };
+                let make = |from, to| Pkt::data(proto, from, to);
+                of_a_router(trip, make, extended, rest, |hook, sent, expected| scene.passes(hook, sent, expected));
+            }
+        }
+    }
+}
+
+/// A quoted sum that the translation back makes zero is the one that was sent: ones (RFC 768, RFC 8200 section 8.1).
+pub fn quoted_udp_checksum_is_never_zero<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in [AT_POD, AT_UPLINK] {
+        let trip = opened(scene, edge, proto::UDP);
+        // The payload is the sum of the packet without it, so that the whole sums to zero.
+        let bare = Pkt::udp(trip.client, trip.front).payload(&[0, 0]);
+        let at = bare.header_length() + 6;
+        let sum = bare.ip_packet()[at..at + 2].to_vec();
+        assert_eq!(bare.payload(&sum).ip_packet()[at..at + 2], [0xff, 0xff]);
+        let make = |from, to| Pkt::udp(from, to).payload(&sum);
+        let part = |of: &Pkt<A>| of.ip_packet();
+        of_a_router(trip, make, part, 1_280, |hook, sent, expected| scene.passes(hook, sent, expected));
+    }
+}
+
 /// Errors about a source-translated request come to the node and go on to the client.
 pub fn error_about_a_lent_port_reaches_the_client<A: Family>(scene: &mut Scene<'_, A>) {
     for proto in PROTOCOLS {

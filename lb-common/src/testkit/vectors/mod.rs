@@ -114,6 +114,10 @@ macro_rules! each_vector {
                 error_about_a_reply_reaches_the_pod
                 error_about_a_lent_port_reaches_the_client
                 error_about_a_reply_to_a_lent_port_reaches_the_remote_pod
+                error_that_quotes_a_fragment_is_about_its_datagram
+                error_may_quote_extension_headers_and_options
+                error_with_extensions_keeps_them
+                quoted_udp_checksum_is_never_zero
                 error_about_nothing_of_ours_is_untouched
                 echo_is_untouched
             }
