@@ -100,25 +100,25 @@ pub fn tunnel_out_rest(ctx: TcContext) -> i32 {
 /// Packets that come in from outside, before an skb is made of them.
 #[xdp(frags)]
 pub fn uplink_xdp(ctx: XdpContext) -> u32 {
-    xdp::first(&ctx, &maps::XDP_REST)
+    xdp::first::<true>(&ctx, &maps::XDP_REST)
 }
 
 /// Rare packets of those.
 #[xdp(frags)]
 pub fn xdp_rest(ctx: XdpContext) -> u32 {
-    xdp::rest(&ctx)
+    xdp::rest::<true>(&ctx)
 }
 
 /// `uplink_xdp` for kernels before 5.18, which refuse a program that says it can do with frames in fragments.
 #[xdp]
 pub fn uplink_xdp_linear(ctx: XdpContext) -> u32 {
-    xdp::first(&ctx, &maps::XDP_LINEAR_REST)
+    xdp::first::<false>(&ctx, &maps::XDP_LINEAR_REST)
 }
 
 /// `xdp_rest` for these.
 #[xdp]
 pub fn xdp_rest_linear(ctx: XdpContext) -> u32 {
-    xdp::rest(&ctx)
+    xdp::rest::<false>(&ctx)
 }
 
 /// Low 31 bits of the kernel's jiffies, for the agent to find their frequency with.

@@ -232,14 +232,14 @@ impl<const LINK: usize, const DIRECT: bool> Frame for SkbFrame<LINK, DIRECT> {
     }
 
     #[inline(always)]
-    fn amount(&self) -> (u32, u32) {
+    fn amount(&self, _datagram: u16) -> (u32, u32) {
         // SAFETY: the context is valid for the whole program.
         let segments = unsafe { (*self.0).gso_segs };
         (if segments == 0 { 1 } else { segments }, self.len().wrapping_sub(LINK as u32))
     }
 
     #[inline(always)]
-    fn unsegmented_len(&self) -> u16 {
+    fn unsegmented_len(&self, _datagram: u16) -> u16 {
         // SAFETY: the context is valid for the whole program.
         let segment = unsafe { (*self.0).gso_size };
         if segment == 0 { self.len().saturating_sub(LINK as u32).min(u32::from(u16::MAX)) as u16 } else { 0 }

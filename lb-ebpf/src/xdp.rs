@@ -14,10 +14,10 @@ use crate::env::{FIRST, Kernel, REST};
 use crate::maps;
 use crate::xdp_frame::XdpFrame;
 
-/// The first stage: sees every frame. `rest`: the table that its second stage is in.
+/// The first stage: sees every frame. `FRAGS`: also those of several buffers. `rest`: the table that its second stage is in.
 #[inline(always)]
-pub(crate) fn first(ctx: &XdpContext, rest: &ProgramArray) -> u32 {
-    let Some(outcome) = process::<FIRST>(ctx.ctx) else { return XDP_PASS };
+pub(crate) fn first<const FRAGS: bool>(ctx: &XdpContext, rest: &ProgramArray) -> u32 {
+    let Some(outcome) = process::<FIRST, FRAGS>(ctx.ctx) else { return XDP_PASS };
     if outcome.verdict() != Verdict::Later {
         return act(ctx.ctx, outcome);
     }
@@ -29,16 +29,16 @@ pub(crate) fn first(ctx: &XdpContext, rest: &ProgramArray) -> u32 {
 
 /// The second stage.
 #[inline(always)]
-pub(crate) fn rest(ctx: &XdpContext) -> u32 {
-    match process::<REST>(ctx.ctx) {
+pub(crate) fn rest<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
+    match process::<REST, FRAGS>(ctx.ctx) {
         Some(outcome) => act(ctx.ctx, outcome),
         None => XDP_PASS,
     }
 }
 
 #[inline(always)]
-fn process<const PART: u8>(md: *mut xdp_md) -> Option<Outcome> {
-    let frame = &mut XdpFrame(md);
+fn process<const PART: u8, const FRAGS: bool>(md: *mut xdp_md) -> Option<Outcome> {
+    let frame = &mut XdpFrame::<FRAGS>(md);
     let ifindex = md.ifindex();
     let arrival = Arrival { ifindex, hook: Hook::UplinkIngress, from: ifindex };
     let env = Kernel::<PART> { ctx: md.cast(), ifindex };

@@ -1,7 +1,9 @@
 //! An XDP frame: its checksums are complete, and it is sent as it stands.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail};
+use aya_ebpf::helpers::generated::{
+    bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+};
 use lb_common::abi::HeldValue;
 use lb_common::datapath::{Arrival, Frame, NextHop};
 use lb_common::wire::{Read, Write, checksum, ethernet};
@@ -12,19 +14,33 @@ use crate::context::Context as _;
 /// Metadata in front of a packet that XDP has translated and passed up: TC leaves it alone.
 pub(crate) const TRANSLATED: u32 = 0x534c_5543;
 
-/// An XDP frame.
-pub(crate) struct XdpFrame(pub(crate) *mut xdp_md);
+/// An XDP frame. `FRAGS`: it may be spread over several buffers, of which packet pointers reach the first.
+pub(crate) struct XdpFrame<const FRAGS: bool>(pub(crate) *mut xdp_md);
 
-impl XdpFrame {
-    /// Length of the frame. Opaque: the verifier knows the difference of two packet pointers as a number, but not other
-    /// orders of it.
+impl<const FRAGS: bool> XdpFrame<FRAGS> {
+    /// Length of the first buffer. Opaque: the verifier knows the difference of two packet pointers as a number, but not
+    /// other orders of it.
     #[inline(always)]
-    fn len(&self) -> usize {
-        core::hint::black_box(self.0.data_end() - self.0.data())
+    fn first_len(&self) -> u64 {
+        core::hint::black_box(self.0.data_end() - self.0.data()) as u64
+    }
+
+    /// Length of the frame.
+    #[inline(always)]
+    fn len(&self) -> u64 {
+        // SAFETY: the context is the program's own. The helper is as old as such frames (Linux 5.18).
+        if FRAGS { unsafe { bpf_xdp_get_buff_len(self.0) } } else { self.first_len() }
+    }
+
+    /// Length from the network header on, without asking the kernel where the first buffer holds all that is said to come.
+    #[inline(always)]
+    fn network_len(&self, datagram: u16) -> u32 {
+        let first = self.first_len() as u32 - Self::L3 as u32;
+        if FRAGS && u32::from(datagram) > first { self.len() as u32 - Self::L3 as u32 } else { first }
     }
 }
 
-impl Read for XdpFrame {
+impl<const FRAGS: bool> Read for XdpFrame<FRAGS> {
     #[inline(always)]
     fn u32s_at<const W: usize>(&self, offset: usize) -> Option<[u32; W]> {
         read(self.0, offset)
@@ -36,7 +52,7 @@ impl Read for XdpFrame {
     }
 }
 
-impl Write for XdpFrame {
+impl<const FRAGS: bool> Write for XdpFrame<FRAGS> {
     #[inline(always)]
     fn put_u32s<const W: usize>(&mut self, offset: usize, words: [u32; W]) -> Option<()> {
         write(self.0, offset, words)
@@ -48,7 +64,7 @@ impl Write for XdpFrame {
     }
 }
 
-impl Frame for XdpFrame {
+impl<const FRAGS: bool> Frame for XdpFrame<FRAGS> {
     const L3: usize = ethernet::HEADER;
     const KERNEL_RESOLVES: bool = false;
     const REPLAYS: bool = false;
@@ -140,13 +156,13 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
-    fn amount(&self) -> (u32, u32) {
-        (1, (self.len() - Self::L3) as u32)
+    fn amount(&self, datagram: u16) -> (u32, u32) {
+        (1, self.network_len(datagram))
     }
 
     #[inline(always)]
-    fn unsegmented_len(&self) -> u16 {
-        (self.len() - Self::L3).min(usize::from(u16::MAX)) as u16
+    fn unsegmented_len(&self, datagram: u16) -> u16 {
+        self.network_len(datagram).min(u32::from(u16::MAX)) as u16
     }
 
     #[inline(always)]

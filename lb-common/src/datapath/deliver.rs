@@ -31,7 +31,7 @@ pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
     if rewrite(frame, headers, &flow, 0).is_none() {
         return Outcome::drop(Counter::DropRewrite);
     }
-    let (packets, bytes) = frame.amount();
+    let (packets, bytes) = frame.amount(headers.datagram);
     account(env, flow, packets, bytes);
     if arrival.hook.is_uplink() && !E::is_ingress(arrival) && flow.ifindex != arrival.ifindex {
         // A reply leaves by the uplink on which its request came, as long as that leads to the client.
@@ -56,7 +56,7 @@ fn redirect_out<A: IpVersion, F: Frame, E: Env<A>>(
         return drop_with_icmp(frame, env, arrival, headers, Counter::DropTtl, IcmpError::EXPIRED);
     }
     let mut hop = NextHop::default();
-    let way = way_out::<A, F, E>(env, arrival, &flow, frame.unsegmented_len(), &mut hop);
+    let way = way_out::<A, F, E>(env, arrival, &flow, frame.unsegmented_len(headers.datagram), &mut hop);
     if way.reason() != Reason::TRANSLATED {
         return way;
     }
@@ -67,7 +67,7 @@ fn redirect_out<A: IpVersion, F: Frame, E: Env<A>>(
     if rewrite(frame, headers, &flow, 1).is_none() {
         return Outcome::drop(Counter::DropRewrite);
     }
-    let (packets, bytes) = frame.amount();
+    let (packets, bytes) = frame.amount(headers.datagram);
     account(env, flow, packets, bytes);
     depart(frame, way, &hop)
 }

@@ -54,9 +54,10 @@ pub trait Frame: Write {
     /// Puts a copy of the packet into the hook anew, as if it had just arrived there.
     fn replay(&mut self, arrival: Arrival) -> Option<()>;
     /// How many packets it stands for (segmentation and receive offloads), and its bytes from the network header on.
-    fn amount(&self) -> (u32, u32);
-    /// Length from the network header on of a packet that leaves as it is; 0: it will be cut up.
-    fn unsegmented_len(&self) -> u16;
+    /// `datagram`: these as the header says, which is all that a frame without offloads needs.
+    fn amount(&self, datagram: u16) -> (u32, u32);
+    /// Length from the network header on of a packet that leaves as it is; 0: it will be cut up. `datagram`: as above.
+    fn unsegmented_len(&self, datagram: u16) -> u16;
     /// Prepares the packet for leaving by a redirect: addresses it to the next hop, or gives it a link header.
     fn address(&mut self, hop: &NextHop) -> Option<()>;
 }

@@ -21,6 +21,8 @@ pub struct Headers<A> {
     pub flags: u8,
     /// Fragment or not.
     pub fragment: Fragment,
+    /// Length from the network header on, as that says.
+    pub datagram: u16,
     /// TCP: sequence number of the first byte.
     pub seq: u32,
     /// TCP: sequence number behind the last byte.
@@ -53,6 +55,7 @@ impl<A: IpVersion> Headers<A> {
             hop_limit: 0,
             flags: 0,
             fragment: Fragment::None,
+            datagram: 0,
             seq: 0,
             end: 0,
             ack: 0,
@@ -66,7 +69,7 @@ impl<A: IpVersion> Headers<A> {
         if !transport::is_served(ip.protocol) {
             return Self::other_protocol(pkt, &ip);
         }
-        if self.transport(pkt, &ip) == Parsed::Flow { Parsed::Flow } else { Parsed::Unusual }
+        if self.transport(pkt, l3, &ip) == Parsed::Flow { Parsed::Flow } else { Parsed::Unusual }
     }
 
     /// An ordinary packet of another protocol: only ICMP errors may be about a flow.
@@ -87,12 +90,15 @@ impl<A: IpVersion> Headers<A> {
         let Some(ip) = A::parse(pkt, l3) else { return Parsed::Other };
         self.fragment = ip.fragment;
         self.fragment_id = ip.fragment_id;
-        self.transport(pkt, &ip)
+        self.transport(pkt, l3, &ip)
     }
 
     #[inline(always)]
-    fn transport<P: Read>(&mut self, pkt: &P, ip: &IpHeader<A>) -> Parsed {
-        let Ok(l4) = u8::try_from(ip.payload) else { return Parsed::Other };
+    fn transport<P: Read>(&mut self, pkt: &P, l3: usize, ip: &IpHeader<A>) -> Parsed {
+        let (Ok(l4), Ok(own)) = (u8::try_from(ip.payload), u16::try_from(ip.payload - l3)) else {
+            return Parsed::Other;
+        };
+        self.datagram = ip.length.saturating_add(own);
         self.key.src = ip.src;
         self.key.dst = ip.dst;
         self.hop_limit = ip.hop_limit;

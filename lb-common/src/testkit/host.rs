@@ -116,11 +116,11 @@ impl Frame for HostFrame {
         Some(())
     }
 
-    fn amount(&self) -> (u32, u32) {
+    fn amount(&self, _datagram: u16) -> (u32, u32) {
         (1, u32::try_from(self.packet.0.len() - Self::L3).unwrap_or(u32::MAX))
     }
 
-    fn unsegmented_len(&self) -> u16 {
+    fn unsegmented_len(&self, _datagram: u16) -> u16 {
         u16::try_from(self.packet.0.len() - Self::L3).unwrap_or(u16::MAX)
     }
 

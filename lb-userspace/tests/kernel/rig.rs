@@ -21,7 +21,7 @@ const SKB_SIZE: usize = 192;
 /// `xdp_md`: data, end, meta, ingress device, receive queue, egress device.
 const XDP_SIZE: usize = 24;
 /// Room for what a program makes of a packet.
-const ROOM: usize = 8_192;
+const ROOM: usize = 16_384;
 
 const TC_ACT_UNSPEC: u32 = u32::MAX;
 const TC_ACT_SHOT: u32 = 2;
