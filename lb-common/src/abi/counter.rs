@@ -107,6 +107,8 @@ counters! {
     DropForeignSource = "drop_foreign_source",
     /// Reply that came by the device of a Pod that is not the backend.
     DropForgedReply = "drop_forged_reply",
+    /// First fragment that ends within its TCP header: nobody has a reason to send such a one.
+    DropTinyFragment = "drop_tiny_fragment",
 }
 
 /// Name of a counter by index.

@@ -3,12 +3,17 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
+use super::flow::flip;
 use super::frame::Frame;
 use super::gate;
 use super::headers::Headers;
 use super::outcome::{Outcome, Reason, Verdict};
 use super::transport;
-use crate::abi::{Address, Counter, FragmentKey, FragmentValue, HeldKey, HeldValue, SenderKey, Waiting};
+use crate::abi::{
+    Address, Be16, Counter, FlowKey, FragmentKey, FragmentValue, FrontendKey, HeldKey, HeldValue, SenderKey, Waiting,
+    flow_kind, frontend_scope,
+};
+use crate::wire::bytes::{hi, lo};
 use crate::wire::{Fragment, IpVersion};
 
 /// The fragment's ports are known: it goes the way of other packets.
@@ -37,16 +42,65 @@ pub(super) fn complete<A: IpVersion, F: Frame, E: Env<A>>(
     if headers.fragment == Fragment::Later {
         return later(frame, env, arrival, headers, &key);
     }
-    if !is_claimed(env, arrival, headers) {
+    // Whatever later ones may wait for is noted, also where it is not for Sluice after all.
+    if !is_claimed(env, arrival, headers) && !gate::may_wait(env, headers, arrival) {
         return KNOWN;
     }
+    first(frame, env, arrival, headers, &key)
+}
+
+#[inline(never)]
+fn first<A: IpVersion, F: Frame, E: Env<A>>(
+    frame: &mut F,
+    env: &E,
+    arrival: Arrival,
+    headers: &Headers<A>,
+    key: &FragmentKey<A>,
+) -> Outcome {
     let (sport, dport, proto) = (headers.key.sport, headers.key.dport, u32::from(headers.key.proto));
-    env.set_fragment(&key, &FragmentValue { sport, dport, proto, seen: now(env) });
-    match env.early(&key) {
+    env.set_fragment(key, &FragmentValue { sport, dport, proto, seen: now(env) });
+    match env.early(key) {
         Some(_) if !F::REPLAYS => Outcome::pass(Reason::HANDED_OVER),
-        Some(waiting) => release(frame, env, arrival, &key, &waiting),
+        Some(waiting) => release(frame, env, arrival, key, &waiting),
         None => KNOWN,
     }
+}
+
+/// A packet without ports that can be read. As a first fragment it may be of another protocol, which only it says in IPv6
+/// (RFC 8200 section 4.5); or it ends within its transport header, and so hides what the packet is (RFC 1858 section 3,
+/// RFC 7112 section 5): no sender has a reason to make such a one.
+#[inline(never)]
+pub(super) fn without_ports<A: IpVersion, F: Frame, E: Env<A>>(
+    frame: &mut F,
+    env: &E,
+    arrival: Arrival,
+    headers: &mut Headers<A>,
+) -> Outcome {
+    let pass = Outcome::pass(Reason::OTHER_PROTOCOL);
+    if headers.fragment != Fragment::First {
+        return pass;
+    }
+    if transport::is_served(headers.key.proto) {
+        let Some([ports]) = frame.u32s_at::<1>(usize::from(headers.l4)) else { return pass };
+        (headers.key.sport, headers.key.dport) = (Be16(hi(ports)), Be16(lo(ports)));
+        return if is_of_service(env, arrival, &headers.key) { Outcome::drop(Counter::DropTinyFragment) } else { pass };
+    }
+    if !A::IS_V6 || !gate::may_wait(env, headers, arrival) {
+        return pass;
+    }
+    let key = datagram(headers);
+    let outcome = first(frame, env, arrival, headers, &key);
+    if outcome == KNOWN { pass } else { outcome }
+}
+
+/// Whether a packet is for a frontend, or of an established flow.
+#[inline(never)]
+fn is_of_service<A: Address, E: Env<A>>(env: &E, arrival: Arrival, key: &FlowKey<A>) -> bool {
+    if !E::is_ingress(arrival) {
+        return env.flow(&flip(key)).is_some_and(|flow| flow.kind == flow_kind::REVERSE);
+    }
+    let front = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: frontend_scope::ALL };
+    env.frontend(&front).is_some() || env.flow(key).is_some_and(|flow| flow.kind == flow_kind::REVERSE_SNAT)
 }
 
 #[inline(always)]
@@ -76,7 +130,7 @@ fn later<A: IpVersion, F: Frame, E: Env<A>>(
     key: &FragmentKey<A>,
 ) -> Outcome {
     if learn(env, headers, key) {
-        return KNOWN;
+        return known(headers);
     }
     if !gate::may_wait(env, headers, arrival) {
         return Outcome::pass(Reason::FRAGMENT_ALONE);
@@ -89,7 +143,7 @@ fn later<A: IpVersion, F: Frame, E: Env<A>>(
     }
     // The first may have come by another processor, and found nothing that waited.
     if learn(env, headers, key) {
-        KNOWN
+        known(headers)
     } else {
         Outcome::leave(Verdict::Drop, 0, Reason::counted(Counter::FragmentHeld))
     }
@@ -104,7 +158,13 @@ fn learn<A: Address, E: Env<A>>(env: &E, headers: &mut Headers<A>, key: &Fragmen
     }
     let Ok(proto) = u8::try_from(first.proto) else { return false };
     (headers.key.sport, headers.key.dport, headers.key.proto) = (first.sport, first.dport, proto);
-    transport::is_served(proto)
+    true
+}
+
+/// A later fragment whose first has been seen.
+#[inline(always)]
+const fn known<A>(headers: &Headers<A>) -> Outcome {
+    if transport::is_served(headers.key.proto) { KNOWN } else { Outcome::pass(Reason::OTHER_PROTOCOL) }
 }
 
 #[inline(always)]

@@ -49,11 +49,12 @@ pub(super) fn egress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bo
     env.may_be_backend(headers.key.src, headers.key.sport)
 }
 
-/// Whether a later fragment, whose ports nobody knows yet, may belong to Sluice: by its addresses alone.
+/// Whether a later fragment, whose ports nobody knows yet, may belong to Sluice: by its addresses alone. In IPv6 what it
+/// says of its protocol does not count (RFC 8200 section 4.5).
 #[inline(never)]
 pub(super) fn may_wait<A: IpVersion, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> bool {
     let key = &headers.key;
-    if !transport::is_served(key.proto) && !A::is_extension(key.proto) {
+    if !A::IS_V6 && !transport::is_served(key.proto) {
         return false;
     }
     if !E::is_ingress(arrival) {

@@ -93,7 +93,7 @@ fn rest<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arri
     match rare::parsed(frame, headers) {
         Parsed::Flow => {}
         Parsed::Icmp => return icmp::translate(frame, env, arrival, headers),
-        Parsed::Other | Parsed::Unusual => return Outcome::pass(Reason::OTHER_PROTOCOL),
+        Parsed::Other | Parsed::Unusual => return fragment::without_ports(frame, env, arrival, headers),
     }
     if headers.fragment != Fragment::None {
         let outcome = fragment::complete(frame, env, arrival, headers);

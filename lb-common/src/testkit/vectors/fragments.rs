@@ -134,3 +134,84 @@ pub fn first_fragment_of_another_datagram_is_not_waited_for<A: Family>(scene: &m
     scene.bytes(hook, hook.device(), &sent[0], Action::Pass, &expected[0]);
     scene.node.replayed();
 }
+
+/// To and from addresses that are Sluice's, with ports that are not, in any order: the address alone says that they may be.
+pub fn fragments_of_another_port_are_as_they_came<A: Family>(scene: &mut Scene<'_, A>) {
+    let Trip { client, front, back, .. } = opened(scene, AT_UPLINK, proto::UDP);
+    let ways = [(Hook::UplinkIngress, large(client, (front.0, 53))), (Hook::UplinkEgress, large((back.0, 53), client))];
+    for (hook, packet) in ways {
+        for piece in (Pkt { id: 1, ..packet.clone() }).pieces(1_200) {
+            scene.bytes(hook, hook.device(), &piece, Action::Pass, &piece);
+        }
+        let other = Pkt { id: 2, ..packet };
+        reordered(scene, hook, &other, &other, &[3, 2, 1, 0]);
+    }
+}
+
+/// Of protocols that Services do not have. In IPv4 each fragment says so; in IPv6 the first one does.
+pub fn fragments_of_other_protocols_are_as_they_came<A: Family>(scene: &mut Scene<'_, A>) {
+    let Trip { client, front, .. } = opened(scene, AT_UPLINK, proto::UDP);
+    let (hook, kind) = (Hook::UplinkIngress, if A::IS_V6 { 128 } else { 8 });
+    let ping = |id| {
+        let empty = Pkt::icmp_error(client.0, front.0, (kind, 0), 0x0001_0002, &Pkt::udp(client, front), 8);
+        Pkt { id, df: false, ..empty.payload(&[0x5a; 3_600]) }
+    };
+    for piece in ping(1).pieces(1_200) {
+        scene.bytes(hook, hook.device(), &piece, Action::Pass, &piece);
+    }
+    if A::IS_V6 {
+        reordered(scene, hook, &ping(2), &ping(2), &[3, 2, 1, 0]);
+        return;
+    }
+    for piece in ping(2).pieces(1_200).iter().rev() {
+        scene.bytes(hook, hook.device(), piece, Action::Pass, piece);
+    }
+}
+
+/// RFC 8200 section 4.5: only the first fragment's Next Header says what the datagram is.
+pub fn next_header_of_later_fragments_does_not_count<A: Family>(scene: &mut Scene<'_, A>) {
+    if !A::IS_V6 {
+        // There the protocol is part of what tells datagrams apart (RFC 791 section 3.2).
+        return;
+    }
+    let Trip { client, front, back, .. } = opened(scene, AT_UPLINK, proto::UDP);
+    let (hook, device) = (Hook::UplinkIngress, Hook::UplinkIngress.device());
+    scene.node.expect_hand_over();
+    for (id, next) in [(1, 59), (2, proto::ICMPV6), (3, proto::TCP), (4, 0)] {
+        let pieces = |packet: Pkt<A>| {
+            let mut pieces = Pkt { id, ..packet }.pieces(1_200);
+            pieces.iter_mut().skip(1).for_each(|piece| piece[14 + A::HEADER] = next);
+            pieces
+        };
+        let (sent, expected) = (pieces(large(client, front)), pieces(large(client, back)));
+        let both = || sent.iter().zip(&expected);
+        if id % 2 == 0 {
+            sent.iter().rev().for_each(|piece| scene.bytes(hook, device, piece, Action::Drop, &[]));
+            let mut again = scene.node.replayed();
+            again[1..].reverse();
+            assert_eq!(again, sent);
+        }
+        both().for_each(|(sent, expected)| scene.bytes(hook, device, sent, Action::Pass, expected));
+    }
+}
+
+/// A first fragment that ends within its TCP header (RFC 1858 section 3, RFC 7112 section 5).
+pub fn tiny_first_fragment_of_a_service_is_dropped<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in [AT_POD, AT_UPLINK] {
+        let Trip { client, front, back, .. } = opened(scene, edge, proto::TCP);
+        for size in [8, 16] {
+            let tiny = |from, to| Pkt { df: false, ..Pkt::data(proto::TCP, from, to) }.fragments(size)[0].clone();
+            scene.bytes(edge.0, edge.0.device(), &tiny(client, front), Action::Drop, &[]);
+            scene.bytes(edge.1, edge.1.device(), &tiny(back, client), Action::Drop, &[]);
+            for (hook, other) in [
+                (edge.0, tiny(client, (front.0, 444))),
+                (edge.0, tiny(client, (A::LOCAL2, 8080))),
+                (edge.1, tiny(client, back)),
+                (edge.1, tiny(back, (A::STRANGER, 40_000))),
+            ] {
+                scene.bytes(hook, hook.device(), &other, Action::Pass, &other);
+            }
+        }
+    }
+    scene.counted(Counter::DropTinyFragment, 8);
+}

@@ -137,6 +137,10 @@ macro_rules! each_vector {
                 later_fragment_of_others_is_untouched
                 sender_of_fragments_without_a_first_has_a_share
                 first_fragment_of_another_datagram_is_not_waited_for
+                fragments_of_another_port_are_as_they_came
+                fragments_of_other_protocols_are_as_they_came
+                next_header_of_later_fragments_does_not_count
+                tiny_first_fragment_of_a_service_is_dropped
             }
             traffic {
                 packets_are_counted_each_way_for_their_backend
