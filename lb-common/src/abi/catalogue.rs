@@ -303,7 +303,7 @@ macro_rules! tables {
             /// Agent's state.
             STATUS status [STATUS]: pinned Array(u32 => StatusValue) {
                 size: Size::Fixed(1),
-                holds: "0 → ABI version, pid, times, next generation",
+                holds: "0 → ABI version, the agent's random number, pid, times, next generation",
                 writer: "agent",
                 readers: "agent, CLI",
             }

@@ -124,7 +124,7 @@ plain! {
     pub struct StatusValue {
         /// [`super::ABI_VERSION`].
         pub abi: u32,
-        /// Process id of the agent that wrote this.
+        /// Process id of the agent that wrote this, in its own namespace.
         pub pid: u32,
         /// Start of that agent, nanoseconds since the epoch.
         pub started_ns: u64,
@@ -136,7 +136,9 @@ plain! {
         pub next_generation: u32,
         /// Always 0.
         pub pad: u32,
+        /// Random number of the agent that wrote this; 0: an agent that knows of none.
+        pub owner: u64,
         /// Always 0.
-        pub reserved: [u64; 4],
+        pub reserved: [u64; 3],
     }
 }

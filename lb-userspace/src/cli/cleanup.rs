@@ -7,15 +7,23 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::output;
-use super::status::agent_alive;
+use super::status::older_version_runs;
 use crate::devices::clsact::detach_filters;
+use crate::load::writer_lock::{self, NoAgent};
 use crate::maps::kernel::KernelTables;
 use crate::reconcile::agent_report::AgentReport;
 
 pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
+    if !pin_path.exists() {
+        return Ok(());
+    }
+    // Held to the end: no agent starts meanwhile.
+    let locked =
+        NoAgent::ensure(pin_path).with_context(|| format!("cannot lock the pins of {}", pin_path.display()))?;
+    let Some(_no_agent) = locked else { bail!("the agent of {} runs; stop it first", pin_path.display()) };
     if let Ok(tables) = KernelTables::open(pin_path) {
         if let Ok(status) = tables.status()
-            && agent_alive(status.pid)
+            && older_version_runs(&status)
         {
             bail!("the agent of {} runs (pid {}); stop it first", pin_path.display(), status.pid);
         }
@@ -29,6 +37,8 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
     for part in ["links", "sockets", "maps"] {
         remove_pins(&pin_path.join(part))?;
     }
+    fs::remove_dir_all(writer_lock::directory(pin_path))
+        .with_context(|| format!("cannot remove the locks of {}", pin_path.display()))?;
     ignore_missing(fs::remove_dir(pin_path))
         .or_else(|error| if error.kind() == io::ErrorKind::ResourceBusy { Ok(()) } else { Err(error) })
         .with_context(|| format!("cannot remove {}", pin_path.display()))

@@ -16,6 +16,7 @@ mod settings;
 mod size_args;
 mod socket_args;
 mod status;
+mod succession;
 mod sweeping;
 
 use std::process::ExitCode;

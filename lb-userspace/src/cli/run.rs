@@ -1,15 +1,15 @@
 //! `sluice run`: the agent. Wires source, data path and the writer of the maps together.
 //!
-//! One agent writes the maps of a pin path. A second one takes over: it loads its programs in place of the first one's,
-//! writes its process id to `STATUS`, waits until the first has noticed and is gone, and only then reads the maps and
-//! goes on. So an upgrade may start the new agent before the old one has ended.
+//! One agent writes the maps of a pin path: it holds the lock beside the pins. A second one takes over: it loads its
+//! programs, asks, waits until the process of the first is gone, and only then reads the maps and goes on. So an upgrade
+//! may start the new agent before the old one has ended.
 //!
 //! On SIGTERM and SIGINT the agent ends; programs and maps stay and go on working.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -24,8 +24,7 @@ use super::node_args::NodeArgs;
 use super::pin_args::PinArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
-use super::status::agent_alive;
-use super::sweeping;
+use super::{succession, sweeping};
 use crate::config::effective::Effective;
 use crate::config::findings::Finding;
 use crate::config::forward::ForwardMode;
@@ -34,12 +33,12 @@ use crate::devices::plan::programs_at_start;
 use crate::devices::{AttachReport, DeviceSettings, DeviceTask, NodeNetwork, TcMethod, XdpMode};
 use crate::events::EventSink;
 use crate::kube::ClientSettings;
+use crate::load::writer_lock::Candidate;
 use crate::load::{LoadError, LoadSettings, Loaded, MapSizes};
-use crate::maps::kernel::KernelTables;
 use crate::metrics::RestClientMetrics;
 use crate::model::desired::{ExternalIps, ResolveSettings};
 use crate::model::event::SourceEvent;
-use crate::reconcile::{Ended, Inputs, Origin, ReconcileSettings, Reconciler};
+use crate::reconcile::{Claim, Ended, Inputs, Origin, ReconcileSettings, Reconciler};
 use crate::sockets::{SocketReport, hooks, opt_out};
 use crate::source;
 use crate::source::kube::{KubeSettings, KubeSource};
@@ -52,8 +51,6 @@ const LOG: &str = "info,kube_runtime=error";
 
 /// Events that wait for the writer.
 const EVENTS: usize = 4096;
-/// A predecessor notices within its tick of 200 ms.
-const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
@@ -191,14 +188,16 @@ impl RunArgs {
         }
     }
 
-    /// The programs in the kernel, sockets already served, devices not yet.
-    fn load(&self) -> Result<(DeviceTask, SocketReport, Option<u32>), LoadError> {
-        let sockets = self.sockets.settings();
-        let programs = [programs_at_start(), hooks::programs_at_start(&sockets)].concat();
-        let mut loaded = Loaded::load(&self.load_settings(), OBJECT, &programs)?;
-        let sockets = SocketReport::attach(&mut loaded, &sockets);
-        let ticks = loaded.ticks_per_second;
-        Ok((DeviceTask::new(loaded, self.device_settings())?, sockets, ticks))
+    /// The programs in the kernel, attached nowhere yet.
+    fn load(&self) -> Result<(Loaded, Candidate), LoadError> {
+        let programs = [programs_at_start(), hooks::programs_at_start(&self.sockets.settings())].concat();
+        Loaded::load_as_candidate(&self.load_settings(), OBJECT, &programs)
+    }
+
+    /// Sockets are served then, devices not yet.
+    fn attach(&self, mut loaded: Loaded) -> Result<(DeviceTask, SocketReport), LoadError> {
+        let sockets = SocketReport::attach(&mut loaded, &self.sockets.settings());
+        Ok((DeviceTask::new(loaded, self.device_settings())?, sockets))
     }
 
     fn reconcile_settings(&self, sockets: SocketReport) -> ReconcileSettings {
@@ -256,7 +255,15 @@ pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
         "--cluster-cidr: at most 4 prefixes a family, join some of them"
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let done = runtime.block_on(serve(args));
+    let done = runtime.block_on(async {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = term.recv() => tracing::info!("SIGTERM: ending; programs and maps stay in place"),
+            _ = int.recv() => tracing::info!("SIGINT: ending; programs and maps stay in place"),
+            done = serve(args) => return done,
+        }
+        Ok(())
+    });
     // The sweep may be in the middle of its walk.
     runtime.shutdown_background();
     done
@@ -280,14 +287,17 @@ fn log_findings(findings: &[Finding]) {
 }
 
 async fn serve(args: &RunArgs) -> anyhow::Result<()> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = args.node_name, "starting");
     args.node.apply();
     let started = Instant::now();
     // The source reads while the kernel looks at the programs.
     let (events, from_source) = mpsc::channel(EVENTS);
     let source = start_source(args, events).await?;
-    let (devices, sockets, ticks) = tokio::task::block_in_place(|| args.load())?;
+    let agent = args.clone();
+    let (loaded, candidate) = tokio::task::spawn_blocking(move || agent.load()).await??;
+    let (tables, lock) = succession::take_over(&args.pins.pin_path, candidate).await?;
+    let ticks = loaded.ticks_per_second;
+    let (devices, sockets) = tokio::task::block_in_place(|| args.attach(loaded))?;
     let settings = args.reconcile_settings(sockets);
     if settings.sockets.opt_out {
         opt_out::follow(&args.pins.pin_path, args.sockets.socket_opt_out.clone());
@@ -297,7 +307,6 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (report, report_changes) = watch::channel(AttachReport::default());
     let mut following = tokio::spawn(devices.run(network, report));
 
-    let tables = take_over(args).await?;
     let servers = args.listen.start(Agent {
         pin_path: args.pins.pin_path.clone(),
         node_name: args.node_name.clone(),
@@ -307,17 +316,18 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         requests: source.requests.clone(),
     })?;
     let reaper = args.sockets.start_reaper(settings.sockets.attached, &args.pins.pin_path, &servers.metrics);
-    let reconciler = Reconciler::new(tables, settings, source.origin.clone(), servers.observers, reaper, started)?;
+    let claim = Claim::new(Arc::new(move || lock.has_successor()));
+    let origin = source.origin.clone();
+    let reconciler = Reconciler::new(tables, settings, origin, servers.observers, reaper, started, claim)?;
     let (live, live_changes) = watch::channel(None);
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes, live: live_changes };
     let mut writing = tokio::spawn(reconciler.run(inputs));
     sweeping::start(args.pins.pin_path.clone(), ticks, servers.metrics, live);
 
     tokio::select! {
-        _ = term.recv() => tracing::info!("SIGTERM: ending; programs and maps stay in place"),
-        _ = int.recv() => tracing::info!("SIGINT: ending; programs and maps stay in place"),
         ended = &mut writing => match ended.context("the task that writes the maps failed")? {
             Ended::TakenOver => tracing::info!("another agent has taken over, ending"),
+            Ended::Ousted => bail!("another process has written itself into the maps as their agent, without the lock"),
             Ended::SourceEnded => bail!("the source of Services ended"),
         },
         ended = &mut following => match ended.context("the task that follows devices failed")? {
@@ -326,25 +336,6 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         },
     }
     Ok(())
-}
-
-/// Claims the maps and waits for an older agent to notice.
-async fn take_over(args: &RunArgs) -> anyhow::Result<KernelTables> {
-    let mut tables = KernelTables::open(&args.pins.pin_path)?;
-    let older = tables.status()?.pid;
-    if older == std::process::id() || !agent_alive(older) {
-        return Ok(tables);
-    }
-    tracing::info!(pid = older, "taking over from the agent that runs");
-    tables.update_status(|status| status.pid = std::process::id())?;
-    let deadline = tokio::time::Instant::now() + PREDECESSOR_PATIENCE;
-    while agent_alive(older) && tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    if agent_alive(older) {
-        tracing::warn!(pid = older, "the older agent still runs; it stops writing when it next looks at the maps");
-    }
-    Ok(KernelTables::open(&args.pins.pin_path)?)
 }
 
 /// The running source: it ends when this is dropped, or when nobody listens any more.

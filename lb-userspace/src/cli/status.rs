@@ -1,6 +1,6 @@
 //! `sluice status`: is the first full state in the kernel, is the agent alive, where is what attached, what is refused.
 //!
-//! JSON: `{synced, abi, agent: {pid, alive, started_ns, synced_ns, updated_ns}, services, backends, frontends, counters:
+//! JSON: `{synced, abi, agent: {pid, owner, alive, started_ns, synced_ns, updated_ns}, services, backends, frontends, counters:
 //! {name: value}, maps: [{map, used, capacity}], report: {version, node_name, source: {kind, from,
 //! connected, last_error}, attach: {devices, features,
 //! map_sizes, not_served, warnings}, sockets: {mode, cgroup, hooks, notes, errors}, refusals: [{kind, object, reason, message}], refusals_omitted}}`.
@@ -10,10 +10,11 @@ use std::fmt::Write;
 use std::path::Path;
 
 use lb_common::abi::table::Table;
-use lb_common::abi::tables;
+use lb_common::abi::{StatusValue, tables};
 use serde::Serialize;
 
 use super::output::{self, Format};
+use crate::load::writer_lock::has_writer;
 use crate::maps::kernel::KernelTables;
 use crate::maps::{observe, observe::Fill};
 use crate::reconcile::agent_report::AgentReport;
@@ -38,8 +39,11 @@ struct Status {
 
 #[derive(Debug, Serialize)]
 struct Agent {
+    /// In its own namespace of processes.
     pid: u32,
-    /// Such a process runs and is an agent.
+    /// Its random number.
+    owner: String,
+    /// It runs: it holds the lock beside the pins.
     alive: bool,
     started_ns: u64,
     synced_ns: u64,
@@ -53,13 +57,13 @@ struct MapRow {
     capacity: u32,
 }
 
-/// Whether the process is an agent that runs.
-pub(super) fn agent_alive(pid: u32) -> bool {
+/// Whether the agent that wrote this runs, and is of a version that takes no lock.
+pub(super) fn older_version_runs(&StatusValue { pid, owner, .. }: &StatusValue) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     let dead =
         state.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')));
-    pid != 0 && !dead && name.is_ok_and(|name| name.trim_end() == "sluice")
+    owner == 0 && pid != 0 && !dead && name.is_ok_and(|name| name.trim_end() == "sluice")
 }
 
 pub(super) fn print(pin_path: &Path, format: Format) -> anyhow::Result<()> {
@@ -79,7 +83,8 @@ fn gather(pin_path: &Path) -> anyhow::Result<Status> {
         abi: state.abi,
         agent: Agent {
             pid: state.pid,
-            alive: agent_alive(state.pid),
+            owner: format!("{:016x}", state.owner),
+            alive: has_writer(pin_path) || older_version_runs(&state),
             started_ns: state.started_ns,
             synced_ns: state.synced_ns,
             updated_ns: state.updated_ns,

@@ -56,6 +56,14 @@ pub enum LoadError {
         /// Cause.
         source: io::Error,
     },
+    /// The locks beside the pins cannot be taken.
+    #[error("cannot lock the pins of {path}: it has to be a BPF file system that this process may write")]
+    Lock {
+        /// The pin path.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
     /// Pins of another ABI version.
     #[error(
         "maps pinned under {path} have ABI version {found}, this agent has {ours}: run the agent that made them, or \

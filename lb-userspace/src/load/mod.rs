@@ -11,8 +11,9 @@ mod retry;
 pub mod sizes;
 pub mod stages;
 mod ticks;
+pub mod writer_lock;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 
@@ -23,6 +24,7 @@ pub use self::pins::PinDirectories;
 pub use self::programs::{ProgramFailure, Programs};
 pub use self::sizes::MapSizes;
 use self::ticks::TickMeasurement;
+use self::writer_lock::Candidate;
 use crate::linux::kernel_version;
 
 /// Settings of this part, from the command line.
@@ -56,9 +58,30 @@ impl Loaded {
     /// aligned to 4 bytes. Only what has no fallback is an error: which program is missing, the caller finds out by
     /// [`Programs::ready`].
     pub fn load(settings: &LoadSettings, object: &[u8], programs: &[&'static str]) -> Result<Self, LoadError> {
+        Ok(Self::load_in_turn(settings, object, programs, |_| Ok(()))?.0)
+    }
+
+    /// The same for an agent beside which others may run: nothing is pinned before it is this one's turn to start.
+    pub fn load_as_candidate(
+        settings: &LoadSettings,
+        object: &[u8],
+        programs: &[&'static str],
+    ) -> Result<(Self, Candidate), LoadError> {
+        Self::load_in_turn(settings, object, programs, |path| {
+            Candidate::stand(path).map_err(|source| LoadError::Lock { path: path.to_owned(), source })
+        })
+    }
+
+    fn load_in_turn<T>(
+        settings: &LoadSettings,
+        object: &[u8],
+        programs: &[&'static str],
+        turn: impl FnOnce(&Path) -> Result<T, LoadError>,
+    ) -> Result<(Self, T), LoadError> {
         let found = features::probe()?;
         lift_memory_limit();
         let directories = pins::ensure(&settings.pin_path)?;
+        let turn = turn(&directories.root)?;
         map_pins::check_abi(&directories)?;
         let map_sizes = map_pins::check_pinned_maps(&directories, &settings.sizes)?;
         // `STATUS` says whose the others are: an agent that is killed in between leaves nothing that its successor refuses.
@@ -76,7 +99,7 @@ impl Loaded {
         loaded.load(programs);
         let measured = measurement.and_then(|measurement| measurement.end(&mut loaded));
         let ticks_per_second = measured.or_else(ticks::configured);
-        Ok(Self { programs: loaded, directories, features, tcx: found.tcx, map_sizes, ticks_per_second })
+        Ok((Self { programs: loaded, directories, features, tcx: found.tcx, map_sizes, ticks_per_second }, turn))
     }
 }
 

@@ -22,8 +22,10 @@ pub struct Inputs {
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Another agent has taken this pin path over.
+    /// Another agent waits for this pin path.
     TakenOver,
+    /// Another agent has written itself into `STATUS`, and none waits.
+    Ousted,
     /// The source is gone.
     SourceEnded,
 }

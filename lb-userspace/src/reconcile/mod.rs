@@ -9,6 +9,7 @@
 //! has listed everything once, so a restart or an API outage never removes what is served.
 
 pub mod agent_report;
+mod claim;
 pub mod facts;
 mod inputs;
 mod observers;
@@ -20,6 +21,7 @@ mod task;
 mod tests;
 mod writer;
 
+pub use claim::{Claim, HasSuccessor};
 pub use facts::{ReconcileSettings, SocketFacts, Surroundings};
 pub use inputs::{Ended, Inputs};
 pub use observers::Observers;

@@ -2,19 +2,20 @@
 //!
 //! A tick on which nothing has changed looks for a successor and does nothing else.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use lb_common::abi::REPORT_LEN;
 use tokio::sync::watch;
 use tokio::time::{self, MissedTickBehavior};
 
+use super::claim::{Claim, now_ns};
 use super::facts::{ReconcileSettings, Surroundings};
 use super::inputs::{Ended, Inputs};
 use super::observers::{Observers, State};
 use super::origin::Origin;
 use super::reporter::Reporter;
 use super::retry::Retry;
-use super::writer::{Outcome, Writer};
+use super::writer::{Outcome, Writer, millis};
 use crate::allocator;
 use crate::causes::with_causes;
 use crate::devices::{AttachReport, NodeNetwork};
@@ -57,7 +58,9 @@ pub struct Reconciler<T> {
     observers: Observers,
     reporter: Reporter,
     reaper: Reaper,
-    pid: u32,
+    claim: Claim,
+    /// Another agent is to write: a batch was broken off.
+    lost: Option<Ended>,
     started: Instant,
     start: Start,
     facts: NodeFacts,
@@ -78,14 +81,11 @@ impl<T: AgentTables> Reconciler<T> {
         observers: Observers,
         reaper: Reaper,
         started: Instant,
+        claim: Claim,
     ) -> Result<Self, TableFailure> {
-        let pid = std::process::id();
-        tables.update_status(|status| {
-            status.pid = pid;
-            status.started_ns = now_ns();
-            status.synced_ns = 0;
-        })?;
-        let writer = Writer::restore(tables)?;
+        claim.stake(&mut tables)?;
+        let mut writer = Writer::restore(tables)?;
+        writer.while_it(claim.go_on());
         tracing::info!(services = writer.services(), "took over what the maps hold");
         let facts = NodeFacts { name: settings.node_name.clone(), ..NodeFacts::default() };
         Ok(Self {
@@ -95,7 +95,8 @@ impl<T: AgentTables> Reconciler<T> {
             settings,
             observers,
             reaper,
-            pid,
+            claim,
+            lost: None,
             started,
             start: Start::default(),
             facts,
@@ -128,8 +129,8 @@ impl<T: AgentTables> Reconciler<T> {
                     }
                 }
                 _ = tick.tick() => {
-                    if self.superseded() {
-                        return Ended::TakenOver;
+                    if let Some(ended) = self.claim.lost(self.writer.tables()) {
+                        return ended;
                     }
                     self.tick(&mut inputs.attach);
                     if inputs.live.has_changed().unwrap_or(false) {
@@ -148,6 +149,9 @@ impl<T: AgentTables> Reconciler<T> {
             self.start.network_known |= inputs.network.has_changed().unwrap_or(false);
             let network = inputs.network.borrow_and_update().clone();
             tokio::task::block_in_place(|| self.apply(&mut batch, &network));
+            if let Some(ended) = self.lost {
+                return ended;
+            }
         }
     }
 
@@ -206,7 +210,8 @@ impl<T: AgentTables> Reconciler<T> {
         if !self.world.synced() {
             return;
         }
-        if self.superseded() {
+        self.lost = self.claim.lost(self.writer.tables());
+        if self.lost.is_some() {
             return;
         }
         let begin = Instant::now();
@@ -215,6 +220,9 @@ impl<T: AgentTables> Reconciler<T> {
         if !self.start.synced {
             let announced = self.observers.announce(&changes);
             let outcome = self.writer.write_first(changes);
+            if self.broken_off(&outcome) {
+                return;
+            }
             self.start.synced = true;
             // Also those that went while no agent ran.
             self.reaper.wake();
@@ -228,6 +236,9 @@ impl<T: AgentTables> Reconciler<T> {
             let services = changes.len();
             let announced = self.observers.announce(&changes);
             let outcome = self.writer.write(changes);
+            if self.broken_off(&outcome) {
+                return;
+            }
             self.wrote = true;
             self.writes += outcome.writes;
             if outcome.backends_gone > 0 {
@@ -235,7 +246,7 @@ impl<T: AgentTables> Reconciler<T> {
             }
             self.stamp(false);
             self.observers.written(announced, SyncKind::Partial, &outcome, begin.elapsed());
-            log(services, &outcome, begin);
+            outcome.log(services, begin);
         }
         triggers.retain(|trigger| !self.writer.is_deferred(&trigger.service));
         self.observers.programmed(&triggers);
@@ -270,13 +281,16 @@ impl<T: AgentTables> Reconciler<T> {
         if self.writer.take_freed_room() || self.retry.is_due() {
             let begin = Instant::now();
             let outcome = self.writer.retry();
+            if self.broken_off(&outcome) {
+                return;
+            }
             if outcome.backends_gone > 0 {
                 self.reaper.wake();
             }
             self.stamp(false);
             self.observers.wrote(&outcome);
             self.wrote = true;
-            log(outcome.services + outcome.refused, &outcome, begin);
+            outcome.log(outcome.services + outcome.refused, begin);
             self.retry.tried();
         }
         self.retry.schedule();
@@ -336,9 +350,12 @@ impl<T: AgentTables> Reconciler<T> {
         }
     }
 
-    /// Whether another agent has written its process id: it writes the maps from now on.
-    fn superseded(&mut self) -> bool {
-        self.writer.tables().status().is_ok_and(|status| status.pid != self.pid)
+    /// A batch is broken off because another agent is to write: this one does nothing more.
+    fn broken_off(&mut self, outcome: &Outcome) -> bool {
+        if outcome.broken_off {
+            self.lost = self.claim.lost(self.writer.tables()).or(Some(Ended::TakenOver));
+        }
+        outcome.broken_off
     }
 
     /// Tells the log, the metrics and the report what is new.
@@ -370,23 +387,4 @@ impl<T: AgentTables> Reconciler<T> {
             Some(Err(error)) => tracing::error!(%error, "cannot serialise the report"),
         }
     }
-}
-
-fn log(services: usize, outcome: &Outcome, begin: Instant) {
-    tracing::debug!(
-        services,
-        writes = outcome.writes,
-        refused = outcome.refused,
-        millis = millis(begin),
-        "changes are in the kernel"
-    );
-}
-
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn now_ns() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }

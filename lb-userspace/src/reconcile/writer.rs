@@ -2,7 +2,9 @@
 //! again; it never costs another Service anything.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use crate::causes::with_causes;
 use crate::maps::{TableFailure, Tables};
@@ -22,7 +24,28 @@ pub struct Outcome {
     pub refused: usize,
     /// Backends removed.
     pub backends_gone: usize,
+    /// It was broken off: another agent is to write. What was written is whole, Service by Service.
+    pub broken_off: bool,
 }
+
+impl Outcome {
+    pub(super) fn log(&self, services: usize, begin: Instant) {
+        tracing::debug!(
+            services,
+            writes = self.writes,
+            refused = self.refused,
+            millis = millis(begin),
+            "changes are in the kernel"
+        );
+    }
+}
+
+pub(super) fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Asked before each Service: whether to go on.
+pub(super) type GoOn<T> = Box<dyn FnMut(&T) -> bool + Send>;
 
 /// A Service that could not be written.
 #[derive(Debug)]
@@ -32,9 +55,9 @@ struct Deferred {
 }
 
 /// The planner with its tables.
-#[derive(Debug)]
 pub struct Writer<T> {
     tables: T,
+    go_on: GoOn<T>,
     planner: Planner,
     deferred: BTreeMap<ServiceName, Deferred>,
     /// What could not be taken back; done first in the next batch.
@@ -51,12 +74,18 @@ impl<T: Tables> Writer<T> {
         let planner = Planner::restore(&tables.limits(), tables.read()?);
         Ok(Self {
             tables,
+            go_on: Box::new(|_| true),
             planner,
             deferred: BTreeMap::new(),
             undo_left: Vec::new(),
             refusals_version: 0,
             removals_left: false,
         })
+    }
+
+    /// Breaks batches off as soon as this says no.
+    pub(super) fn while_it(&mut self, goes_on: GoOn<T>) {
+        self.go_on = goes_on;
     }
 
     /// The tables.
@@ -121,9 +150,16 @@ impl<T: Tables> Writer<T> {
             tracing::debug!(%failure, "cannot announce backends");
         }
         for change in changes {
+            if !(self.go_on)(&self.tables) {
+                outcome.broken_off = true;
+                return outcome;
+            }
             self.write_one(change, &mut outcome);
         }
         self.remove(&mut outcome);
+        if outcome.broken_off {
+            return outcome;
+        }
         for op in self.planner.narrow() {
             outcome.writes += usize::from(self.tables.apply(&op).is_ok());
         }
@@ -173,6 +209,11 @@ impl<T: Tables> Writer<T> {
     fn remove(&mut self, outcome: &mut Outcome) {
         self.removals_left = false;
         while let Some(op) = self.planner.next_removal() {
+            if !(self.go_on)(&self.tables) {
+                outcome.broken_off = true;
+                self.removals_left = true;
+                return;
+            }
             if let Err(failure) = self.tables.apply(&op) {
                 tracing::error!(%failure, "cannot remove an entry, trying again");
                 self.removals_left = true;
@@ -182,6 +223,12 @@ impl<T: Tables> Writer<T> {
             outcome.backends_gone += usize::from(matches!(op, Op::DeleteBackend(..)));
             self.planner.removed();
         }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Writer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("tables", &self.tables).finish_non_exhaustive()
     }
 }
 

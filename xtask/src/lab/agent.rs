@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ pub struct AgentOptions {
     pub source: Vec<String>,
     /// Further arguments of `sluice run`.
     pub args: Vec<String>,
+    /// A program, with arguments, that starts the agent; empty: it is started itself.
+    pub launcher: Vec<String>,
 }
 
 impl AgentOptions {
@@ -51,13 +53,20 @@ impl AgentOptions {
         let ranges = service_cidrs.map(|cidr| ["--service-cidr", cidr]).into_iter();
         let pods = CLUSTER_CIDRS.map(|cidr| ["--cluster-cidr", cidr]);
         let args = ranges.chain(pods).flatten().chain(["--external-ips"]).map(str::to_owned).collect();
-        Self { binary: binary.to_owned(), source, args }
+        Self { binary: binary.to_owned(), source, args, launcher: Vec::new() }
     }
 
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
+        self
+    }
+
+    /// In a separate pid namespace, where it is process 1, as in a container.
+    #[must_use]
+    pub fn in_own_pid_namespace(mut self) -> Self {
+        self.launcher = ["unshare", "--pid", "--fork", "--kill-child"].map(str::to_owned).to_vec();
         self
     }
 }
@@ -100,6 +109,11 @@ impl Agent {
         Self::on(&lab.node1, &lab.dir, "sluice", "agent.log", options)
     }
 
+    /// An agent beside others on the same pins, with a separate log; not started yet.
+    pub fn beside(lab: &Lab, log: &str, options: AgentOptions) -> Self {
+        Self::on(&lab.node1, &lab.dir, "sluice", log, options)
+    }
+
     /// An agent on any node, not started yet: the names of its folder of pins and of its log in a lab's folder.
     pub fn on(node: &Netns, dir: &RunDir, pins: &str, log: &str, options: AgentOptions) -> Self {
         let (pin_path, log) = (dir.bpf().join(pins), dir.path().join(log));
@@ -117,7 +131,10 @@ impl Agent {
 
     fn start_process(&self, log: File) -> Result<Child> {
         let Self { options, pin_path, .. } = self;
-        Command::new(&options.binary)
+        let mut words = options.launcher.iter().map(AsRef::as_ref).chain([options.binary.as_os_str()]);
+        let program = words.next().context("nothing to start")?;
+        Command::new(program)
+            .args(words)
             .arg("run")
             .args(&options.source)
             .args(["--node-name", NODE1])
@@ -175,6 +192,31 @@ impl Agent {
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())
+    }
+
+    /// Waits until the agent has ended by itself.
+    pub fn wait_ended(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        let child = self.child.as_mut().context("the agent is not running")?;
+        loop {
+            if let Some(status) = child.try_wait().context("cannot watch the agent")? {
+                self.child = None;
+                return Ok(status);
+            }
+            ensure!(Instant::now() < deadline, "the agent runs on after {patience:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sends a signal to the agent, also where a launcher has started it.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("the agent is not running")?;
+        let started = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
+        let pid = match started.split_whitespace().next() {
+            Some(started) => Pid::from_raw(started.parse().context("no process id")?),
+            None => pid_of(child)?,
+        };
+        kill(pid, signal).context("cannot send a signal to the agent")
     }
 
     /// Starts the agent again after [`Self::kill9`] or [`Self::stop`] and waits for its full state.

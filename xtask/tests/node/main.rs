@@ -26,6 +26,7 @@ mod local;
 mod matrix;
 mod own;
 mod refusal;
+mod rivals;
 mod scale;
 mod sockets;
 mod sockets_agent;

@@ -14,7 +14,7 @@ use crate::metrics::{AgentInfo, Metrics};
 use crate::model::desired::Refusal;
 use crate::model::event::SourceEvent;
 use crate::model::reason::Reason;
-use crate::reconcile::{Observers, Origin, ReconcileSettings, Reconciler};
+use crate::reconcile::{Claim, Observers, Origin, ReconcileSettings, Reconciler};
 use crate::sockets::Reaper;
 use crate::source::manifests;
 
@@ -39,7 +39,9 @@ impl Agent {
         let origin = Origin::Manifests(folder.to_owned());
         let tables = MemoryTables::new(ROOMY);
         let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
-        let reconciler = Reconciler::new(tables, settings, origin, observers, Reaper::default(), long_ago).unwrap();
+        let claim = Claim::new(Arc::new(|| false));
+        let reconciler =
+            Reconciler::new(tables, settings, origin, observers, Reaper::default(), long_ago, claim).unwrap();
         Self { reconciler, attach: watch::channel(AttachReport::default()) }
     }
 

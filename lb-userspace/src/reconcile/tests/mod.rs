@@ -5,3 +5,4 @@ mod fixtures;
 mod history;
 mod idle;
 mod meaning;
+mod succession;
