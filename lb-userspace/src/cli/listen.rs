@@ -13,7 +13,7 @@ use crate::config::values::{BindAddress, duration};
 use crate::events::{Event, EventSink, Regarding};
 use crate::health::{HealthCheckRegistry, ProxyHealth, check_ports, node};
 use crate::http::listen::listen;
-use crate::http::server::{self, Answers};
+use crate::http::server::{self, Answers, NODE};
 use crate::metrics::{self, AgentInfo, Metrics, RestClientMetrics};
 use crate::reconcile::Observers;
 
@@ -93,7 +93,7 @@ impl ListenArgs {
             let begun = listen(addr);
             if self.bind_address_hard_fail {
                 let listener = begun.with_context(|| format!("cannot listen on {addr} for {what}"))?;
-                tokio::spawn(server::serve(listener, answers));
+                tokio::spawn(server::serve(listener, answers, NODE));
                 continue;
             }
             let problem = ListenProblem { what, reason, node: node_name.clone(), events: events.clone() };
@@ -135,5 +135,5 @@ async fn serve_when_free(addr: SocketAddr, begun: Option<TcpListener>, answers: 
         };
     };
     tracing::info!(%addr, "listening for {}", problem.what);
-    server::serve(listener, answers).await;
+    server::serve(listener, answers, NODE).await;
 }

@@ -33,6 +33,7 @@ use crate::devices::plan::programs_at_start;
 use crate::devices::{AttachReport, DeviceSettings, DeviceTask, NodeNetwork, TcMethod, XdpMode};
 use crate::events::EventSink;
 use crate::kube::ClientSettings;
+use crate::linux::limits;
 use crate::load::writer_lock::Candidate;
 use crate::load::{LoadError, LoadSettings, Loaded, MapSizes};
 use crate::metrics::RestClientMetrics;
@@ -248,6 +249,7 @@ impl RunArgs {
 pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
     start_log(args)?;
     crate::allocator::settle_allocator();
+    limits::raise_open_files();
     log_findings(findings);
     let v6 = args.cluster_cidr.iter().filter(|prefix| prefix.addr().is_ipv6()).count();
     anyhow::ensure!(

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::state::ProxyHealth;
 use crate::events::{Event, EventSink, Regarding};
 use crate::http::listen::listen_on_node_address;
-use crate::http::server::{Answer, Answers, answer, not_found, serve};
+use crate::http::server::{Answer, Answers, PORT, answer, not_found, serve};
 use crate::model::desired::{Change, Family, HealthCheck, ServiceName};
 
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
@@ -116,7 +116,7 @@ pub async fn run(registry: HealthCheckRegistry, health: Arc<ProxyHealth>, events
                 Ok(listener) => {
                     tracing::info!(service = %place.0, address = %place.1, "health check is open");
                     let answers = answers(place.clone(), registry.clone(), Arc::clone(&health));
-                    Server::Open(tokio::spawn(serve(listener, answers)))
+                    Server::Open(tokio::spawn(serve(listener, answers, PORT)))
                 }
                 Err(error) => {
                     if first_try {

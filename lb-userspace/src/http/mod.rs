@@ -1,4 +1,5 @@
 //! HTTP for the agent's own answers: listening sockets, and a small server that answers by path.
 
+mod connections;
 pub mod listen;
 pub mod server;

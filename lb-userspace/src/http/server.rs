@@ -13,13 +13,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
-/// Connections served at once by one server; further ones wait.
-const CONNECTIONS: usize = 128;
-/// A client that says nothing for so long is let go.
-const IDLE: Duration = Duration::from_secs(10);
+use super::connections::{Busy, Connections, Limits};
+
+/// For what the whole node is asked.
+pub const NODE: Limits = Limits { all: 128, per_peer: 32 };
+/// For each of many ports.
+pub const PORT: Limits = Limits { all: 32, per_peer: 8 };
+/// A client that says nothing for so long, or does not come to the end of its request's headers, is let go.
+const IDLE: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is answered.
@@ -44,19 +46,13 @@ pub fn not_found() -> Answer {
 }
 
 /// Serves until dropped; open connections end with it.
-pub async fn serve(listener: TcpListener, answers: Answers) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
+pub async fn serve(listener: TcpListener, answers: Answers, limits: Limits) {
+    let mut connections = Connections::new(limits);
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let answers = Arc::clone(&answers);
-                connections.spawn(async move {
-                    converse(stream, answers).await;
-                    drop(permit);
-                });
+            Ok((stream, peer)) => {
+                let busy = Busy::default();
+                connections.admit(peer.ip(), busy.clone(), converse(stream, Arc::clone(&answers), busy));
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection could not be accepted");
@@ -66,10 +62,16 @@ pub async fn serve(listener: TcpListener, answers: Answers) {
     }
 }
 
-async fn converse(stream: TcpStream, answers: Answers) {
+async fn converse(stream: TcpStream, answers: Answers, busy: Busy) {
     let service = service_fn(|request: Request<Incoming>| {
         let answering = answers(request.uri().path());
-        async move { Ok::<_, Infallible>(answering.await) }
+        let busy = busy.clone();
+        async move {
+            busy.set(true);
+            let answer = answering.await;
+            busy.set(false);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -79,5 +81,54 @@ async fn converse(stream: TcpStream, answers: Answers) {
         .await;
     if let Err(error) = served {
         tracing::trace!(%error, "a connection ended badly");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::Instant;
+
+    use futures::FutureExt;
+    use futures::future::ready;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(1);
+
+    fn probe(addr: SocketAddr) -> Duration {
+        let begin = Instant::now();
+        let mut stream = TcpStream::connect_timeout(&addr, SOON).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        begin.elapsed()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn idle_connections_keep_no_probe_from_its_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let good: Answers = Arc::new(|_| ready(answer(StatusCode::OK, "text/plain", "ok")).boxed());
+        tokio::spawn(serve(listener, good, NODE));
+        tokio::task::spawn_blocking(move || {
+            let mut idle = Vec::new();
+            for n in 0..600 {
+                let mut stream = TcpStream::connect_timeout(&addr, SOON).unwrap();
+                if n % 2 == 0 {
+                    // Some begin a request and leave it at that; the server may have closed others meanwhile.
+                    let _closed = stream.write_all(b"GET /livez HT");
+                }
+                idle.push(stream);
+                if n % 20 == 0 {
+                    assert!(probe(addr) < SOON, "beside {n} idle connections");
+                }
+            }
+        })
+        .await
+        .unwrap();
     }
 }
