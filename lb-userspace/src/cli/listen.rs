@@ -1,5 +1,6 @@
 //! The agent's own servers and events: their settings, and how they are started.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::net::TcpListener;
 use crate::config::values::{BindAddress, duration};
 use crate::events::{Event, EventSink, Regarding};
 use crate::health::{HealthCheckRegistry, ProxyHealth, check_ports, node};
+use crate::http::TakenPorts;
 use crate::http::listen::listen;
 use crate::http::server::{self, Answers, NODE};
 use crate::metrics::{self, AgentInfo, Metrics, RestClientMetrics};
@@ -24,7 +26,7 @@ const QUIET_TRIES: u32 = 12;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct ListenArgs {
-    /// Where /healthz and /livez are answered; `off`: nowhere.
+    /// Where /healthz, /livez and /readyz are answered; `off`: nowhere.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:10256", value_parser = healthz_address)]
     healthz_bind_address: BindAddress,
     /// Where /metrics is answered; `off`: nowhere.
@@ -81,6 +83,7 @@ impl ListenArgs {
             metrics.show_requests(&requests).context("cannot set up the metrics")?;
         }
         let checks = HealthCheckRegistry::default();
+        let taken = TakenPorts::default();
 
         let node_answers = node::answers(Arc::clone(&health), metrics.clone());
         let metric_answers = metrics::answers(metrics.clone(), configz);
@@ -96,11 +99,12 @@ impl ListenArgs {
                 tokio::spawn(server::serve(listener, answers, NODE));
                 continue;
             }
-            let problem = ListenProblem { what, reason, node: node_name.clone(), events: events.clone() };
-            tokio::spawn(serve_when_free(addr, begun.ok(), answers, problem));
+            let (events, taken) = (events.clone(), taken.clone());
+            let problem = ListenProblem { what, reason, node: node_name.clone(), events, taken };
+            tokio::spawn(serve_when_free(addr, begun, answers, problem));
         }
-        tokio::spawn(check_ports::run(checks.clone(), Arc::clone(&health), events.clone(), node_name));
-        let observers = Observers::new(metrics.clone(), health, checks, events);
+        tokio::spawn(check_ports::run(checks.clone(), Arc::clone(&health), events.clone(), node_name, taken.clone()));
+        let observers = Observers::new(metrics.clone(), health, checks, events, taken);
         Ok(Servers { observers, metrics })
     }
 }
@@ -111,29 +115,29 @@ struct ListenProblem {
     reason: &'static str,
     node: String,
     events: EventSink,
+    taken: TakenPorts,
 }
 
-async fn serve_when_free(addr: SocketAddr, begun: Option<TcpListener>, answers: Answers, problem: ListenProblem) {
+async fn serve_when_free(addr: SocketAddr, begun: io::Result<TcpListener>, answers: Answers, problem: ListenProblem) {
+    let ListenProblem { what, reason, node, events, taken } = problem;
     let mut listening = begun;
     let mut tries = 0;
     let listener = loop {
-        if let Some(listener) = listening {
-            break listener;
+        match listening {
+            Ok(listener) => break listener,
+            Err(error) => {
+                taken.failed(addr, what, &error);
+                if tries == QUIET_TRIES {
+                    let note = format!("node {node} failed to listen on {addr} for {what}: {error}; it is tried again");
+                    events.send(Event::warning(Regarding::node(&node), reason, "Listen", note));
+                }
+                tries += 1;
+            }
         }
         tokio::time::sleep(RETRY).await;
-        listening = match listen(addr) {
-            Ok(listener) => Some(listener),
-            Err(error) => {
-                tries += 1;
-                if tries == QUIET_TRIES {
-                    let ListenProblem { what, reason, node, events } = &problem;
-                    let note = format!("node {node} failed to listen on {addr} for {what}: {error}; it is tried again");
-                    events.send(Event::warning(Regarding::node(node), reason, "Listen", note));
-                }
-                None
-            }
-        };
+        listening = listen(addr);
     };
-    tracing::info!(%addr, "listening for {}", problem.what);
+    taken.settled(addr);
+    tracing::info!(%addr, "listening for {what}");
     server::serve(listener, answers, NODE).await;
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::state::ProxyHealth;
 use crate::events::{Event, EventSink, Regarding};
+use crate::http::TakenPorts;
 use crate::http::listen::listen_on_node_address;
 use crate::http::server::{Answer, Answers, PORT, answer, not_found, serve};
 use crate::model::desired::{Change, Family, HealthCheck, ServiceName};
@@ -100,12 +101,18 @@ impl Drop for Server {
 }
 
 /// Opens and closes servers as they are wanted; does not end. An address that is taken costs only itself.
-pub async fn run(registry: HealthCheckRegistry, health: Arc<ProxyHealth>, events: EventSink, node_name: String) {
+pub async fn run(
+    registry: HealthCheckRegistry,
+    health: Arc<ProxyHealth>,
+    events: EventSink,
+    node_name: String,
+    taken: TakenPorts,
+) {
     let mut following = registry.state.subscribe();
     let mut servers: BTreeMap<Place, Server> = BTreeMap::new();
     loop {
         let places = places(&following.borrow_and_update());
-        close_unwanted(&mut servers, &places).await;
+        close_unwanted(&mut servers, &places, &taken).await;
         for place in places {
             let first_try = match servers.get(&place) {
                 Some(Server::Open(_)) => continue,
@@ -115,10 +122,12 @@ pub async fn run(registry: HealthCheckRegistry, health: Arc<ProxyHealth>, events
             let server = match listen_on_node_address(place.1) {
                 Ok(listener) => {
                     tracing::info!(service = %place.0, address = %place.1, "health check is open");
+                    taken.settled(place.1);
                     let answers = answers(place.clone(), registry.clone(), Arc::clone(&health));
                     Server::Open(tokio::spawn(serve(listener, answers, PORT)))
                 }
                 Err(error) => {
+                    taken.failed(place.1, &format!("the health check of {}", place.0), &error);
                     if first_try {
                         events.send(failed(&place, &error, &node_name));
                     }
@@ -136,9 +145,10 @@ pub async fn run(registry: HealthCheckRegistry, health: Arc<ProxyHealth>, events
 }
 
 /// Closes, and waits until the sockets are gone: another Service may want the same port now.
-async fn close_unwanted(servers: &mut BTreeMap<Place, Server>, places: &BTreeSet<Place>) {
+async fn close_unwanted(servers: &mut BTreeMap<Place, Server>, places: &BTreeSet<Place>, taken: &TakenPorts) {
     let unwanted: Vec<Place> = servers.keys().filter(|place| !places.contains(place)).cloned().collect();
     for place in unwanted {
+        taken.settled(place.1);
         if let Some(mut server) = servers.remove(&place)
             && let Server::Open(task) = &mut server
         {
@@ -250,8 +260,11 @@ mod tests {
         let check = HealthCheck { port: addr.port(), local_v4: Some(1), local_v6: None };
         registry.take(vec![HealthChange { name: name(), check: Some(check) }]);
         let health = Arc::new(ProxyHealth::new(RETRY));
-        let task = tokio::spawn(run(registry.clone(), health, events, "node-a".into()));
+        let ports = TakenPorts::default();
+        let task = tokio::spawn(run(registry.clone(), health, events, "node-a".into(), ports.clone()));
+        let follow = ports.follow();
         let event = told.recv().await.unwrap();
+        assert_eq!(follow.borrow().len(), 1);
         let port = addr.port();
         assert_eq!(
             event.note,
@@ -263,6 +276,10 @@ mod tests {
         registry.take(vec![HealthChange { name: name(), check: Some(HealthCheck { local_v4: Some(2), ..check }) }]);
         tokio::task::yield_now().await;
         assert!(told.try_recv().is_err(), "told once");
+        drop(taken);
+        while !follow.borrow().is_empty() {
+            tokio::time::sleep(RETRY / 10).await;
+        }
         task.abort();
     }
 }

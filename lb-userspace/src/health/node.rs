@@ -1,4 +1,4 @@
-//! `/healthz` and `/livez`: may this node get traffic, and is its proxy alive.
+//! `/healthz`, `/livez` and `/readyz`: may this node get traffic, is its proxy alive, and does it serve yet.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::state::{HealthReport, ProxyHealth};
 use crate::http::server::{Answer, Answers, answer, not_found};
 use crate::metrics::Metrics;
 
-/// Answers `/healthz` and `/livez`, whatever the method, and counts the answers.
+/// Answers them, whatever the method, and counts the answers.
 pub fn answers(health: Arc<ProxyHealth>, metrics: Metrics) -> Answers {
     Arc::new(move |path| {
         let given = respond(path, &health);
@@ -33,6 +33,8 @@ fn respond(path: &str, health: &ProxyHealth) -> Answer {
         }
         // A kubelet should not restart the proxy of a node that is being drained.
         "/livez" => say(report.healthy, &HealthReport { node_eligible: None, ..report }),
+        // Sluice's own: kube-proxy has none, so it is not answered by a kube-proxy that has the port.
+        "/readyz" => say(report.healthy && health.is_ready(), &HealthReport { node_eligible: None, ..report }),
         _ => not_found(),
     }
 }
@@ -84,6 +86,23 @@ mod tests {
         assert_eq!(timeless(&json), format!(r#"{{{both},"nodeEligible":false,"healthy":true,{status}}}"#));
         assert_eq!(ask("/livez", &health).await.0, 200);
         assert_eq!(ask("/", &health).await, (404, "404 page not found\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_ready_from_its_first_full_state_on_while_it_is_healthy() {
+        let health = ProxyHealth::new(Duration::from_secs(30));
+        assert_eq!(ask("/readyz", &health).await.0, 503);
+        assert_eq!(ask("/livez", &health).await.0, 200);
+        health.set_ready();
+        assert_eq!(ask("/readyz", &health).await.0, 200);
+        // The DaemonSet's Pod serves on a node that gets no new connections, too.
+        health.set_eligible(false);
+        assert_eq!(ask("/readyz", &health).await.0, 200);
+        let stuck = ProxyHealth::new(Duration::ZERO);
+        stuck.set_ready();
+        stuck.queued();
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(ask("/readyz", &stuck).await.0, 503);
     }
 
     #[tokio::test]

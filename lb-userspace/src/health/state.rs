@@ -21,6 +21,8 @@ pub struct ProxyHealth {
 struct Inner {
     families: PerFamily<FamilyState>,
     eligible: bool,
+    /// The first full state is in force.
+    ready: bool,
     /// The writer's last sign of life.
     alive: Instant,
 }
@@ -74,7 +76,7 @@ impl ProxyHealth {
     /// Well, as of now. An update may wait for twice `sync_period`.
     pub fn new(sync_period: Duration) -> Self {
         let family = FamilyState { updated: Timestamp::now(), pending: None };
-        let inner = Inner { families: PerFamily::both(family), eligible: true, alive: Instant::now() };
+        let inner = Inner { families: PerFamily::both(family), eligible: true, ready: false, alive: Instant::now() };
         Self { timeout: sync_period * 2, inner: Mutex::new(inner) }
     }
 
@@ -98,6 +100,16 @@ impl ProxyHealth {
     /// The task that writes is alive.
     pub fn alive(&self) {
         self.lock().alive = Instant::now();
+    }
+
+    /// The first full state is in force.
+    pub fn set_ready(&self) {
+        self.lock().ready = true;
+    }
+
+    /// Whether the first full state is in force.
+    pub fn is_ready(&self) -> bool {
+        self.lock().ready
     }
 
     /// Whether the node may get new connections.

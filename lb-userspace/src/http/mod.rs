@@ -3,3 +3,6 @@
 mod connections;
 pub mod listen;
 pub mod server;
+mod taken;
+
+pub use taken::TakenPorts;

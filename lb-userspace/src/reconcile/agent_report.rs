@@ -24,6 +24,8 @@ pub struct AgentReport {
     pub attach: AttachReport,
     /// Socket hooks.
     pub sockets: SocketReport,
+    /// Ports of the agent that somebody else has, and what they are for.
+    pub ports_taken: Vec<String>,
     /// What is not served, and why.
     pub refusals: Vec<RefusalRow>,
     /// Refusals that the report has no room for.
@@ -139,8 +141,16 @@ mod tests {
         let source =
             SourceRow { kind: "kube".into(), from: "https://x".into(), connected: true, last_error: Some("e".into()) };
         let (version, node_name) = ("1".to_owned(), "n".to_owned());
-        let mut report =
-            AgentReport { version, node_name, source, attach, sockets, refusals: refusals(1), refusals_omitted: 3 };
+        let mut report = AgentReport {
+            version,
+            node_name,
+            source,
+            attach,
+            sockets,
+            ports_taken: vec!["p".into()],
+            refusals: refusals(1),
+            refusals_omitted: 3,
+        };
         let read: AgentReport = serde_json::from_str(&report.to_json(1 << 20).unwrap()).unwrap();
         assert_eq!(read, report);
     }
@@ -151,7 +161,7 @@ mod tests {
         let report = AgentReport { attach, refusals: refusals(1), ..AgentReport::default() };
         let json = serde_json::to_value(&report).unwrap();
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-        assert_eq!(keys(&json), "attach node_name refusals refusals_omitted sockets source version");
+        assert_eq!(keys(&json), "attach node_name ports_taken refusals refusals_omitted sockets source version");
         assert_eq!(keys(&json["source"]), "connected from kind last_error");
         assert_eq!(keys(&json["attach"]), "devices devices_left_out features map_sizes not_served warnings");
         assert_eq!(keys(&json["attach"]["devices"][0]), "errors hooks index kind name notes role why");

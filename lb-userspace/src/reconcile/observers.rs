@@ -10,6 +10,7 @@ use crate::devices::AttachReport;
 use crate::events::{Event, EventSink, RefusalWatch, Regarding};
 use crate::health::check_ports::HealthChange;
 use crate::health::{HealthCheckRegistry, ProxyHealth};
+use crate::http::TakenPorts;
 use crate::metrics::kube_proxy::SyncKind;
 use crate::metrics::{Metrics, TrackedBatch, Tracker};
 use crate::model::desired::{Change, Frontend, FrontendKind, Refusal, ServiceName};
@@ -24,6 +25,7 @@ pub struct Observers {
     health: Arc<ProxyHealth>,
     checks: HealthCheckRegistry,
     events: EventSink,
+    taken: TakenPorts,
     tracker: Tracker,
     refusals: RefusalWatch,
     /// Services of which it was told that they use `externalIPs`.
@@ -39,12 +41,19 @@ pub(super) struct PendingBatch {
 
 impl Observers {
     /// Tells these.
-    pub fn new(metrics: Metrics, health: Arc<ProxyHealth>, checks: HealthCheckRegistry, events: EventSink) -> Self {
+    pub fn new(
+        metrics: Metrics,
+        health: Arc<ProxyHealth>,
+        checks: HealthCheckRegistry,
+        events: EventSink,
+        taken: TakenPorts,
+    ) -> Self {
         Self {
             metrics,
             health,
             checks,
             events,
+            taken,
             tracker: Tracker::new(),
             refusals: RefusalWatch::default(),
             external: HashSet::new(),
@@ -141,6 +150,16 @@ impl Observers {
         } else {
             self.health.settled();
         }
+    }
+
+    /// The first full state is in force.
+    pub(super) fn ready(&self) {
+        self.health.set_ready();
+    }
+
+    /// Ports of the agent that somebody else has.
+    pub(super) const fn taken(&self) -> &TakenPorts {
+        &self.taken
     }
 
     /// The task that writes is alive.

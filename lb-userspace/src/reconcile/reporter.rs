@@ -1,15 +1,22 @@
 //! Tells what changed: refusals to the log, everything to the report. Does nothing for what stayed as it was.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+
+use tokio::sync::watch;
 
 use super::agent_report::{AgentReport, SourceRow};
 use super::origin::Origin;
 use crate::devices::AttachReport;
+use crate::http::TakenPorts;
 use crate::model::desired::Refusal;
 use crate::sockets::SocketReport;
 
 /// Lines of the log about refusals at a time; the report has them all.
 const LINES_AT_ONCE: usize = 50;
+
+/// Ports in the report that somebody else has.
+const PORTS: usize = 100;
 
 /// What is new since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +37,7 @@ pub(super) struct Reporter {
     source: SourceRow,
     attach: AttachReport,
     sockets: SocketReport,
+    taken: watch::Receiver<BTreeMap<SocketAddr, String>>,
     /// Version of the refusals, of the world and of the writer, that was told.
     refusals_seen: Option<[u64; 2]>,
     /// Refusals that the log has.
@@ -42,13 +50,14 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) fn new(node_name: String, origin: Origin, sockets: SocketReport) -> Self {
+    pub(super) fn new(node_name: String, origin: Origin, sockets: SocketReport, taken: &TakenPorts) -> Self {
         Self {
             node_name,
             source: origin.row(),
             origin,
             attach: AttachReport::default(),
             sockets,
+            taken: taken.follow(),
             refusals_seen: None,
             logged: HashSet::new(),
             stale: true,
@@ -84,7 +93,7 @@ impl Reporter {
             news.attach = true;
         }
         news.refusals = self.refusals_seen.replace(refusals) != Some(refusals);
-        self.stale |= news != News::default();
+        self.stale |= news != News::default() || self.taken.has_changed().unwrap_or(false);
         news
     }
 
@@ -121,6 +130,7 @@ impl Reporter {
             source: self.source.clone(),
             attach: AttachReport { not_served: self.sockets.not_served().into_iter().collect(), ..self.attach.clone() },
             sockets: self.sockets.clone(),
+            ports_taken: self.taken.borrow_and_update().values().take(PORTS).cloned().collect(),
             refusals: refusals.map(Into::into).collect(),
             refusals_omitted: 0,
         };

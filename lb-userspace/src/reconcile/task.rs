@@ -59,7 +59,6 @@ pub struct Reconciler<T> {
     reporter: Reporter,
     reaper: Reaper,
     claim: Claim,
-    /// Another agent is to write: a batch was broken off.
     lost: Option<Ended>,
     started: Instant,
     start: Start,
@@ -91,7 +90,12 @@ impl<T: AgentTables> Reconciler<T> {
         Ok(Self {
             writer,
             world: World::new(facts.clone(), settings.resolve.clone()),
-            reporter: Reporter::new(settings.node_name.clone(), origin, settings.socket_report.clone()),
+            reporter: Reporter::new(
+                settings.node_name.clone(),
+                origin,
+                settings.socket_report.clone(),
+                observers.taken(),
+            ),
             settings,
             observers,
             reaper,
@@ -262,6 +266,7 @@ impl<T: AgentTables> Reconciler<T> {
         }
         let Some((outcome, millis_to_write)) = self.start.first_write.take() else { return };
         self.stamp(true);
+        self.observers.ready();
         tracing::info!(
             services = self.writer.services(),
             writes = outcome.writes,

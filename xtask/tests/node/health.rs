@@ -100,6 +100,7 @@ fn healthz_and_livez_say_what_kube_proxy_says() {
         let live = ask_with(&node.lab.client, "POST", addr, "/livez").unwrap();
         assert_eq!(live.code, 200);
         assert_eq!(live.json().get("nodeEligible"), None);
+        assert_eq!(ask(&node.lab.client, addr, "/readyz").unwrap().code, 200);
         assert_eq!(ask(&node.lab.client, addr, "/metrics").unwrap().code, 404);
     }
 }
@@ -178,6 +179,8 @@ fn a_taken_health_check_port_costs_only_itself() {
     );
     assert!(node.agent.log_tail().contains(&expected), "the log names it");
     assert_eq!(ask(client, at(NODE1_ADDR.of(Family::V4), 10_256), "/healthz").unwrap().code, 200);
+    let ports = || node.agent.json(&["status"]).unwrap()["report"]["ports_taken"].to_string();
+    assert!(ports().contains(&addr.to_string()), "{}", ports());
     drop(taken);
     until(client, addr, "/", |said| said.is_some_and(|said| said.code == 200));
 }

@@ -9,6 +9,7 @@ use super::fixtures::ROOMY;
 use crate::devices::{AttachReport, NodeNetwork};
 use crate::events::EventSink;
 use crate::health::{HealthCheckRegistry, ProxyHealth};
+use crate::http::TakenPorts;
 use crate::maps::memory::MemoryTables;
 use crate::metrics::{AgentInfo, Metrics};
 use crate::model::desired::Refusal;
@@ -34,7 +35,13 @@ impl Agent {
     fn new(folder: &std::path::Path) -> Self {
         let metrics = Metrics::new("/nonexistent".into(), AgentInfo::default(), 10).unwrap();
         let health = Arc::new(ProxyHealth::new(Duration::from_secs(30)));
-        let observers = Observers::new(metrics, health, HealthCheckRegistry::default(), EventSink::log_only());
+        let observers = Observers::new(
+            metrics,
+            health,
+            HealthCheckRegistry::default(),
+            EventSink::log_only(),
+            TakenPorts::default(),
+        );
         let settings = ReconcileSettings { node_name: "n".into(), ..ReconcileSettings::default() };
         let origin = Origin::Manifests(folder.to_owned());
         let tables = MemoryTables::new(ROOMY);
