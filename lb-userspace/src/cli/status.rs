@@ -3,7 +3,8 @@
 //! JSON: `{synced, abi, agent: {pid, owner, alive, started_ns, synced_ns, updated_ns}, services, backends, frontends, counters:
 //! {name: value}, maps: [{map, used, capacity}], report: {version, node_name, source: {kind, from,
 //! connected, last_error}, attach: {devices, features,
-//! map_sizes, not_served, warnings}, sockets: {mode, cgroup, hooks, notes, errors}, ports_taken, refusals: [{kind, object, reason, message}], refusals_omitted}}`.
+//! map_sizes, not_served, warnings}, sockets: {mode, cgroup, hooks, notes, errors}, ports_taken,
+//! forward: {mode, note}, refusals: [{kind, object, reason, message}], refusals_omitted}}`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -132,7 +133,7 @@ fn write_text(text: &mut String, status: &Status) -> std::fmt::Result {
 
 /// Node, source, sockets, devices, features.
 fn write_agent(text: &mut String, report: &AgentReport) -> std::fmt::Result {
-    let AgentReport { node_name, source, attach, sockets, ports_taken, .. } = report;
+    let AgentReport { node_name, source, attach, sockets, ports_taken, forward, .. } = report;
     writeln!(text, "Node:      {node_name}")?;
     let connected = if source.connected { "" } else { " (cannot be read now)" };
     writeln!(text, "Source:    {} {}{connected}", source.kind, source.from)?;
@@ -145,6 +146,9 @@ fn write_agent(text: &mut String, report: &AgentReport) -> std::fmt::Result {
     }
     for line in sockets.notes.iter().chain(&sockets.errors) {
         writeln!(text, "Sockets:   {line}")?;
+    }
+    if let Some(note) = &forward.note {
+        writeln!(text, "Forward:   {}: {note}", forward.mode)?;
     }
     for line in ports_taken {
         writeln!(text, "Port taken: {line}")?;

@@ -22,6 +22,14 @@ impl ForwardMode {
         }
     }
 
+    /// As the command line has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stack => "stack",
+            Self::Redirect => "redirect",
+        }
+    }
+
     /// What an operator should know of it, if anything.
     pub const fn note(self) -> Option<&'static str> {
         match self {

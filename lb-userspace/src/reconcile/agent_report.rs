@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::forward::ForwardMode;
 use crate::devices::AttachReport;
 use crate::model::desired::Refusal;
 use crate::sockets::SocketReport;
@@ -26,10 +27,28 @@ pub struct AgentReport {
     pub sockets: SocketReport,
     /// Ports of the agent that somebody else has, and what they are for.
     pub ports_taken: Vec<String>,
+    /// How packets of Services reach the Pods of this node.
+    pub forward: ForwardRow,
     /// What is not served, and why.
     pub refusals: Vec<RefusalRow>,
     /// Refusals that the report has no room for.
     pub refusals_omitted: usize,
+}
+
+/// The forwarding mode, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForwardRow {
+    /// `stack` or `redirect`.
+    pub mode: String,
+    /// What those packets bypass.
+    pub note: Option<String>,
+}
+
+impl From<ForwardMode> for ForwardRow {
+    fn from(mode: ForwardMode) -> Self {
+        Self { mode: mode.name().to_owned(), note: mode.note().map(str::to_owned) }
+    }
 }
 
 /// The source, for people.
@@ -148,6 +167,7 @@ mod tests {
             attach,
             sockets,
             ports_taken: vec!["p".into()],
+            forward: ForwardMode::Redirect.into(),
             refusals: refusals(1),
             refusals_omitted: 3,
         };
@@ -161,7 +181,10 @@ mod tests {
         let report = AgentReport { attach, refusals: refusals(1), ..AgentReport::default() };
         let json = serde_json::to_value(&report).unwrap();
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-        assert_eq!(keys(&json), "attach node_name ports_taken refusals refusals_omitted sockets source version");
+        assert_eq!(
+            keys(&json),
+            "attach forward node_name ports_taken refusals refusals_omitted sockets source version"
+        );
         assert_eq!(keys(&json["source"]), "connected from kind last_error");
         assert_eq!(keys(&json["attach"]), "devices devices_left_out features map_sizes not_served warnings");
         assert_eq!(keys(&json["attach"]["devices"][0]), "errors hooks index kind name notes role why");

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use tokio::sync::watch;
 
 use super::agent_report::{AgentReport, SourceRow};
+use super::facts::ReconcileSettings;
 use super::origin::Origin;
+use crate::config::forward::ForwardMode;
 use crate::devices::AttachReport;
 use crate::http::TakenPorts;
 use crate::model::desired::Refusal;
@@ -38,6 +40,7 @@ pub(super) struct Reporter {
     attach: AttachReport,
     sockets: SocketReport,
     taken: watch::Receiver<BTreeMap<SocketAddr, String>>,
+    forward: ForwardMode,
     /// Version of the refusals, of the world and of the writer, that was told.
     refusals_seen: Option<[u64; 2]>,
     /// Refusals that the log has.
@@ -50,14 +53,15 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) fn new(node_name: String, origin: Origin, sockets: SocketReport, taken: &TakenPorts) -> Self {
+    pub(super) fn new(settings: &ReconcileSettings, origin: Origin, taken: &TakenPorts) -> Self {
         Self {
-            node_name,
+            node_name: settings.node_name.clone(),
             source: origin.row(),
             origin,
             attach: AttachReport::default(),
-            sockets,
+            sockets: settings.socket_report.clone(),
             taken: taken.follow(),
+            forward: settings.forward,
             refusals_seen: None,
             logged: HashSet::new(),
             stale: true,
@@ -131,6 +135,7 @@ impl Reporter {
             attach: AttachReport { not_served: self.sockets.not_served().into_iter().collect(), ..self.attach.clone() },
             sockets: self.sockets.clone(),
             ports_taken: self.taken.borrow_and_update().values().take(PORTS).cloned().collect(),
+            forward: self.forward.into(),
             refusals: refusals.map(Into::into).collect(),
             refusals_omitted: 0,
         };

@@ -90,12 +90,7 @@ impl<T: AgentTables> Reconciler<T> {
         Ok(Self {
             writer,
             world: World::new(facts.clone(), settings.resolve.clone()),
-            reporter: Reporter::new(
-                settings.node_name.clone(),
-                origin,
-                settings.socket_report.clone(),
-                observers.taken(),
-            ),
+            reporter: Reporter::new(&settings, origin, observers.taken()),
             settings,
             observers,
             reaper,
