@@ -1,7 +1,8 @@
 //! `sluice flows`: connections in the flow tables.
 //!
 //! JSON: a list of `{via, protocol, state, client, frontend, source, backend, service, backend_id}`. `via` is `packet` or
-//! `socket`; `source` is the client's address as the backend sees it; `state` is `embryonic`, `established` or `direct`.
+//! `socket`; `source` is the client's address as the backend sees it; `state` is `embryonic`,
+//! `established`, `half-closed`, `closed` or `direct`.
 //! For a socket that was load-balanced when it connected, `client` is `netns/COOKIE socket/COOKIE` (as `ss -e` shows
 //! the latter, in hexadecimal), `source` is empty and `state` is `connected`.
 
@@ -13,8 +14,9 @@ use serde::Serialize;
 use super::output;
 use super::output::FormatArgs;
 use super::pin_args::PinArgs;
+use crate::maps::flows::{self, End};
 use crate::maps::kernel::KernelTables;
-use crate::maps::{Tables, dump, flows, sockets};
+use crate::maps::{Tables, dump, sockets};
 
 #[derive(Debug, Args)]
 pub(super) struct FlowsArgs {
@@ -50,10 +52,12 @@ pub(super) fn print(args: &FlowsArgs) -> anyhow::Result<()> {
         .map(|flow| Row {
             via: "packet",
             protocol: dump::protocol(flow.protocol),
-            state: match (flow.direct, flow.established) {
-                (true, _) => "direct",
-                (false, true) => "established",
-                (false, false) => "embryonic",
+            state: match (flow.direct, flow.established, flow.end) {
+                (true, ..) => "direct",
+                (false, _, End::Closed) => "closed",
+                (false, true, End::HalfClosed) => "half-closed",
+                (false, true, End::Open) => "established",
+                (false, false, _) => "embryonic",
             },
             client: flow.client.to_string(),
             frontend: flow.frontend.to_string(),

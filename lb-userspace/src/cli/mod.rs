@@ -9,6 +9,7 @@ mod flows;
 mod listen;
 mod node_args;
 mod output;
+mod panics;
 mod pin_args;
 mod run;
 mod services;

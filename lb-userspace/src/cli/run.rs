@@ -6,6 +6,7 @@
 //!
 //! On SIGTERM and SIGINT the agent ends; programs and maps stay and go on working.
 
+use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use super::node_args::NodeArgs;
 use super::pin_args::PinArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
-use super::{succession, sweeping};
+use super::{panics, succession, sweeping};
 use crate::config::effective::Effective;
 use crate::config::findings::Finding;
 use crate::config::forward::ForwardMode;
@@ -248,6 +249,7 @@ impl RunArgs {
 
 pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
     start_log(args)?;
+    panics::end_the_process();
     crate::allocator::settle_allocator();
     limits::raise_open_files();
     log_findings(findings);
@@ -273,7 +275,8 @@ pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
 
 fn start_log(args: &RunArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {}", args.log))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match args.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -13,7 +13,7 @@ use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use super::command_line::Cli;
 use super::output::{self, Format};
 use crate::config::file;
-use crate::config::findings::{Finding, Loaded, Verdict};
+use crate::config::findings::{Finding, Loaded, Takes, Verdict};
 
 const RUN: &str = "run";
 
@@ -51,7 +51,14 @@ pub(super) fn parse(args: Vec<OsString>) -> anyhow::Result<(Cli, Vec<Finding>)> 
 fn load(path: &Path) -> anyhow::Result<Loaded> {
     let grammar = grammar();
     let run = grammar.find_subcommand(RUN);
-    let known = |flag: &str| run.is_some_and(|run| run.get_arguments().any(|arg| arg.get_long() == Some(flag)));
+    let known = |flag: &str| {
+        let arg = run?.get_arguments().find(|arg| arg.get_long() == Some(flag))?;
+        Some(match arg.get_action() {
+            ArgAction::SetTrue => Takes::Switch,
+            _ if arg.get_num_args().is_some_and(|number| number.min_values() == 0) => Takes::Perhaps,
+            _ => Takes::Value,
+        })
+    };
     let mut loaded = file::read(path, &known)?;
     let wrong: Vec<(String, String)> =
         loaded.settings.iter().filter_map(|(flag, values)| Some((flag.clone(), wrong_value(flag, values)?))).collect();
@@ -185,6 +192,26 @@ mod tests {
             let rows: Vec<&str> = message.lines().skip(1).collect();
             assert!(rows.len() == 1 && rows[0].trim().starts_with(&format!("{field} (")), "{field}: {message}");
         }
+    }
+
+    #[test]
+    fn off_is_off_and_a_boolean_is_no_value() {
+        let off = "xdp: off\nsocketLb: off\nhealthzBindAddress: off\nnodeName: n\nmanifests: /x\n";
+        let cli = run_with(&format!("{OWN}{off}"), &[]).unwrap();
+        for part in ["xdp: Off", "socket_lb: Off", "healthz_bind_address: BindAddress(None)", "node_name: \"n\""] {
+            assert!(cli.contains(part), "{part}: {cli}");
+        }
+        for field in ["xdp: false", "nodeName: true", "podDevice: [true]"] {
+            let message = run_with(&format!("{OWN}{field}\n"), &[]).unwrap_err().to_string();
+            assert!(message.contains("a value is expected") || message.contains("true"), "{field}: {message}");
+        }
+        for field in ["takeover: yes", "masqueradeAll: on"] {
+            let message = run_with(&format!("{OWN}{field}\n"), &[]).unwrap_err().to_string();
+            assert!(message.contains(field.split(':').next().unwrap()), "{field}: {message}");
+        }
+        let on = run_with(&format!("{OWN}takeover: true\nmasqueradeAll: false\nnodeName: n\nmanifests: /x\n"), &[]);
+        let on = on.unwrap();
+        assert!(on.contains("takeover: true") && on.contains("masquerade_all: false"), "{on}");
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //!
 //! JSON: `{synced, abi, agent: {pid, owner, alive, started_ns, synced_ns, updated_ns}, services, backends, frontends, counters:
 //! {name: value}, maps: [{map, used, capacity}], report: {version, node_name, source: {kind, from,
-//! connected, last_error}, attach: {devices, features,
+//! connected, last_error, failing_since_ns}, attach: {devices, features,
 //! map_sizes, not_served, warnings}, sockets: {mode, cgroup, hooks, notes, errors}, ports_taken,
 //! forward: {mode, note}, refusals: [{kind, object, reason, message}], refusals_omitted}}`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lb_common::abi::table::Table;
 use lb_common::abi::{StatusValue, tables};
@@ -131,6 +132,16 @@ fn write_text(text: &mut String, status: &Status) -> std::fmt::Result {
     status.report.as_ref().map_or(Ok(()), |report| write_refusals(text, report))
 }
 
+/// How long ago that was, for people.
+fn humantime(ns: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    match now.saturating_sub(Duration::from_nanos(ns)).as_secs() {
+        secs @ 0..=119 => format!("{secs} s"),
+        secs @ 120..=7199 => format!("{} min", secs / 60),
+        secs => format!("{} h", secs / 3600),
+    }
+}
+
 /// Node, source, sockets, devices, features.
 fn write_agent(text: &mut String, report: &AgentReport) -> std::fmt::Result {
     let AgentReport { node_name, source, attach, sockets, ports_taken, forward, .. } = report;
@@ -138,7 +149,8 @@ fn write_agent(text: &mut String, report: &AgentReport) -> std::fmt::Result {
     let connected = if source.connected { "" } else { " (cannot be read now)" };
     writeln!(text, "Source:    {} {}{connected}", source.kind, source.from)?;
     if let Some(error) = &source.last_error {
-        writeln!(text, "           last error: {error}")?;
+        let since = source.failing_since_ns.map(|ns| format!(" for {}", humantime(ns))).unwrap_or_default();
+        writeln!(text, "           fails{since}: {error}")?;
     }
     if !sockets.hooks.is_empty() {
         let cgroup = sockets.cgroup.as_ref().map_or_else(|| "-".into(), |path| path.display().to_string());

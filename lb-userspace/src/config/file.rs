@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::findings::Loaded;
+use super::findings::{Known, Loaded};
 use super::{kube_proxy, sluice};
 
 /// Why a file is of no use at all.
@@ -43,15 +43,17 @@ pub enum ConfigError {
     },
 }
 
-/// Reads a file. `known` are the flags of `sluice run`.
-pub fn read(path: &Path, known: &dyn Fn(&str) -> bool) -> Result<Loaded, ConfigError> {
+/// Reads a file. `known` says what the flags of `sluice run` take.
+pub fn read(path: &Path, known: Known<'_>) -> Result<Loaded, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     parse(&text, path, known)
 }
 
 /// The same with what a file holds.
-pub fn parse(text: &str, path: &Path, known: &dyn Fn(&str) -> bool) -> Result<Loaded, ConfigError> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+pub fn parse(text: &str, path: &Path, known: Known<'_>) -> Result<Loaded, ConfigError> {
+    // YAML 1.1's yes, no, on, off, y and n are text, as in YAML 1.2.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| ConfigError::Yaml { path: path.to_owned(), message: error.to_string() })?;
     let mut loaded = Loaded::default();
     for document in documents.iter().filter(|document| !document.is_null()) {

@@ -4,6 +4,20 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+/// What a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing: it is on or off.
+    Switch,
+    /// Nothing, or a value of which true and false are two.
+    Perhaps,
+    /// Something else.
+    Value,
+}
+
+/// What the flag of this name takes; none: there is no such flag.
+pub type Known<'a> = &'a dyn Fn(&str) -> Option<Takes>;
+
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::file::parse;
-use super::findings::{Finding, Loaded, Verdict};
+use super::findings::{Finding, Loaded, Takes, Verdict};
 use super::kube_proxy::EXTERNAL_IPS;
 
 fn load(fields: &str) -> Loaded {
     let text = format!("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{fields}");
-    parse(&text, Path::new("x"), &|_| true).unwrap()
+    parse(&text, Path::new("x"), &|_| Some(Takes::Value)).unwrap()
 }
 
 fn finding<'a>(loaded: &'a Loaded, field: &str) -> &'a Finding {
@@ -151,7 +151,12 @@ fn our_own_kind_overrides_and_refuses_what_it_does_not_know() {
     let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nhostnameOverride: a\n---\n\
          apiVersion: config.sluice-lb.io/v1alpha1\nkind: SluiceConfiguration\nnodeName: b\nexternalIps: false\n\
          serviceCidr: [10.96.0.0/16]\nmaxFlows: 1000\nfoo: 1\n";
-    let loaded = parse(text, Path::new("x"), &|flag| flag != "foo").unwrap();
+    let loaded = parse(text, Path::new("x"), &|flag| match flag {
+        "foo" => None,
+        "external-ips" => Some(Takes::Perhaps),
+        _ => Some(Takes::Value),
+    })
+    .unwrap();
     assert_eq!(loaded.settings["node-name"], ["b"]);
     assert_eq!(loaded.settings["external-ips"], ["false"]);
     assert_eq!(
@@ -159,5 +164,5 @@ fn our_own_kind_overrides_and_refuses_what_it_does_not_know() {
         ("10.96.0.0/16", "1000")
     );
     assert_eq!(loaded.refused().map(|finding| finding.field.as_str()).collect::<Vec<_>>(), ["foo"]);
-    assert!(parse("kind: Pod\n", Path::new("x"), &|_| true).unwrap_err().to_string().contains("\"Pod\""));
+    assert!(parse("kind: Pod\n", Path::new("x"), &|_| Some(Takes::Value)).unwrap_err().to_string().contains("\"Pod\""));
 }

@@ -3,29 +3,40 @@
 use serde_json::Value;
 
 use super::document::{leaves, texts};
-use super::findings::Loaded;
+use super::findings::{Known, Loaded, Takes};
 
 /// `apiVersion`.
 pub(super) const API_VERSION: &str = "config.sluice-lb.io/v1alpha1";
 /// `kind`.
 pub(super) const KIND: &str = "SluiceConfiguration";
 
-pub(super) fn read(document: &Value, known: &dyn Fn(&str) -> bool, loaded: &mut Loaded) {
+pub(super) fn read(document: &Value, known: Known<'_>, loaded: &mut Loaded) {
     for (field, value) in leaves(document) {
         let flag = kebab(&field);
         let written = texts(&value).join(",");
-        if flag == "config" || !known(&flag) {
+        let Some(takes) = known(&flag).filter(|_| flag != "config") else {
             loaded.refuse(&field, &written, "there is no such setting: `sluice run --help` has them all");
             continue;
-        }
+        };
         match value {
-            // Not a switch: off is not its default.
-            Value::Bool(_) if flag == "external-ips" => loaded.take(&field, &written, &flag, texts(&value)),
+            // Off is not its default.
+            Value::Bool(_) if takes == Takes::Perhaps => loaded.take(&field, &written, &flag, texts(&value)),
+            ref value if takes == Takes::Value && holds_boolean(value) => {
+                loaded.refuse(
+                    &field,
+                    &written,
+                    "a value is expected, not true or false; put it in quotes if it is text",
+                );
+            }
             Value::Bool(false) => loaded.pass_over(&field, &written, "off is the default of every switch"),
             Value::Bool(true) => loaded.take(&field, &written, &flag, Vec::new()),
             value => loaded.take(&field, &written, &flag, texts(&value)),
         }
     }
+}
+
+fn holds_boolean(value: &Value) -> bool {
+    value.is_boolean() || value.as_array().is_some_and(|items| items.iter().any(Value::is_boolean))
 }
 
 fn kebab(camel: &str) -> String {

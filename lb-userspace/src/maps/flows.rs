@@ -7,7 +7,7 @@ use std::path::Path;
 
 use aya::Pod;
 use aya::maps::{HashMap, MapData};
-use lb_common::abi::{FlowKey, FlowValue, V4, V6, flow_action, flow_kind, map_name};
+use lb_common::abi::{FlowKey, FlowValue, V4, V6, flow_action, flow_kind, flow_state, map_name};
 
 use super::address::MapAddress;
 use super::batch;
@@ -72,6 +72,31 @@ pub(crate) fn reverse_key<A: MapAddress>(key: &FlowKey<A>, value: &FlowValue<A>)
     FlowKey { src, dst, sport, dport, proto: key.proto, pad: [0; 3] }
 }
 
+/// How far a connection has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Neither side has closed it.
+    Open,
+    /// One side has sent its last (RFC 9293: FIN).
+    HalfClosed,
+    /// Both have, or one has reset it.
+    Closed,
+}
+
+impl End {
+    /// By the bits of [`flow_state`] of both directions.
+    const fn of(request: u16, reply: u16) -> Self {
+        let (either, both) = (request | reply, request & reply);
+        if either & flow_state::RST != 0 || both & flow_state::FIN != 0 {
+            Self::Closed
+        } else if either & flow_state::FIN != 0 {
+            Self::HalfClosed
+        } else {
+            Self::Open
+        }
+    }
+}
+
 /// A flow, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
@@ -93,8 +118,8 @@ pub struct Flow {
     pub service: u32,
     /// Backend id.
     pub backend_id: u32,
-    /// Bits of [`lb_common::abi::flow_state`], of the request's direction.
-    pub state: u16,
+    /// How far both sides have closed it.
+    pub end: End,
     /// When the request's direction last saw a packet, in jiffies.
     pub seen: u32,
 }
@@ -131,10 +156,25 @@ where
                 backend: SocketAddr::new(value.dst.ip(), value.dport.get()),
                 service: value.service,
                 backend_id: value.backend,
-                state: value.state,
+                end: End::of(value.state, table.get(&reverse_key(key, value)).map_or(0, |reverse| reverse.state)),
                 seen: value.seen,
             });
         }
         ControlFlow::Continue(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_closed_by_two_fins_or_one_reset() {
+        let (fin, rst, replied) = (flow_state::FIN, flow_state::RST, flow_state::REPLIED);
+        assert_eq!(End::of(replied, 0), End::Open);
+        assert_eq!(End::of(fin, replied), End::HalfClosed);
+        assert_eq!(End::of(0, fin), End::HalfClosed);
+        assert_eq!(End::of(fin | replied, fin), End::Closed);
+        assert_eq!(End::of(0, rst), End::Closed);
+    }
 }

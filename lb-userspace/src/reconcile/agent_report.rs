@@ -61,8 +61,10 @@ pub struct SourceRow {
     pub from: String,
     /// Whether the source can be read now. While it cannot, the last known state stays in force.
     pub connected: bool,
-    /// What went wrong last.
+    /// What is wrong; none when it is over.
     pub last_error: Option<String>,
+    /// Since when it cannot be read, nanoseconds since the epoch.
+    pub failing_since_ns: Option<u64>,
 }
 
 /// One refusal.
@@ -157,8 +159,13 @@ mod tests {
             ..AttachReport::default()
         };
         let sockets = SocketReport { hooks: vec!["connect4".into()], notes: vec!["note".into()], ..Default::default() };
-        let source =
-            SourceRow { kind: "kube".into(), from: "https://x".into(), connected: true, last_error: Some("e".into()) };
+        let source = SourceRow {
+            kind: "kube".into(),
+            from: "https://x".into(),
+            connected: true,
+            last_error: Some("e".into()),
+            failing_since_ns: Some(5),
+        };
         let (version, node_name) = ("1".to_owned(), "n".to_owned());
         let mut report = AgentReport {
             version,
@@ -185,7 +192,7 @@ mod tests {
             keys(&json),
             "attach forward node_name ports_taken refusals refusals_omitted sockets source version"
         );
-        assert_eq!(keys(&json["source"]), "connected from kind last_error");
+        assert_eq!(keys(&json["source"]), "connected failing_since_ns from kind last_error");
         assert_eq!(keys(&json["attach"]), "devices devices_left_out features map_sizes not_served warnings");
         assert_eq!(keys(&json["attach"]["devices"][0]), "errors hooks index kind name notes role why");
         assert_eq!(keys(&json["attach"]["devices"][0]["hooks"][0]), "hook how program");

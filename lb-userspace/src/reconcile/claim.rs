@@ -78,6 +78,10 @@ impl fmt::Debug for Claim {
 
 /// The time as `STATUS` has it.
 pub(super) fn now_ns() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+    ns_since_epoch(SystemTime::now())
+}
+
+/// The same for another time.
+pub(super) fn ns_since_epoch(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tokio::sync::watch;
 
 use super::agent_report::SourceRow;
+use super::claim::ns_since_epoch;
 use crate::kube::Connection;
 
 /// Where Services come from.
@@ -29,12 +30,17 @@ impl Origin {
     pub(super) fn row(&self) -> SourceRow {
         let kind = self.kind().to_owned();
         match self {
-            Self::Manifests(folder) => {
-                SourceRow { kind, from: folder.display().to_string(), connected: folder.is_dir(), last_error: None }
-            }
+            Self::Manifests(folder) => SourceRow {
+                kind,
+                from: folder.display().to_string(),
+                connected: folder.is_dir(),
+                ..SourceRow::default()
+            },
             Self::Kube(connection) => {
                 let Connection { connected, server, last_error } = connection.borrow().clone();
-                SourceRow { kind, from: server, connected, last_error }
+                let failing_since_ns = last_error.as_ref().map(|error| ns_since_epoch(error.since));
+                let last_error = last_error.map(|error| error.text);
+                SourceRow { kind, from: server, connected, last_error, failing_since_ns }
             }
         }
     }

@@ -87,7 +87,7 @@ impl SocketReport {
             tracing::warn!("socket hooks: {note}");
         }
         if let (Some(cgroup), false) = (&self.cgroup, self.hooks.is_empty()) {
-            tracing::info!(cgroup = %cgroup.display(), mode = ?self.mode, hooks = self.hooks.len(), "socket hooks");
+            tracing::info!(cgroup = %cgroup.display(), mode = self.mode.name(), hooks = self.hooks.len(), "socket hooks");
         }
     }
 }

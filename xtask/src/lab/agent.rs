@@ -141,7 +141,6 @@ impl Agent {
             .arg("--pin-path")
             .arg(pin_path)
             .args(&options.args)
-            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the agent's log")?)
             .stderr(log)

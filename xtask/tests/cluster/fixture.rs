@@ -46,6 +46,8 @@ impl Node {
         let api = Api::of(&cluster);
         api.apply(&objects::node(NODE1, ZONE));
         let options = AgentOptions::kube(&sluice_binary().unwrap(), &cluster.kubeconfig());
+        // Every failure of the API, not a line a minute.
+        let options = options.arg("--log=info,kube_runtime=error,sluice::kube=debug");
         let agent = Agent::prepare(&lab, options);
         Self { agent, api, cluster, lab }
     }

@@ -122,7 +122,9 @@ fn changes_missed_together_with_their_history_are_found_by_a_new_list() {
     kill(agent, Signal::SIGCONT).unwrap();
     node.converge_within(Duration::from_secs(15));
     asks(&node, &untouched);
-    assert!(node.source("last_error").to_string().contains("too old"), "{}", node.source("last_error"));
+    assert!(node.agent.log().contains("too old"), "{}", node.agent.log_tail());
+    node.wait_connected(true, Duration::from_secs(5));
+    assert_eq!(node.source("last_error"), serde_json::Value::Null, "it is over");
     // And changes are followed from there on.
     node.api.delete(&service("five", &json!({})));
     node.converge();

@@ -178,6 +178,7 @@ fn a_taken_health_check_port_costs_only_itself() {
          bind: address already in use"
     );
     assert!(node.agent.log_tail().contains(&expected), "the log names it");
+    assert!(!node.agent.log().contains('\u{1b}'), "the log is no terminal");
     assert_eq!(ask(client, at(NODE1_ADDR.of(Family::V4), 10_256), "/healthz").unwrap().code, 200);
     let ports = || node.agent.json(&["status"]).unwrap()["report"]["ports_taken"].to_string();
     assert!(ports().contains(&addr.to_string()), "{}", ports());
