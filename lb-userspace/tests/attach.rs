@@ -20,6 +20,9 @@ use sluice::load::{LoadError, LoadSettings, Loaded, MapSizes};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+#[path = "attach/repair.rs"]
+mod repair;
+
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn object() -> Vec<u8> {

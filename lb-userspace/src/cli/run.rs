@@ -199,7 +199,8 @@ impl RunArgs {
     /// Sockets are served then, devices not yet.
     fn attach(&self, mut loaded: Loaded) -> Result<(DeviceTask, SocketReport), LoadError> {
         let sockets = SocketReport::attach(&mut loaded, &self.sockets.settings());
-        Ok((DeviceTask::new(loaded, self.device_settings())?, sockets))
+        let upkeep = sockets.upkeep(&loaded.directories.root);
+        Ok((DeviceTask::new(loaded, self.device_settings())?.with_upkeep(upkeep), sockets))
     }
 
     fn reconcile_settings(&self, sockets: SocketReport) -> ReconcileSettings {

@@ -3,7 +3,8 @@
 //! JSON: `{synced, abi, agent: {pid, owner, alive, started_ns, synced_ns, updated_ns}, services, backends, frontends, counters:
 //! {name: value}, maps: [{map, used, capacity}], report: {version, node_name, source: {kind, from,
 //! connected, last_error, failing_since_ns}, attach: {devices, features,
-//! map_sizes, not_served, warnings}, sockets: {mode, cgroup, hooks, notes, errors}, ports_taken,
+//! map_sizes, not_served, warnings, forwarding: {v4, v6, devices_off}, repairs: {count, last, last_ns}}, sockets: {mode,
+//! cgroup, hooks, notes, errors}, ports_taken,
 //! forward: {mode, note}, refusals: [{kind, object, reason, message}], refusals_omitted}}`.
 
 use std::collections::BTreeMap;
@@ -11,11 +12,13 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use k8s_openapi::jiff::Timestamp;
 use lb_common::abi::table::Table;
 use lb_common::abi::{StatusValue, tables};
 use serde::Serialize;
 
 use super::output::{self, Format};
+use crate::devices::device_report::Repairs;
 use crate::load::writer_lock::has_writer;
 use crate::maps::kernel::KernelTables;
 use crate::maps::{observe, observe::Fill};
@@ -170,6 +173,16 @@ fn write_agent(text: &mut String, report: &AgentReport) -> std::fmt::Result {
     }
     for line in &attach.warnings {
         writeln!(text, "Warning:   {line}")?;
+    }
+    if let repairs @ Repairs { count: 1.., .. } = &attach.repairs {
+        let at = i64::try_from(repairs.last_ns).ok().and_then(|ns| Timestamp::from_nanosecond(ns.into()).ok());
+        let at = at.map_or_else(String::new, |at| format!(" at {at:.0}"));
+        writeln!(
+            text,
+            "Put back:  {} since the agent's start; the last{at}: {}",
+            repairs.count,
+            repairs.last.join(", ")
+        )?;
     }
     let mut devices = output::table(&["DEVICE", "KIND", "ROLE", "HOOKS", "WHY"]);
     for device in &attach.devices {

@@ -1,6 +1,6 @@
 //! Carries a plan out: brings hooks and the entries of `DEVICES` in line with it, and remembers what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::maps::{HashMap, MapData};
 use lb_common::abi::{DeviceValue, device_flag};
@@ -69,6 +69,39 @@ impl Applier {
     /// The program that runs at a hook.
     pub(super) fn running(&self, index: u32, hook: Hook) -> Option<&'static str> {
         self.links.running(index, hook)
+    }
+
+    /// Looks whether what is remembered is so, on these devices or on all: programs at their hooks, and entries of `DEVICES`.
+    /// What is not is forgotten, so that the next [`Applier::apply`] repairs it. Says what was missing, for people.
+    pub(super) fn look(&mut self, inventory: &Inventory, only: Option<&BTreeSet<u32>>) -> Vec<String> {
+        let name = |index: u32| inventory.devices.get(&index).map_or("", |device| &device.name);
+        let lost = self.links.look(&mut self.programs, only);
+        let mut missing: Vec<String> =
+            lost.iter().map(|(index, hook)| format!("program at {} {}", name(*index), hook.name())).collect();
+        let is_meant = |index: u32| only.is_none_or(|only| only.contains(&index));
+        let differs = |(index, value): &(&u32, &DeviceValue)| {
+            is_meant(**index) && self.devices.get(*index, 0).ok().as_ref() != Some(*value)
+        };
+        let changed: Vec<u32> = self.written.iter().filter(differs).map(|(index, _)| *index).collect();
+        for index in changed {
+            self.written.remove(&index);
+            missing.push(format!("entry of {} in DEVICES", name(index)));
+        }
+        missing
+    }
+
+    /// Forgets devices that are gone: those with their numbers are others.
+    pub(super) fn forget(&mut self, gone: &BTreeSet<u32>) {
+        for index in gone {
+            self.links.forget(*index);
+            self.without_xdp.remove(index);
+            self.outcomes.remove(index);
+        }
+    }
+
+    /// The programs.
+    pub(super) const fn programs(&mut self) -> &mut Programs {
+        &mut self.programs
     }
 
     /// What came of the plan of this device.

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::tc::SchedClassifierLink;
 use aya::programs::xdp::{XdpLink, XdpMode};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 
 use super::hook::Hook;
 use super::inventory::Device;
 use crate::causes::with_causes;
+use crate::linux::bpf_link;
 use crate::load::{ProgramFailure, Programs};
 
 /// Why a program is not attached.
@@ -86,15 +87,15 @@ pub(super) fn attach_link(
 ) -> Result<(), HookFailure> {
     let refused = |source| HookFailure::Attach { program: name, hook: hook.name(), source: Box::new(source) };
     let not_a_link = |error: LinkError| HookFailure::Pin { path: pin.to_owned(), source: Box::new(error) };
-    let link: FdLink = if hook == Hook::Xdp {
+    let no_pin = |source| HookFailure::Pin { path: pin.to_owned(), source };
+    if hook == Hook::Xdp {
         let program = xdp(programs, name)?;
         let id = program.attach_to_if_index(device.index, XdpMode::Driver).map_err(refused)?;
-        program.take_link(id).map_err(refused)?.try_into().map_err(not_a_link)?
-    } else {
-        let program = classifier(programs, name)?;
-        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = program.attach_with_options(&device.name, hook.tc(), first).map_err(refused)?;
-        program.take_link(id).map_err(refused)?.try_into().map_err(not_a_link)?
-    };
-    link.pin(pin).map(drop).map_err(|error| HookFailure::Pin { path: pin.to_owned(), source: Box::new(error) })
+        let link: FdLink = program.take_link(id).map_err(refused)?.try_into().map_err(not_a_link)?;
+        return link.pin(pin).map(drop).map_err(|error| no_pin(Box::new(error)));
+    }
+    let program = classifier(programs, name)?.fd().map_err(refused)?;
+    let created = bpf_link::create_tcx(program, device.index, hook.tcx());
+    let link = created.map_err(|error| refused(ProgramError::IOError(error)))?;
+    bpf_link::pin(&link, pin).map_err(|error| no_pin(Box::new(error)))
 }

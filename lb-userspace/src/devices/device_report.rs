@@ -1,11 +1,16 @@
 //! What is attached where and why, for the agent's report and its metrics.
 
 use std::borrow::Cow;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::forwarding::Forwarding;
 use super::role::Role;
 use crate::load::{Feature, MapSizeNote};
+
+/// Repairs that are named.
+const LAST_REPAIRS: usize = 4;
 
 /// What is attached where, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +28,40 @@ pub struct AttachReport {
     pub not_served: Vec<String>,
     /// What a person should look at.
     pub warnings: Vec<String>,
+    /// Whether the node forwards packets.
+    pub forwarding: Forwarding,
+    /// What was missing and is there again.
+    pub repairs: Repairs,
+}
+
+/// What was attached, was gone when the kernel was asked, and was attached again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Repairs {
+    /// How many things since the agent's start.
+    pub count: u64,
+    /// The last ones.
+    pub last: Vec<String>,
+    /// When, in nanoseconds since the epoch; 0: never.
+    pub last_ns: u64,
+}
+
+impl Repairs {
+    /// Notes what was missing, now; whether anything was.
+    pub(super) fn note(&mut self, missing: Vec<String>) -> bool {
+        if missing.is_empty() {
+            return false;
+        }
+        for what in missing.iter().take(LAST_REPAIRS) {
+            tracing::warn!("{what} was gone or another's: put back");
+        }
+        self.count += u64::try_from(missing.len()).unwrap_or(0);
+        self.last = missing;
+        self.last.truncate(LAST_REPAIRS);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        true
+    }
 }
 
 impl AttachReport {

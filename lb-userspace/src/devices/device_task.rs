@@ -6,10 +6,11 @@ use std::time::Duration;
 use glob::Pattern;
 use lb_common::abi::map_name;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::apply::Applier;
-use super::device_report::{AttachReport, DeviceReport, HookReport};
+use super::device_report::{AttachReport, DeviceReport, HookReport, Repairs};
+use super::forwarding::ForwardingWatch;
 use super::hook::{Hook, TcMethod};
 use super::inventory::{Device, Inventory};
 use super::links::Links;
@@ -18,6 +19,7 @@ use super::node_network::NodeNetwork;
 use super::plan::{Plan, plan, programs_at_start};
 use super::role::Role;
 use super::role_decider::{LocalDevices, RoleRules};
+use super::upkeep::{Told, Upkeep};
 use super::warnings;
 use super::watcher::DeviceWatcher;
 use super::xdp_mode::XdpMode;
@@ -29,6 +31,10 @@ use crate::load::{Feature, LoadError, Loaded, MapSizeNote, open_map};
 const ROUTES_DELAY: Duration = Duration::from_millis(500);
 /// What failed is tried again after this.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// The node's settings are looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What is attached is looked at every so many times.
+const LOOKS: u32 = 6;
 /// A netlink socket that is gone is opened again after this.
 const REOPEN_DELAY: Duration = Duration::from_millis(100);
 
@@ -67,6 +73,12 @@ pub struct DeviceTask {
     relist_due: Option<Instant>,
     warnings: BTreeSet<String>,
     published: bool,
+    forwarding: ForwardingWatch,
+    upkeep: Option<Box<dyn Upkeep>>,
+    /// What there is to tell of that.
+    told: Told,
+    repairs: Repairs,
+    looks: u32,
 }
 
 impl DeviceTask {
@@ -93,7 +105,18 @@ impl DeviceTask {
             relist_due: None,
             warnings: BTreeSet::new(),
             published: false,
+            forwarding: ForwardingWatch::new(),
+            upkeep: None,
+            told: Told::default(),
+            repairs: Repairs::default(),
+            looks: 0,
         })
+    }
+
+    /// Keeps something else attached as well.
+    #[must_use]
+    pub fn with_upkeep(self, upkeep: Option<Box<dyn Upkeep>>) -> Self {
+        Self { upkeep, looks: LOOKS, ..self }
     }
 
     /// Attaches to the devices of the current network namespace and follows them. Returns only when netlink cannot be
@@ -106,6 +129,8 @@ impl DeviceTask {
         let mut watcher = DeviceWatcher::open()?;
         let mut inventory = watcher.list().await?;
         self.applier.take_over_entries(&inventory);
+        let mut ticks = time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let former = std::mem::replace(&mut self.plan, plan(&inventory, &self.rules, self.xdp));
             self.tell_new_roles(&former, &inventory);
@@ -115,9 +140,13 @@ impl DeviceTask {
                 self.retry_due.get_or_insert_with(|| Instant::now() + RETRY_DELAY);
             }
             self.publish(&inventory, &report);
-            let change = tokio::select! {
-                change = watcher.next(&mut inventory) => change,
-                change = self.due() => Some(change),
+            let change = loop {
+                let change = tokio::select! {
+                    change = watcher.next(&mut inventory) => change,
+                    change = self.due() => Some(change),
+                    _ = ticks.tick() => if self.look(&inventory) { Some(Change::default()) } else { continue },
+                };
+                break change;
             };
             let Some(change) = change else {
                 tracing::warn!("netlink socket is gone, opening another one");
@@ -126,8 +155,31 @@ impl DeviceTask {
                 self.relist(&watcher, &mut inventory).await;
                 continue;
             };
+            self.applier.forget(&change.gone);
+            if !change.touched.is_empty() {
+                let missing = self.applier.look(&inventory, Some(&change.touched));
+                self.repairs.note(missing);
+            }
             self.refresh(change, &watcher, &mut inventory).await;
         }
+    }
+
+    /// Looks around; whether there is something to do or to tell.
+    fn look(&mut self, inventory: &Inventory) -> bool {
+        let mut news = self.forwarding.look(inventory, &self.plan);
+        self.looks += 1;
+        if self.looks >= LOOKS {
+            self.looks = 0;
+            let mut missing = self.applier.look(inventory, None);
+            if let Some(upkeep) = &mut self.upkeep {
+                let (told, repaired) = upkeep.look(self.applier.programs());
+                news |= told != self.told;
+                self.told = told;
+                missing.extend(repaired);
+            }
+            news |= self.repairs.note(missing);
+        }
+        news
     }
 
     /// Waits until something that was put off is due.
@@ -142,7 +194,7 @@ impl DeviceTask {
         let routes = passed(&mut self.routes_due);
         let retry = passed(&mut self.retry_due);
         let relist = passed(&mut self.relist_due);
-        Change { devices: retry, default_routes: routes, routes: false, relist }
+        Change { devices: retry, default_routes: routes, relist, ..Change::default() }
     }
 
     async fn refresh(&mut self, change: Change, watcher: &DeviceWatcher, inventory: &mut Inventory) {
@@ -193,20 +245,27 @@ impl DeviceTask {
     }
 
     fn publish(&mut self, inventory: &Inventory, report: &watch::Sender<AttachReport>) {
-        let warnings = warnings::all(inventory, &self.plan, &self.rules);
-        for warning in &warnings {
-            if self.warnings.insert(warning.clone()) {
-                tracing::warn!("{warning}");
-            }
+        let mut warnings = warnings::all(inventory, &self.plan, &self.rules);
+        warnings.extend(self.forwarding.now().warnings());
+        warnings.extend(self.told.warnings.iter().cloned());
+        let not_served = self.told.not_served.iter().map(|line| format!("not served: {line}"));
+        let lines: BTreeSet<String> = warnings.iter().cloned().chain(not_served).collect();
+        for line in lines.difference(&self.warnings) {
+            tracing::warn!("{line}");
         }
-        self.warnings.retain(|warning| warnings.contains(warning));
+        for line in self.warnings.difference(&lines) {
+            tracing::info!("no longer: {line}");
+        }
+        self.warnings = lines;
         let fresh = AttachReport {
             devices: inventory.devices.values().map(|device| self.device_report(device)).collect(),
             devices_left_out: 0,
             features: self.features.iter().cloned().chain(self.applier.xdp_refusal()).collect(),
             map_sizes: self.map_sizes.clone(),
-            not_served: Vec::new(),
+            not_served: self.told.not_served.clone(),
             warnings,
+            forwarding: self.forwarding.now().clone(),
+            repairs: self.repairs.clone(),
         };
         replace(report, fresh, !self.published);
         self.published = true;

@@ -3,6 +3,8 @@
 use aya::programs::TcAttachType;
 use serde::Serialize;
 
+use crate::linux::bpf_link;
+
 /// A place on a device where a program sees packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +27,14 @@ impl Hook {
             Self::Ingress => "ingress",
             Self::Egress => "egress",
             Self::Xdp => "xdp",
+        }
+    }
+
+    /// The attach type of its tcx links.
+    pub(super) const fn tcx(self) -> u32 {
+        match self {
+            Self::Egress => bpf_link::TCX_EGRESS,
+            Self::Ingress | Self::Xdp => bpf_link::TCX_INGRESS,
         }
     }
 

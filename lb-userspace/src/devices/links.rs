@@ -1,6 +1,6 @@
 //! Which programs run where: pinned tcx and XDP links, and clsact filters on older kernels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,31 @@ use super::hook::{Hook, TcMethod};
 use super::inventory::Device;
 use super::link_target::{self, LinkTarget};
 use super::pin_names::{device_of_pin, pin_name, remove_pin};
+use crate::linux::bpf_link;
 use crate::load::Programs;
+
+/// Whether the kernel has a program at a hook, asked by the device's number in this network namespace.
+fn is_in_place(programs: &mut Programs, (index, hook): (u32, Hook), attached: &Attached) -> bool {
+    let (Some(pin), Some(id)) = (&attached.pin, attached.program.and_then(|name| programs.id(name))) else {
+        return true;
+    };
+    if hook == Hook::Xdp {
+        return bpf_link::info(pin).is_ok_and(|info| info.ifindex == index && info.program == id);
+    }
+    match bpf_link::links_at(index, hook.tcx()) {
+        Ok(links) => links.iter().any(|(_, program)| *program == id),
+        Err(error) => error.raw_os_error() == Some(libc::EINVAL),
+    }
+}
+
+/// Whether a pinned link is at a hook of this network namespace's device.
+fn is_at(pin: &Path, (index, hook): (u32, Hook)) -> bool {
+    let Ok(info) = bpf_link::info(pin) else { return false };
+    if info.ifindex != index || hook == Hook::Xdp {
+        return info.ifindex == index;
+    }
+    bpf_link::links_at(index, hook.tcx()).is_ok_and(|links| links.iter().any(|(link, _)| *link == info.id))
+}
 
 #[derive(Debug)]
 struct Attached {
@@ -150,14 +174,42 @@ impl Links {
         }
     }
 
+    /// Looks whether the kernel runs what is remembered, on these devices or on all. What it does not run is forgotten, so
+    /// that it is attached again. Gives the devices and hooks.
+    pub(super) fn look(&mut self, programs: &mut Programs, only: Option<&BTreeSet<u32>>) -> Vec<(u32, Hook)> {
+        let is_meant = |index: u32| only.is_none_or(|only| only.contains(&index));
+        let ours = self.attached.iter().filter(|((index, _), attached)| is_meant(*index) && attached.program.is_some());
+        let lost: Vec<(u32, Hook)> =
+            ours.filter(|(key, attached)| !is_in_place(programs, **key, attached)).map(|(key, _)| *key).collect();
+        for key in &lost {
+            if let Some(attached) = self.attached.get_mut(key) {
+                attached.program = None;
+            }
+        }
+        lost
+    }
+
+    /// Forgets a device that is gone: one with its number is another one.
+    pub(super) fn forget(&mut self, index: u32) {
+        self.retain(|known| known != index);
+    }
+
     /// The pin of the link at this hook: this agent's, or that of another one that overlaps with this one for a moment.
-    fn known_pin(&self, device: &Device, hook: Hook) -> Option<PathBuf> {
-        if let Some(attached) = self.attached.get(&(device.index, hook)) {
-            return attached.pin.clone();
+    fn known_pin(&mut self, device: &Device, hook: Hook) -> Option<PathBuf> {
+        let key = (device.index, hook);
+        if let Some(attached) = self.attached.get(&key) {
+            let pin = attached.pin.clone()?;
+            if is_at(&pin, key) {
+                return Some(pin);
+            }
+            // The device that it was on is gone, or in another namespace under the same number.
+            self.attached.remove(&key);
+            remove_pin(Some(&pin));
+            return None;
         }
         let path = self.directory.join(pin_name(&device.name, hook));
         let target = link_target::of_pin(&path).ok().flatten()?;
-        (target == LinkTarget { ifindex: device.index, hook }).then_some(path)
+        (target == LinkTarget { ifindex: device.index, hook } && is_at(&path, key)).then_some(path)
     }
 
     fn free_pin(&self, device: &Device, hook: Hook) -> PathBuf {

@@ -14,7 +14,7 @@ use crate::linux::netlink::Message;
 
 /// What a batch of events asks for, besides what it already changed in the inventory.
 #[expect(clippy::struct_excessive_bools, reason = "independent consequences of a batch of events")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Devices or addresses changed.
     pub devices: bool,
@@ -24,6 +24,10 @@ pub struct Change {
     pub routes: bool,
     /// Events were lost or are not enough: list everything again.
     pub relist: bool,
+    /// Devices that went, also those that came back under the same number.
+    pub gone: BTreeSet<u32>,
+    /// Devices of which something was heard.
+    pub touched: BTreeSet<u32>,
 }
 
 /// Applies one event to the inventory.
@@ -38,6 +42,9 @@ pub(super) fn apply(inventory: &mut Inventory, change: &mut Change, message: Mes
     };
     match inner {
         RouteNetlinkMessage::NewLink(link) => {
+            if link.header.interface_family == AddressFamily::Unspec {
+                change.touched.insert(link.header.index);
+            }
             if let Some(device) = device(&link)
                 && inventory.devices.get(&device.index) != Some(&device)
             {
@@ -51,6 +58,7 @@ pub(super) fn apply(inventory: &mut Inventory, change: &mut Change, message: Mes
             // The other end of a pair that is split up by a move into a Pod is not always announced.
             change.relist |= inventory.devices.values().any(|device| device.peer == Some(index));
             inventory.remove_device(index);
+            change.gone.insert(index);
             change.devices = true;
         }
         RouteNetlinkMessage::NewAddress(message) => {

@@ -1,7 +1,5 @@
 //! What keeps Services from working and can be seen on the node, as warnings for people.
 
-use std::path::Path;
-
 use super::inventory::Inventory;
 use super::plan::Plan;
 use super::role::Role;
@@ -13,7 +11,6 @@ pub(super) fn all(inventory: &Inventory, plan: &Plan, rules: &RoleRules) -> Vec<
     if rules.local.is_some() && !inventory.devices.values().any(|device| is_local(inventory, device, rules)) {
         warnings.push("--detect-local: no such device yet, every client counts as outside of the cluster".into());
     }
-    warnings.extend(sysctl_warnings());
     warnings
 }
 
@@ -25,19 +22,4 @@ fn missing_uplinks(inventory: &Inventory, plan: &Plan, rules: &RoleRules) -> Vec
         warnings.push("no uplink found: clients outside of the node are not served; name one with --uplink".into());
     }
     warnings
-}
-
-/// Settings of the network stack that keep Services from working, as warnings.
-fn sysctl_warnings() -> Vec<String> {
-    let switches = [
-        ("net/ipv4/ip_forward", "IPv4 packets to Pods are not forwarded"),
-        ("net/ipv6/conf/all/forwarding", "IPv6 packets to Pods are not forwarded"),
-    ];
-    switches
-        .iter()
-        .filter(|(path, _)| {
-            std::fs::read_to_string(Path::new("/proc/sys").join(path)).is_ok_and(|value| value.trim() == "0")
-        })
-        .map(|(path, effect)| format!("{} is 0: {effect}; set it to 1", path.replace('/', ".")))
-        .collect()
 }

@@ -37,11 +37,13 @@ pub enum ProgramFailure {
 pub struct Programs {
     object: Ebpf,
     tried: BTreeMap<&'static str, Result<(), ProgramFailure>>,
+    /// Numbers of programs, as far as they were asked for.
+    ids: BTreeMap<&'static str, u32>,
 }
 
 impl Programs {
     pub(super) fn new(object: Ebpf) -> Self {
-        Self { object, tried: BTreeMap::new() }
+        Self { object, tried: BTreeMap::new(), ids: BTreeMap::new() }
     }
 
     /// Hands those of these programs that were not tried yet to the verifier, each on its own thread: that is most
@@ -92,6 +94,16 @@ impl Programs {
     pub fn ready(&mut self, name: &'static str) -> Result<(), ProgramFailure> {
         self.load(&[name]);
         self.tried.get(name).cloned().unwrap_or(Err(ProgramFailure::Missing { name }))
+    }
+
+    /// The kernel's number of a program that is loaded.
+    pub fn id(&mut self, name: &'static str) -> Option<u32> {
+        if let Some(id) = self.ids.get(name) {
+            return Some(*id);
+        }
+        let id = self.object.program(name)?.info().ok()?.id();
+        self.ids.insert(name, id);
+        Some(id)
     }
 
     /// A program of the object.

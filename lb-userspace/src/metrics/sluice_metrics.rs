@@ -269,6 +269,22 @@ fn devices(attach: &AttachReport, families: &mut Families) {
         (vec![("role", role.name().to_owned())], count(number))
     });
     families.gauges("sluice_devices_attached", "Devices with programs, by role", by_role);
+    let forwarding = [("IPv4", attach.forwarding.v4), ("IPv6", attach.forwarding.v6)];
+    families.gauges(
+        "sluice_node_forwarding",
+        "Whether the node forwards packets to Pods: 1 it does, 0 not",
+        forwarding.map(|(family, on)| (vec![("family", family.to_owned())], f64::from(u8::from(on)))),
+    );
+    families.gauges(
+        "sluice_devices_not_forwarding",
+        "Devices from which IPv4 packets are not forwarded, though the node forwards",
+        [(none(), count(attach.forwarding.devices_off.len()))],
+    );
+    families.counters(
+        "sluice_repairs_total",
+        "Programs and entries that were gone from the kernel, or another's, and were put back",
+        [(none(), total(attach.repairs.count))],
+    );
     families.gauges(
         "sluice_features",
         "Features of the kernel: 1 found, 0 not",

@@ -193,7 +193,10 @@ mod tests {
             "attach forward node_name ports_taken refusals refusals_omitted sockets source version"
         );
         assert_eq!(keys(&json["source"]), "connected failing_since_ns from kind last_error");
-        assert_eq!(keys(&json["attach"]), "devices devices_left_out features map_sizes not_served warnings");
+        assert_eq!(
+            keys(&json["attach"]),
+            "devices devices_left_out features forwarding map_sizes not_served repairs warnings"
+        );
         assert_eq!(keys(&json["attach"]["devices"][0]), "errors hooks index kind name notes role why");
         assert_eq!(keys(&json["attach"]["devices"][0]["hooks"][0]), "hook how program");
         assert_eq!(keys(&json["sockets"]), "cgroup errors hooks mode notes");

@@ -132,7 +132,15 @@ impl Reporter {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node_name: self.node_name.clone(),
             source: self.source.clone(),
-            attach: AttachReport { not_served: self.sockets.not_served().into_iter().collect(), ..self.attach.clone() },
+            attach: AttachReport {
+                not_served: self
+                    .sockets
+                    .not_served()
+                    .into_iter()
+                    .chain(self.attach.not_served.iter().cloned())
+                    .collect(),
+                ..self.attach.clone()
+            },
             sockets: self.sockets.clone(),
             ports_taken: self.taken.borrow_and_update().values().take(PORTS).cloned().collect(),
             forward: self.forward.into(),

@@ -9,7 +9,9 @@ use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, Program, ProgramError};
 
 use super::hook_plan::{SocketMode, SocketReport, SocketSettings};
+use super::reach::nobody_served;
 use crate::causes::with_causes;
+use crate::devices::{Told, Upkeep};
 use crate::linux::{bpf_link, kernel_version};
 use crate::load::{Loaded, Programs};
 
@@ -25,6 +27,8 @@ const HOOKS: [&str; 9] = [
     "connect4",
     "connect6",
 ];
+/// Where links are pinned, below the agent's pins.
+const PINS: &str = "sockets";
 /// Programs that keep processes off `NodePort`s.
 const BIND_HOOKS: [&str; 2] = ["bind4", "bind6"];
 
@@ -37,11 +41,55 @@ pub fn programs_at_start(settings: &SocketSettings) -> Vec<&'static str> {
     }
 }
 
+/// Keeps the hooks in place while the agent runs, and sees whom they reach.
+#[derive(Debug)]
+pub struct SocketHooks {
+    cgroup: PathBuf,
+    hooks: Vec<(&'static str, PathBuf)>,
+}
+
+impl Upkeep for SocketHooks {
+    fn look(&mut self, programs: &mut Programs) -> (Told, Vec<String>) {
+        let mut told = Told { not_served: nobody_served(&self.cgroup).into_iter().collect(), warnings: Vec::new() };
+        let mut missing = Vec::new();
+        let opened = File::open(&self.cgroup).and_then(|dir| Ok((dir.metadata()?.ino(), dir)));
+        let (id, dir) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                told.warnings.push(format!("socket hooks: cgroup {}: {error}", self.cgroup.display()));
+                return (told, missing);
+            }
+        };
+        for (hook, pin) in &self.hooks {
+            let program = programs.id(hook);
+            let in_place = bpf_link::info(pin).is_ok_and(|info| {
+                info.kind == bpf_link::LINK_TYPE_CGROUP && info.cgroup == id && Some(info.program) == program
+            });
+            if !in_place {
+                match ensure(programs, &dir, hook, pin) {
+                    Ok(()) => missing.push(format!("socket hook {hook}")),
+                    Err(why) => told.warnings.push(format!("socket hook {hook} is gone: {why}")),
+                }
+            }
+        }
+        (told, missing)
+    }
+}
+
 impl SocketReport {
+    /// What keeps the hooks in place. `root`: where everything is pinned.
+    pub fn upkeep(&self, root: &Path) -> Option<Box<dyn Upkeep>> {
+        let cgroup = self.cgroup.clone().filter(|_| !self.hooks.is_empty())?;
+        let id = fs::metadata(&cgroup).ok()?.ino();
+        let in_place = HOOKS.iter().chain(&BIND_HOOKS).filter(|hook| self.hooks.iter().any(|known| known == **hook));
+        let hooks = in_place.map(|hook| (*hook, pin_path(root, id, hook))).collect();
+        Some(Box::new(SocketHooks { cgroup, hooks }))
+    }
+
     /// Decides what to do, puts the hooks in place, and takes away what a former agent left elsewhere.
     pub fn attach(loaded: &mut Loaded, settings: &SocketSettings) -> Self {
         let mut report = Self::plan(settings);
-        report.carry_out(&mut loaded.programs, &loaded.directories.root.join("sockets"), settings);
+        report.carry_out(&mut loaded.programs, &loaded.directories.root, settings);
         if !kernel_version::can_refuse_sockets() {
             report.notes.push(
                 "sockets are not refused, their packets are: those of the node itself are dropped (needs Linux 5.18)"
@@ -51,7 +99,8 @@ impl SocketReport {
         report
     }
 
-    fn carry_out(&mut self, programs: &mut Programs, pins: &Path, settings: &SocketSettings) {
+    fn carry_out(&mut self, programs: &mut Programs, root: &Path, settings: &SocketSettings) {
+        let pins = &root.join(PINS);
         if let Err(error) = fs::create_dir_all(pins) {
             self.errors.push(format!("{}: {error}", pins.display()));
             return;
@@ -64,7 +113,7 @@ impl SocketReport {
                     let hooks: Vec<&'static str> = HOOKS.iter().chain(protect).copied().collect();
                     programs.load(&hooks);
                     for hook in hooks {
-                        let pin = pins.join(format!("{id}:{hook}"));
+                        let pin = pin_path(root, id, hook);
                         match ensure(programs, &dir, hook, &pin) {
                             Ok(()) => self.hooks.push(hook.into()),
                             Err(why) => self.errors.push(format!("{hook} at {}: {why}", cgroup.display())),
@@ -90,6 +139,10 @@ impl SocketReport {
             tracing::info!(cgroup = %cgroup.display(), mode = self.mode.name(), hooks = self.hooks.len(), "socket hooks");
         }
     }
+}
+
+fn pin_path(root: &Path, cgroup: u64, hook: &str) -> PathBuf {
+    root.join(PINS).join(format!("{cgroup}:{hook}"))
 }
 
 fn remove_others(pins: &Path, kept: &[PathBuf]) {

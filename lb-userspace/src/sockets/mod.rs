@@ -15,6 +15,7 @@ pub mod hooks;
 mod namespaces;
 pub mod opt_out;
 mod outcome;
+mod reach;
 mod reaper;
 mod search;
 mod support;
