@@ -29,6 +29,19 @@ impl Families {
         self.add(name, help, MetricType::GAUGE, rows);
     }
 
+    /// Adds a family of counters with this many rows, of which those within the limit are made.
+    pub fn many_counters<'a>(&mut self, name: &str, help: &str, rows: usize, row: impl Fn(usize) -> Row<'a>) {
+        let shown = rows.min(self.limit);
+        self.add(name, help, MetricType::COUNTER, (0..shown).map(row));
+        self.leave_out(name, rows - shown);
+    }
+
+    fn leave_out(&mut self, name: &str, rows: usize) {
+        if rows > 0 {
+            self.left_out.push((name.to_owned(), rows));
+        }
+    }
+
     fn add<'a>(&mut self, name: &str, help: &str, kind: MetricType, rows: impl IntoIterator<Item = Row<'a>>) {
         let mut metrics = Vec::new();
         let mut left_out = 0;
@@ -50,9 +63,7 @@ impl Families {
             }
             metrics.push(metric);
         }
-        if left_out > 0 {
-            self.left_out.push((name.to_owned(), left_out));
-        }
+        self.leave_out(name, left_out);
         if metrics.is_empty() {
             return;
         }

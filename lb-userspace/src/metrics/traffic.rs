@@ -1,6 +1,6 @@
 //! Families by Service and by backend: packets, bytes and connections.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::Path;
 
 use lb_common::abi::StatsValue;
@@ -14,8 +14,6 @@ use crate::plan::Existing;
 
 /// Labels that tell a row from all others.
 type Labels = Vec<(&'static str, String)>;
-/// Rows in a stable order, so that a limit always leaves out the same ones.
-type Rows = BTreeMap<Labels, StatsValue>;
 
 /// Adds the families of what is pinned at `pin_path`.
 pub(super) fn families(pin_path: &Path, families: &mut Families) -> Result<(), TableFailure> {
@@ -43,26 +41,43 @@ fn owner(name: &str, family: Family) -> Labels {
     ]
 }
 
+/// Rows are in a stable order, so that a limit always leaves out the same ones. Those that it leaves out are not made: a
+/// node may have a hundred thousand backends.
 fn add(existing: &Existing, traffic: &Traffic, families: &mut Families) {
-    let (mut services, mut backends) = (Rows::new(), Rows::new());
-    let mut owners: BTreeMap<u32, Labels> = BTreeMap::new();
-    let put = |rows: &mut Rows, labels: Labels, counted: &StatsValue| {
-        let row = rows.entry(labels).or_default();
-        *row = row.plus(counted);
-    };
-    for (id, family, name) in &existing.names {
-        let labels = owner(name, *family);
-        put(&mut services, labels.clone(), &traffic.service(*id));
-        owners.insert(*id, labels);
+    let mut services: Vec<(&str, Family, StatsValue)> =
+        existing.names.iter().map(|(id, family, name)| (name.as_str(), *family, traffic.service(*id))).collect();
+    services.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    services.dedup_by(|next, kept| {
+        let same = (next.0, next.1) == (kept.0, kept.1);
+        if same {
+            kept.2 = kept.2.plus(&next.2);
+        }
+        same
+    });
+    group(&SERVICES, services.len(), families, |row| {
+        let (name, family, counted) = services[row];
+        (owner(name, family), counted)
+    });
+
+    let names: HashMap<u32, &str> = existing.names.iter().map(|(id, _, name)| (*id, name.as_str())).collect();
+    let mut backends: Vec<(&str, usize)> = Vec::with_capacity(existing.backends.len());
+    for (at, (family, id, entry)) in existing.backends.iter().enumerate() {
+        if let Some(name) = names.get(&entry.service)
+            && traffic.backend(*family, *id).is_some()
+        {
+            backends.push((name, at));
+        }
     }
-    for (family, id, entry) in &existing.backends {
-        let Some(counted) = traffic.backend(*family, *id) else { continue };
-        let Some(mut labels) = owners.get(&entry.service).cloned() else { continue };
+    let of = |at: usize| &existing.backends[at];
+    let place = |at: usize| (of(at).0, of(at).2.addr);
+    backends.sort_unstable_by(|a, b| a.0.cmp(b.0).then_with(|| place(a.1).cmp(&place(b.1))));
+    group(&BACKENDS, backends.len(), families, |row| {
+        let (name, at) = backends[row];
+        let (family, id, entry) = of(at);
+        let mut labels = owner(name, *family);
         labels.push(("backend", entry.addr.to_string()));
-        put(&mut backends, labels, &counted);
-    }
-    group(&SERVICES, &services, families);
-    group(&BACKENDS, &backends, families);
+        (labels, traffic.backend(*family, *id).unwrap_or_default())
+    });
 }
 
 /// Names of one group's families, with their help: packets, bytes, connections.
@@ -79,23 +94,27 @@ const BACKENDS: Group = [
     ("sluice_backend_connections_total", "New connections (of UDP: flows) to a backend"),
 ];
 
-/// One row for each direction.
-fn both_ways(rows: &Rows, of: fn(&StatsValue) -> [u64; 2]) -> impl Iterator<Item = Row<'static>> {
-    rows.iter().flat_map(move |(labels, counted)| {
-        ["to_backend", "from_backend"].into_iter().zip(of(counted)).map(|(direction, value)| {
-            let mut labels = labels.clone();
+/// Adds a group's families: `of` has labels and counts of each of so many.
+fn group(group: &Group, many: usize, families: &mut Families, of: impl Fn(usize) -> (Labels, StatsValue)) {
+    let [packets, bytes, connections] = group;
+    // One row for each direction.
+    let both_ways = |values: fn(&StatsValue) -> [u64; 2]| {
+        let of = &of;
+        move |row: usize| -> Row<'static> {
+            let (mut labels, counted) = of(row / 2);
+            let [to, from] = values(&counted);
+            let (direction, value) = if row.is_multiple_of(2) { ("to_backend", to) } else { ("from_backend", from) };
             labels.push(("direction", direction.to_owned()));
             (labels, total(value))
-        })
-    })
-}
-
-fn group(group: &Group, rows: &Rows, families: &mut Families) {
-    let [packets, bytes, connections] = group;
-    families.counters(packets.0, packets.1, both_ways(rows, |counted| [counted.packets, counted.reply_packets]));
-    families.counters(bytes.0, bytes.1, both_ways(rows, |counted| [counted.bytes, counted.reply_bytes]));
-    let new = rows.iter().map(|(labels, counted)| (labels.clone(), total(counted.connections)));
-    families.counters(connections.0, connections.1, new);
+        }
+    };
+    let rows = 2 * many;
+    families.many_counters(packets.0, packets.1, rows, both_ways(|counted| [counted.packets, counted.reply_packets]));
+    families.many_counters(bytes.0, bytes.1, rows, both_ways(|counted| [counted.bytes, counted.reply_bytes]));
+    families.many_counters(connections.0, connections.1, many, |row| {
+        let (labels, counted) = of(row);
+        (labels, total(counted.connections))
+    });
 }
 
 #[cfg(test)]
