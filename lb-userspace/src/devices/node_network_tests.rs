@@ -76,3 +76,24 @@ fn an_address_that_is_seen_again_is_updated_in_place() {
     inventory.remove_address(2, "192.0.2.9".parse().unwrap(), 24);
     assert_eq!(inventory.source_address(2, false), Some("192.0.2.2".parse().unwrap()));
 }
+
+#[test]
+fn addresses_of_services_are_not_the_nodes() {
+    let mut inventory = Inventory::default();
+    for (index, name, kind, up, address) in [
+        (1, "kube-ipvs0", "dummy", false, "10.96.0.1"),
+        (2, "nodelocaldns", "dummy", false, "10.96.0.10"),
+        (3, "bgp0", "dummy", true, "203.0.113.7"),
+        (4, "eth0", "", true, "192.0.2.2"),
+    ] {
+        let kind = (!kind.is_empty()).then(|| kind.to_owned());
+        inventory.devices.insert(index, Device { index, name: name.into(), kind, up, ..Device::default() });
+        let ip = address.parse().unwrap();
+        inventory.upsert_address(index, DeviceAddress { ip, prefix: 32, global: true, preferred: true });
+    }
+    let network = inventory.node_network(|_| Role::Ignored);
+    let ips = |texts: &[&str]| -> Vec<std::net::IpAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+    assert_eq!(network.addresses, ips(&["192.0.2.2", "203.0.113.7"]));
+    assert_eq!(network.held, ips(&["10.96.0.10"]));
+    assert_eq!(network.primary_v4, Some("203.0.113.7".parse().unwrap()), "a device that is down is not asked");
+}

@@ -45,6 +45,9 @@ pub(super) struct Node {
     addresses: Vec<IpAddr>,
     /// Those towards its default routes; not given: the first of each family.
     primary: Option<Vec<IpAddr>>,
+    /// `ClusterIP`s at which the node answers itself.
+    #[serde(default)]
+    held: Vec<IpAddr>,
 }
 
 impl Default for Node {
@@ -52,6 +55,7 @@ impl Default for Node {
         Self {
             addresses: vec![[192, 0, 2, 1].into(), Ipv6Addr::new(0xfd00, 0x0192, 0, 0, 0, 0, 0, 1).into()],
             primary: None,
+            held: Vec::new(),
         }
     }
 }
@@ -63,6 +67,7 @@ impl Node {
         let v6 = |ip: &IpAddr| if let IpAddr::V6(v6) = ip { Some(*v6) } else { None };
         NodeNetwork {
             addresses: self.addresses.clone(),
+            held: self.held.clone(),
             primary_v4: primary.iter().find_map(v4),
             primary_v6: primary.iter().find_map(v6),
         }

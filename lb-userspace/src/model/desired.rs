@@ -262,6 +262,8 @@ pub struct NodeFacts {
     pub zone: Option<String>,
     /// Every address of the node itself (for host-network endpoints).
     pub addresses: Vec<IpAddr>,
+    /// `ClusterIP`s at which the node itself answers, such as `NodeLocal DNSCache`'s: they are left to it.
+    pub held: Vec<IpAddr>,
     /// Addresses on which `NodePort`s are served.
     pub node_port_addresses: Vec<IpAddr>,
     /// Serve them on 127.0.0.1 and `::1` as well, to the node's own processes.

@@ -41,6 +41,7 @@ impl ServiceRecord {
             return Vec::new();
         }
         let mut wanted = cluster;
+        wanted.retain(|(addr, _)| !node.held.contains(&addr.ip()));
         if !self.source_ranges_unreadable {
             wanted.extend(of(&self.load_balancer_ips, FrontendKind::LoadBalancer, port.port));
         }

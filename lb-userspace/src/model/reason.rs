@@ -63,6 +63,7 @@ reasons! {
     BadAddressType: "EndpointSlice", "`addressType` is not known: the slice is not used";
     NoServiceName: "EndpointSlice", "no label `kubernetes.io/service-name`: the slice is not used";
     NoAddress: "EndpointSlice", "an endpoint without an address: the other endpoints are used";
+    AnsweredByNode: "Service", "the node has the ClusterIP on a dummy device and answers there itself, as `NodeLocal DNSCache` does: packets for it are left to the node";
     DuplicateFrontend: "Service", "another Service (the older one, else the first by name), or another port of this one, has the address and port";
     ServicesFull: "Service", "no room for its ports: see [sizes](operations.md#sizes). The Service stays as it was";
     BackendsFull: "Service", "no room for its endpoints, as above";
@@ -75,7 +76,15 @@ reasons! {
 impl Reason {
     /// Whether it has to do with this node, and not only with the object.
     pub const fn is_of_this_node(self) -> bool {
-        matches!(self, Self::ServicesFull | Self::BackendsFull | Self::SlotsFull | Self::MapFull | Self::WriteFailed)
+        matches!(
+            self,
+            Self::AnsweredByNode
+                | Self::ServicesFull
+                | Self::BackendsFull
+                | Self::SlotsFull
+                | Self::MapFull
+                | Self::WriteFailed
+        )
     }
 }
 

@@ -32,7 +32,7 @@ pub fn resolve(
     }
     let mut refusals = service.refusals.to_vec();
     refusals.extend(drop_twins(&mut ports, &service.name).into_rows());
-    refusals.extend(unserved(service, settings).into_rows());
+    refusals.extend(unserved(service, node, settings).into_rows());
     refusals.extend(slices.iter().flat_map(|slice| slice.refusals.iter().cloned()));
     let health = health(service, slices, &node.name);
     (DesiredService { name: service.name.clone(), ports, health }, refusals)
@@ -140,7 +140,7 @@ fn backends(
 }
 
 /// Parts that are sound in themselves but cannot be served as things stand.
-fn unserved(service: &ServiceRecord, settings: &ResolveSettings) -> Refusals {
+fn unserved(service: &ServiceRecord, node: &NodeFacts, settings: &ResolveSettings) -> Refusals {
     let mut bad = Refusals::of("Service", service.name.to_string());
     if service.skip.is_some() {
         return bad;
@@ -148,6 +148,11 @@ fn unserved(service: &ServiceRecord, settings: &ResolveSettings) -> Refusals {
     for port in service.ports.iter().filter(|port| port.protocol == Protocol::Sctp) {
         bad.note(Reason::ProtocolNotServed, || {
             format!("port {:?} ({}) has protocol SCTP, which is not translated: use TCP or UDP", port.name, port.port)
+        });
+    }
+    for ip in service.cluster_ips.iter().filter(|ip| node.held.contains(ip)) {
+        bad.note(Reason::AnsweredByNode, || {
+            format!("{ip} is on a device of this node, which answers there itself (NodeLocal DNSCache): it is left to the node")
         });
     }
     if !settings.external_ips.served() && !service.external_ips.is_empty() {

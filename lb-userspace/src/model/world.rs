@@ -197,7 +197,7 @@ impl World {
         if node == self.node {
             return;
         }
-        let moved = node.node_port_addresses != self.node.node_port_addresses;
+        let moved = node.node_port_addresses != self.node.node_port_addresses || node.held != self.node.held;
         self.node = node;
         self.resolve_all_again(moved);
     }

@@ -114,6 +114,7 @@ impl ReconcileSettings {
             name: self.node_name.clone(),
             zone: None,
             addresses: network.addresses.clone(),
+            held: network.held.clone(),
             node_port_addresses,
             loopback_node_ports: self.sockets.attached,
         }
@@ -156,13 +157,28 @@ impl ReconcileSettings {
                 flags: flags.into_iter().filter_map(|(is, bit)| is.then_some(bit)).fold(0, |all, bit| all | bit),
                 node: primary[family],
                 cluster,
-                services: of_family(self.service_ranges(around)),
+                services: without(of_family(self.service_ranges(around)), &network.held),
                 snat_ports: self.snat_ports,
                 host_netns: self.sockets.host_netns,
                 forward: self.forward.value(),
             }
         })
     }
+}
+
+/// Ranges without single addresses: nothing is dropped on its way to what answers there.
+fn without(mut nets: Vec<IpNet>, addresses: &[IpAddr]) -> Vec<IpNet> {
+    for address in addresses {
+        while let Some(at) = nets.iter().position(|net| net.contains(address)) {
+            let net = nets.swap_remove(at);
+            // Down to the address alone, which stays away.
+            if let Ok(halves) = net.subnets(net.prefix_len() + 1) {
+                nets.extend(halves);
+            }
+        }
+    }
+    nets.sort_unstable();
+    nets
 }
 
 #[cfg(test)]
@@ -172,6 +188,7 @@ mod tests {
     fn network() -> NodeNetwork {
         NodeNetwork {
             addresses: ["192.0.2.1", "198.51.100.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).to_vec(),
+            held: Vec::new(),
             primary_v4: Some("198.51.100.1".parse().unwrap()),
             primary_v6: None,
         }
@@ -196,6 +213,15 @@ mod tests {
         assert_eq!(of(&[], true), [nets(&["10.96.0.0/16"]), nets(&["fd00:96::/112"])]);
         assert_eq!(of(&["10.97.0.0/16"], true), [nets(&["10.97.0.0/16"]), nets(&[])]);
         assert_eq!((of(&[], false), of(&["10.97.0.0/16"], false)), Default::default());
+    }
+
+    #[test]
+    fn addresses_that_the_node_answers_are_cut_out_of_the_ranges_of_cluster_ips() {
+        let nets = |texts: &[&str]| -> Vec<IpNet> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let cut = |held: &str| without(nets(&["10.96.0.0/29", "fd00::/127"]), &[held.parse().unwrap()]);
+        assert_eq!(cut("10.96.0.2"), nets(&["10.96.0.0/31", "10.96.0.3/32", "10.96.0.4/30", "fd00::/127"]));
+        assert_eq!(cut("fd00::1"), nets(&["10.96.0.0/29", "fd00::/128"]));
+        assert_eq!(cut("192.0.2.1"), nets(&["10.96.0.0/29", "fd00::/127"]));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(super) const NODE_ADDRESSES: [&str; 3] = ["192.168.0.1", "192.168.0.2", "fd0
 
 pub(super) fn node(tape: &mut Tape<'_>) -> NodeFacts {
     NodeFacts {
+        held: Vec::new(),
         name: "me".into(),
         zone: tape.maybe_text(&["", "z1", "z2"]),
         addresses: NODE_ADDRESSES.iter().map(|ip| ip.parse().unwrap()).collect(),

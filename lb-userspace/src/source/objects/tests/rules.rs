@@ -20,6 +20,7 @@ fn slice(value: &Value) -> SliceRecord {
 
 fn node() -> NodeFacts {
     NodeFacts {
+        held: Vec::new(),
         name: "me".into(),
         zone: None,
         addresses: vec!["192.168.0.1".parse().unwrap()],
