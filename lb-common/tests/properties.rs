@@ -218,6 +218,28 @@ fn established_packet_costs_one_look_up() {
     established_costs_one::<V6>();
 }
 
+fn direct_ones_cost_nothing<A: Family>() {
+    let mut node = local::<A>();
+    let (client, back) = ((A::POD, 40_000), (A::LOCAL, 8080));
+    for proto in [proto::TCP, proto::UDP] {
+        // Another flow with the same backend changes nothing.
+        node.send(Hook::PodIngress, 10, &Pkt::first(proto, (A::POD, 41_000), (A::LB, 443)).bytes());
+        let there = [Pkt::first(proto, client, back), Pkt::data(proto, client, back)];
+        for packet in there {
+            assert_eq!(lookups(&mut node, Hook::PodIngress, &packet), Lookups::default());
+        }
+        for packet in [Pkt::reply(proto, back, client), Pkt::data(proto, back, client)] {
+            assert_eq!(lookups(&mut node, Hook::PodEgress, &packet), Lookups::default());
+        }
+    }
+}
+
+#[test]
+fn direct_packets_of_a_backend_cost_no_look_up() {
+    direct_ones_cost_nothing::<V4>();
+    direct_ones_cost_nothing::<V6>();
+}
+
 fn others_cost_two<A: Family>() {
     let mut node = local::<A>();
     for hook in HOOKS {

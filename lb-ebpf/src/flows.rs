@@ -3,7 +3,7 @@
 use core::ops::Deref;
 
 use aya_ebpf::bindings::BPF_ANY;
-use lb_common::abi::{FlowKey, FlowValue, Tally};
+use lb_common::abi::{FlowKey, FlowValue, Tally, filter};
 use lb_common::datapath::{Flows, Headers, Host, Scratch};
 
 use crate::env::Kernel;
@@ -43,6 +43,22 @@ impl<A> Deref for FlowPtr<A> {
 fn happened_lately<A: FamilyMaps>(event: u32, now: u32) -> bool {
     let last = maps::last::<A>(event);
     last != 0 && now.wrapping_sub(last).wrapping_add(1) < LATELY_TICKS
+}
+
+/// Notes an entry in the flow filter, in both halves: before the entry is there.
+#[inline(never)]
+fn note_flow<A: FamilyMaps>(key: &FlowKey<A>, kind: u8) {
+    if !filter::is_noted(kind) {
+        return;
+    }
+    let (block, cell) = filter::cell(filter::flow_hash(key));
+    for half in 0..2 {
+        if let Some(cells) = A::flow_filter().get_ptr_mut(half * filter::FLOW_BLOCKS + block) {
+            // SAFETY: the verifier has seen the null check; the cell's number is masked. A byte of its own, to which all
+            // write the same.
+            unsafe { *cells.cast::<u8>().add(cell as usize) = 1 };
+        }
+    }
 }
 
 impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
@@ -150,12 +166,26 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
     }
 
     #[inline(always)]
+    fn may_be_flow(&self, key: &FlowKey<A>) -> bool {
+        let (block, cell) = filter::cell(filter::flow_hash(key));
+        let half = maps::complete_half::<A>();
+        // While no half knows every flow, everything may be one.
+        half == 0
+            || A::flow_filter()
+                .get((half - 1) * filter::FLOW_BLOCKS + block)
+                .and_then(|cells| cells.get(cell as usize))
+                .is_none_or(|cell| *cell != 0)
+    }
+
+    #[inline(always)]
     fn insert_flow(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
+        note_flow(key, value.kind);
         A::flows().insert(key, value, u64::from(BPF_ANY)).is_ok()
     }
 
     #[inline(always)]
     fn insert_half_open(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
+        note_flow(key, value.kind);
         A::half_open().insert(key, value, u64::from(BPF_ANY)).is_ok()
     }
 

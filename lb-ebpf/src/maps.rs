@@ -144,6 +144,12 @@ pub(crate) fn last<A: FamilyMaps>(event: u32) -> u32 {
     LATELY.get(event + u32::from(A::IS_V6)).copied().unwrap_or(1)
 }
 
+/// Which half of the flow filter knows every flow: 1 or 2; 0: none.
+#[inline(always)]
+pub(crate) fn complete_half<A: FamilyMaps>() -> u32 {
+    LATELY.get(lately::FLOW_FILTER + u32::from(A::IS_V6)).copied().unwrap_or(0)
+}
+
 /// Notes that it did: never 0, which says that it did not.
 #[inline(always)]
 pub(crate) fn set_last<A: FamilyMaps>(event: u32, ticks: u32) {

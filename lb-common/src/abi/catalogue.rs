@@ -7,7 +7,7 @@ pub const ABI_VERSION: u32 = 4;
 /// What the fields of all maps come to, in that version (see the test in `tables.rs`): sizes are compared with the
 /// pins', so two fields that change places are what nobody would notice.
 #[cfg(test)]
-pub(super) const SHAPE: u64 = 0xea96_d233_1e52_547f;
+pub(super) const SHAPE: u64 = 0x95a7_8a39_a3e6_9c7c;
 
 /// Hands all maps of one group to the macro `$then`: `family` (one map for each address family; types for the address
 /// type `$addr`), `single` (one for both), `agent` (one, which programs know nothing of).
@@ -85,6 +85,15 @@ macro_rules! tables {
                 writer: "agent",
                 readers: "kernel",
                 miss: "not a reply",
+            }
+            /// What may be a flow: lets most packets between clients and backends go without a look-up.
+            FLOW_FILTER flow_filter [FLOW_FILTER4 FLOW_FILTER6]: pinned Array(u32 => filter::Cells) {
+                size: Size::Fixed(2 * filter::FLOW_BLOCKS),
+                flags: MMAPABLE,
+                holds: "two halves of a filter → client and backend of each flow",
+                writer: "kernel adds; agent's sweep makes one half anew at a time",
+                readers: "kernel",
+                miss: "a direct connection",
             }
             /// Prefixes of clients that a Service allows.
             RANGES ranges [RANGES4 RANGES6]: pinned LpmTrie(SourceRangeKey<$addr> => u32) {
@@ -260,7 +269,7 @@ macro_rules! tables {
             LATELY lately [LATELY]: pinned Array(u32 => u32) {
                 size: Size::Fixed(lately::COUNT),
                 holds: "event and family → time in ticks; 0: never",
-                writer: "kernel",
+                writer: "kernel; agent's sweep (`FLOW_FILTER`)",
                 readers: "kernel",
             }
             /// The second stage of TC programs, see [`crate::abi::tc_rest`].

@@ -40,8 +40,10 @@ pub mod lately {
     pub const REMAP: u32 = 0;
     /// The table of established flows refused a flow.
     pub const OVERFLOW: u32 = 2;
+    /// Not an event: which half of `FLOW_FILTER` knows every flow, 1 or 2; 0: none.
+    pub const FLOW_FILTER: u32 = 4;
     /// Number of cells.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 6;
 }
 
 /// Indices of the programs in `TC_REST`.

@@ -87,6 +87,8 @@ pub trait Flows<A> {
     fn remove_flow(&self, key: &FlowKey<A>);
     /// Removes from the table of half-open flows.
     fn remove_half_open(&self, key: &FlowKey<A>);
+    /// Whether a client (the key's source) and a backend may have a flow. Never falsely no.
+    fn may_be_flow(&self, key: &FlowKey<A>) -> bool;
     /// Whether direct connections have been given other source ports lately.
     fn remaps(&self) -> bool;
     /// Notes that one has.

@@ -2,6 +2,7 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
+use super::flow::flip;
 use super::headers::Headers;
 use super::scope::{in_service_range, is_snat_port};
 use super::transport;
@@ -33,11 +34,10 @@ pub(super) fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arri
     if reply || in_service_range(config, key.dst) {
         claims |= claim::RANGE;
     }
-    // Of a direct connection in mid-stream only one that was given another port is looked at.
-    if (headers.may_open() || env.remaps()) && env.may_be_backend(key.dst, key.dport) {
+    if may_collide(env, headers) {
         claims |= claim::DIRECT;
     }
-    if config.forward == forward_mode::REDIRECT && !arrival.hook.is_uplink() && env.may_be_backend(key.src, key.sport) {
+    if config.forward == forward_mode::REDIRECT && !arrival.hook.is_uplink() && egress(env, headers) {
         claims |= claim::REPLY;
     }
     claims
@@ -46,7 +46,15 @@ pub(super) fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arri
 /// Whether a packet that leaves may be a reply.
 #[inline(always)]
 pub(super) fn egress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bool {
-    env.may_be_backend(headers.key.src, headers.key.sport)
+    env.may_be_backend(headers.key.src, headers.key.sport) && env.may_be_flow(&flip(&headers.key))
+}
+
+/// Whether a packet that goes straight to a backend may have a flow's tuple. Of a connection in mid-stream only one that
+/// was given another port is looked at.
+#[inline(always)]
+pub(super) fn may_collide<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bool {
+    let key = &headers.key;
+    (headers.may_open() || env.remaps()) && env.may_be_backend(key.dst, key.dport) && env.may_be_flow(key)
 }
 
 /// Whether a later fragment, whose ports nobody knows yet, may belong to Sluice: by its addresses alone. In IPv6 what it

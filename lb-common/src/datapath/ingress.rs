@@ -114,8 +114,8 @@ pub(super) fn decide<A: Address, E: Env<A>>(
     let key = &headers.key;
     if !frontend_of(env, key, scratch) {
         let decision = not_a_frontend(env, headers, arrival, scratch);
-        let may_collide = (headers.may_open() || env.remaps()) && env.may_be_backend(key.dst, key.dport);
-        return if decision == Decision::PASS && may_collide { remapped(env, headers, scratch) } else { decision };
+        let may_collide = decision == Decision::PASS && gate::may_collide(env, headers);
+        return if may_collide { remapped(env, headers, scratch) } else { decision };
     }
     if headers.opens() && own::is_node_address(&scratch.choice.frontend) && own::is_live(env, headers) {
         return Decision::NODE_ADDRESS;

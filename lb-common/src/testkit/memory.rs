@@ -1,7 +1,7 @@
 //! [`Env`] in plain memory: tables as hash maps, and routes, clock and chance by decree.
 
 use core::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::family::{Family, HOST_MAC};
 use super::filter::TestFilter;
@@ -70,6 +70,8 @@ pub struct Memory<A> {
     pub front_filter: TestFilter,
     /// Addresses of backends.
     pub back_filter: TestFilter,
+    /// Cells of clients and backends that have had flows.
+    pub flow_filter: RefCell<HashSet<(u32, u32)>>,
     /// Addresses of both, whatever the port.
     pub address_filter: TestFilter,
     /// Whether a direct connection was given another port.
@@ -102,6 +104,7 @@ impl<A: Family> Default for Memory<A> {
             lookups: Cell::default(),
             front_filter: TestFilter::new(filter::FRONT_BLOCKS),
             back_filter: TestFilter::new(filter::BACK_BLOCKS),
+            flow_filter: RefCell::default(),
             address_filter: TestFilter::new(filter::ADDRESS_BLOCKS),
             remaps: Cell::default(),
             overflows: Cell::default(),
@@ -111,6 +114,12 @@ impl<A: Family> Default for Memory<A> {
 }
 
 impl<A: Family> Memory<A> {
+    fn note_flow(&self, key: &FlowKey<A>, kind: u8) {
+        if filter::is_noted(kind) {
+            self.flow_filter.borrow_mut().insert(filter::cell(filter::flow_hash(key)));
+        }
+    }
+
     pub(super) fn hash(&self) {
         let Lookups { hashes, arrays } = self.lookups.get();
         self.lookups.set(Lookups { hashes: hashes + 1, arrays });
@@ -172,6 +181,10 @@ impl<A: Family> Flows<A> for Memory<A> {
         FlowRef { key: FlowKey::default(), half_open: false, decided: true, value: scratch.forward }
     }
 
+    fn may_be_flow(&self, key: &FlowKey<A>) -> bool {
+        self.flow_filter.borrow().contains(&filter::cell(filter::flow_hash(key)))
+    }
+
     fn remaps(&self) -> bool {
         self.remaps.get()
     }
@@ -228,6 +241,7 @@ impl<A: Family> Flows<A> for Memory<A> {
 
     fn insert_flow(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
         !self.full.get() && {
+            self.note_flow(key, value.kind);
             self.flows.borrow_mut().insert(*key, *value);
             true
         }
@@ -235,6 +249,7 @@ impl<A: Family> Flows<A> for Memory<A> {
 
     fn insert_half_open(&self, key: &FlowKey<A>, value: &FlowValue<A>) -> bool {
         !self.full.get() && {
+            self.note_flow(key, value.kind);
             self.half_open.borrow_mut().insert(*key, *value);
             true
         }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::maps::LiveFlows;
-use crate::maps::sweep::{self, Ticks, Timeouts};
+use crate::maps::sweep::{Sweeper, Ticks, Timeouts};
 use crate::metrics::Metrics;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// The first sweep comes soon: until then the data path does not know which flows there are not.
+const FIRST_AFTER: Duration = Duration::from_millis(500);
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 /// Removes idle flows, on a separate thread, and tells which frontends and backends have flows.
@@ -19,9 +21,17 @@ pub(super) fn start(pin_path: PathBuf, ticks: Option<u32>, metrics: Metrics, liv
         return;
     };
     tokio::task::spawn_blocking(move || {
-        loop {
+        let mut wait = FIRST_AFTER;
+        let mut sweeper = loop {
+            match Sweeper::new(&pin_path, Ticks { per_second }, Timeouts::default(), SWEEP_PAUSE) {
+                Ok(sweeper) => break sweeper,
+                Err(failure) => tracing::warn!(%failure, "cannot sweep idle flows"),
+            }
             std::thread::sleep(SWEEP_EVERY);
-            match sweep::sweep(&pin_path, Ticks { per_second }, &Timeouts::default(), SWEEP_PAUSE) {
+        };
+        loop {
+            std::thread::sleep(std::mem::replace(&mut wait, SWEEP_EVERY));
+            match sweeper.sweep() {
                 Ok(swept) => {
                     tracing::debug!(removed = swept.removed, live = swept.live, "swept idle flows");
                     metrics.swept(&swept);

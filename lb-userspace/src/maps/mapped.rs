@@ -97,3 +97,19 @@ impl<V: Pod> MappedArray<V> {
         Ok(())
     }
 }
+
+impl<const N: usize> MappedArray<[u8; N]>
+where
+    [u8; N]: Pod,
+{
+    /// Writes a byte of an entry, whose others somebody else may write.
+    pub(super) fn set_byte(&mut self, index: u32, at: u32, value: u8) -> Result<(), TableFailure> {
+        let at = usize::try_from(at).unwrap_or(N);
+        match self.place(index)? {
+            // SAFETY: as for a whole entry; the byte is inside of it.
+            Some(place) if at < N => unsafe { ptr::write_volatile(place.cast::<u8>().add(at), value) },
+            _ => return Err(TableFailure::Full { map: self.name }),
+        }
+        Ok(())
+    }
+}

@@ -11,6 +11,7 @@ mod family_tables;
 #[cfg(test)]
 pub mod faulty;
 mod filters;
+mod flow_filter;
 pub mod flows;
 pub mod kernel;
 mod mapped;

@@ -3,7 +3,7 @@
 //! Both entries of a flow are decided together: the newer `seen` and the union of their states count.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aya::Pod;
@@ -14,6 +14,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::address::MapAddress;
 use super::failure::TableFailure;
 use super::filters::{FlowEnds, LiveFlows};
+use super::flow_filter::FlowFilter;
 use super::flows::{FlowTable, is_request, reverse_key};
 use crate::model::family::PerFamily;
 
@@ -111,16 +112,48 @@ pub struct Swept {
     pub in_use: LiveFlows,
 }
 
-/// Sweeps all tables once, pausing between chunks.
-pub fn sweep(pin_path: &Path, ticks: Ticks, timeouts: &Timeouts, pause: Duration) -> Result<Swept, TableFailure> {
-    let dir = pin_path.join("maps");
+/// Sweeps again and again. From its making on, the data path notes new flows where the next sweep finds them.
+pub struct Sweeper {
+    dir: PathBuf,
+    ticks: Ticks,
+    timeouts: Timeouts,
+    pause: Duration,
+    filters: PerFamily<FlowFilter>,
+}
+
+impl Sweeper {
+    /// Pauses between chunks of a table.
+    pub fn new(pin_path: &Path, ticks: Ticks, timeouts: Timeouts, pause: Duration) -> Result<Self, TableFailure> {
+        let dir = pin_path.join("maps");
+        let filters = PerFamily { v4: FlowFilter::prepare::<V4>(&dir)?, v6: FlowFilter::prepare::<V6>(&dir)? };
+        Ok(Self { dir, ticks, timeouts, pause, filters })
+    }
+
+    /// Sweeps all tables once. Not before flows that the data path was making when the last sweep ended, or when this was
+    /// made, are in their table: some milliseconds later at the earliest.
+    pub fn sweep(&mut self) -> Result<Swept, TableFailure> {
+        let Self { dir, ticks, timeouts, pause, filters } = self;
+        let swept = sweep(dir, *ticks, timeouts, *pause, filters)?;
+        self.filters.v4.complete()?;
+        self.filters.v6.complete()?;
+        Ok(swept)
+    }
+}
+
+fn sweep(
+    dir: &Path,
+    ticks: Ticks,
+    timeouts: &Timeouts,
+    pause: Duration,
+    filters: &mut PerFamily<FlowFilter>,
+) -> Result<Swept, TableFailure> {
     let in_use = LiveFlows { since: Instant::now(), ends: PerFamily::from_fn(|_| FlowEnds::default()) };
     let mut swept = Swept { removed: 0, live: 0, in_use };
     // In the order in which a flow moves: none is missed because it moves meanwhile.
     for (names, established) in [(map_name::HALF_OPEN, false), (map_name::FLOWS, true)] {
         let policy = SweepPolicy { ticks, timeouts, established, pause };
-        policy.sweep(FlowTable::<V4>::open(&dir, names[0])?, &mut swept)?;
-        policy.sweep(FlowTable::<V6>::open(&dir, names[1])?, &mut swept)?;
+        policy.sweep(FlowTable::<V4>::open(dir, names[0])?, &mut filters.v4, &mut swept)?;
+        policy.sweep(FlowTable::<V6>::open(dir, names[1])?, &mut filters.v6, &mut swept)?;
     }
     Ok(swept)
 }
@@ -154,13 +187,14 @@ struct SweepPolicy<'a> {
 }
 
 impl SweepPolicy<'_> {
-    fn sweep<A>(&self, mut table: FlowTable<A>, swept: &mut Swept) -> Result<(), TableFailure>
+    fn sweep<A>(&self, mut table: FlowTable<A>, filter: &mut FlowFilter, swept: &mut Swept) -> Result<(), TableFailure>
     where
         A: MapAddress + 'static,
         FlowKey<A>: Pod,
         FlowValue<A>: Pod,
     {
         let mut over = Vec::new();
+        let mut noted = Ok(());
         table.walk(|keys, values| {
             let now = self.ticks.now();
             for (key, value) in keys.iter().zip(values) {
@@ -169,6 +203,10 @@ impl SweepPolicy<'_> {
                         over.push((*key, None));
                     }
                     continue;
+                }
+                if let Err(failure) = filter.add(key, value.kind) {
+                    noted = Err(failure);
+                    return ControlFlow::Break(());
                 }
                 note_ends(&mut swept.in_use.ends[A::FAMILY], key, value);
                 let other = reverse_key(key, value);
@@ -186,6 +224,7 @@ impl SweepPolicy<'_> {
             std::thread::sleep(self.pause);
             ControlFlow::Continue(())
         })?;
+        noted?;
         for (key, other) in over {
             table.remove(&key)?;
             if let Some(other) = other {

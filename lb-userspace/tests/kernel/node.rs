@@ -4,8 +4,8 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
 use lb_common::abi::filter::{
-    ADDRESS_BLOCKS, BACK_BLOCKS, Block, FRONT_BLOCKS, backend_address_hash, endpoint_hash, frontend_address_hash,
-    frontend_hash, position,
+    ADDRESS_BLOCKS, BACK_BLOCKS, Block, CELLS, Cells, FLOW_BLOCKS, FRONT_BLOCKS, backend_address_hash, endpoint_hash,
+    frontend_address_hash, frontend_hash, position,
 };
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
@@ -97,6 +97,11 @@ impl KernelNode<'_> {
         for (filter, block) in gone {
             self.array::<Block>(&filter).set(block, [0; 8], 0).unwrap();
         }
+        for block in 0..2 * FLOW_BLOCKS {
+            self.array::<Cells>(map_name::FLOW_FILTER[family]).set(block, [0; CELLS], 0).unwrap();
+        }
+        let complete = lb_common::abi::lately::FLOW_FILTER + u32::try_from(family).unwrap();
+        self.array::<u32>(map_name::LATELY).set(complete, 1, 0).unwrap();
         for event in [lb_common::abi::lately::REMAP, lb_common::abi::lately::OVERFLOW] {
             self.array::<u32>(map_name::LATELY).set(event + u32::try_from(family).unwrap(), 0, 0).unwrap();
         }
