@@ -1,13 +1,15 @@
-//! Hands out small integer ids, the longest unused first, and never one that was freed in the same batch.
+//! Hands out small integer ids, the lowest unused first, and never one that was freed in the same batch. Tables that are
+//! indexed by them may be shorter than there are ids, such as the counters: ids stay as low as what is in use is few.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 /// Ids `1..limit`.
 #[derive(Debug)]
 pub(crate) struct IdPool {
     limit: u32,
     next: u32,
-    free: VecDeque<u32>,
+    /// Unused ids below `next`.
+    free: BTreeSet<u32>,
     resting: Vec<u32>,
 }
 
@@ -15,7 +17,7 @@ impl IdPool {
     /// All ids from 1 up to, not including, `limit`, without those in use.
     pub(crate) fn new(limit: u32, used: &BTreeSet<u32>) -> Self {
         let next = used.last().map_or(1, |last| last.saturating_add(1));
-        let mut free = VecDeque::new();
+        let mut free = BTreeSet::new();
         let mut expected = 1;
         for &id in used {
             free.extend(expected..id);
@@ -31,11 +33,14 @@ impl IdPool {
 
     /// An unused id.
     pub(crate) fn take(&mut self) -> Option<u32> {
-        if self.next < self.limit {
-            self.next += 1;
-            return Some(self.next - 1);
+        if let Some(id) = self.free.pop_first() {
+            return Some(id);
         }
-        self.free.pop_front()
+        if self.next >= self.limit {
+            return None;
+        }
+        self.next += 1;
+        Some(self.next - 1)
     }
 
     /// Gives an id back; it rests until [`IdPool::release`].
@@ -61,6 +66,21 @@ mod tests {
         assert_eq!(pool.take(), None);
         pool.release();
         assert_eq!((pool.take(), pool.take()), (Some(1), None));
+    }
+
+    #[test]
+    fn ids_stay_low_however_many_come_and_go() {
+        let mut pool = IdPool::new(1 << 20, &BTreeSet::new());
+        let mut used: Vec<u32> = (0..100).map(|_| pool.take().unwrap()).collect();
+        for round in 0..10_000 {
+            pool.release();
+            let fresh = pool.take().unwrap();
+            pool.put(std::mem::replace(&mut used[round % 100], fresh));
+        }
+        assert!(used.iter().all(|id| *id <= 102), "{used:?}");
+        // Also after a restart, when a crowd has gone.
+        let mut pool = IdPool::new(1 << 20, &BTreeSet::from([1, 2, 90_000]));
+        assert_eq!((pool.take(), pool.take()), (Some(3), Some(4)));
     }
 
     #[test]
