@@ -156,6 +156,19 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Host<A> for Kernel<PART> {
         // SAFETY: the helper has no arguments and no preconditions; the verifier makes it one load.
         unsafe { bpf_jiffies64() as u32 }
     }
+
+    #[inline(always)]
+    fn refusal_clock(&self, bucket: u32) -> u64 {
+        A::refusals().get(bucket).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn set_refusal_clock(&self, bucket: u32, clock: u64) {
+        if let Some(cell) = A::refusals().get_ptr_mut(bucket) {
+            // SAFETY: the verifier has seen the null check; the cell is this CPU's own.
+            unsafe { *cell = clock };
+        }
+    }
 }
 
 impl<A: FamilyMaps + RouteLookup, const PART: u8> Counters<A> for Kernel<PART> {

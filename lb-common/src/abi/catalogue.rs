@@ -237,6 +237,13 @@ macro_rules! tables {
                     full: "backends with higher ids are served, but not counted",
                 }),
             }
+            /// When refusals may be answered again, see [`crate::abi::refusals`].
+            REFUSALS refusals [REFUSALS4 REFUSALS6]: scratch PerCpuArray(u32 => u64) {
+                size: Size::Fixed(refusals::COUNT),
+                holds: "bucket of clients → when it is empty, in ns",
+                writer: "kernel",
+                readers: "kernel",
+            }
             /// Working memory of the slow path.
             SCRATCH scratch [SCRATCH4 SCRATCH6]: scratch PerCpuArray(u32 => Workspace<$addr>) {
                 size: Size::Fixed(1),

@@ -109,6 +109,8 @@ counters! {
     DropForgedReply = "drop_forged_reply",
     /// First fragment that ends within its TCP header: nobody has a reason to send such a one.
     DropTinyFragment = "drop_tiny_fragment",
+    /// Refusal that was not answered: too many to this client, or to all.
+    DropRefusalLimited = "drop_refusal_limited",
 }
 
 /// Name of a counter by index.

@@ -46,6 +46,23 @@ pub mod lately {
     pub const COUNT: u32 = 6;
 }
 
+/// Buckets of `REFUSALS`.
+pub mod refusals {
+    /// Of all clients.
+    pub const ALL: u32 = 0;
+    /// Of single clients: a power of two.
+    pub const CLIENTS: u32 = 256;
+    /// Number of buckets.
+    pub const COUNT: u32 = 1 + CLIENTS;
+
+    /// The bucket of the client whose address has this hash.
+    #[inline(always)]
+    #[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "masked below 32 bits")]
+    pub const fn of_client(hash: u64) -> u32 {
+        1 + ((hash >> 32) as u32 & (CLIENTS - 1))
+    }
+}
+
 /// Indices of the programs in `TC_REST`.
 pub mod tc_rest {
     /// Packets that come in by a device with an Ethernet header.

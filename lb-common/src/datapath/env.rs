@@ -172,6 +172,10 @@ pub trait Host<A> {
     fn now_ns(&self) -> u64;
     /// Jiffies, low 32 bits.
     fn ticks(&self) -> u32;
+    /// When a bucket of `refusals` is empty, in the time of [`Host::now_ns`].
+    fn refusal_clock(&self, bucket: u32) -> u64;
+    /// Sets that.
+    fn set_refusal_clock(&self, bucket: u32, clock: u64);
 }
 
 /// What is counted.

@@ -17,6 +17,7 @@ mod gate;
 mod headers;
 mod icmp;
 mod ingress;
+mod limit;
 mod outcome;
 mod own;
 pub mod pipeline;

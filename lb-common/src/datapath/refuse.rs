@@ -6,6 +6,7 @@ use super::deliver::{answers_later, may_send};
 use super::env::Env;
 use super::frame::Frame;
 use super::headers::Headers;
+use super::limit;
 use super::outcome::{Outcome, Reason, Verdict};
 use super::transport::{self, Refusal};
 use crate::abi::{Counter, proto};
@@ -29,6 +30,8 @@ pub(super) fn refuse<A: IpVersion, F: Frame, E: Env<A>>(
     }
     let answered = if headers.fragment == Fragment::Later {
         None
+    } else if !limit::may_answer(env, headers.key.src) {
+        return Outcome::drop(Counter::DropRefusalLimited);
     } else {
         match transport::refusal(headers.key.proto) {
             Refusal::Reset => reset(frame, headers),
@@ -55,7 +58,10 @@ pub(super) fn drop_with_icmp<A: IpVersion, F: Frame, E: Env<A>>(
     if !may_send::<A, F, E>(env, arrival.ifindex) {
         return Outcome::pass(Reason::HANDED_OVER);
     }
-    let verdict = if icmp_error(frame, headers, error).is_some() { Verdict::Bounce } else { Verdict::Drop };
+    // What path MTU discovery needs has no limit, as in the kernel.
+    let limited = error.is_limited() && !limit::may_answer(env, headers.key.src);
+    let answered = !limited && icmp_error(frame, headers, error).is_some();
+    let verdict = if answered { Verdict::Bounce } else { Verdict::Drop };
     Outcome::leave(verdict, arrival.ifindex, Reason::counted(counter))
 }
 

@@ -74,6 +74,8 @@ pub struct Memory<A> {
     pub flow_filter: RefCell<HashSet<(u32, u32)>>,
     /// Addresses of both, whatever the port.
     pub address_filter: TestFilter,
+    /// Buckets of refusals.
+    pub refusals: RefCell<HashMap<u32, u64>>,
     /// Whether a direct connection was given another port.
     pub remaps: Cell<bool>,
     /// Whether the table of established flows was full.
@@ -106,6 +108,7 @@ impl<A: Family> Default for Memory<A> {
             back_filter: TestFilter::new(filter::BACK_BLOCKS),
             flow_filter: RefCell::default(),
             address_filter: TestFilter::new(filter::ADDRESS_BLOCKS),
+            refusals: RefCell::default(),
             remaps: Cell::default(),
             overflows: Cell::default(),
             peers: 0,
@@ -374,5 +377,13 @@ impl<A: Family> Host<A> for Memory<A> {
 
     fn ticks(&self) -> u32 {
         (self.now_ns.get() / 4_000_000) as u32
+    }
+
+    fn refusal_clock(&self, bucket: u32) -> u64 {
+        self.refusals.borrow().get(&bucket).copied().unwrap_or(0)
+    }
+
+    fn set_refusal_clock(&self, bucket: u32, clock: u64) {
+        self.refusals.borrow_mut().insert(bucket, clock);
     }
 }

@@ -31,6 +31,12 @@ impl IcmpError {
     /// The hop limit has run out.
     pub const EXPIRED: Self = Self { v4: (11, 0), v6: (3, 0), mtu: 0 };
 
+    /// Whether such errors are sent at a limited rate (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4).
+    #[inline(always)]
+    pub const fn is_limited(&self) -> bool {
+        self.mtu == 0
+    }
+
     /// Larger than the way to the backend takes: fragmentation needed, packet too big.
     #[inline(always)]
     pub const fn too_big(mtu: u16) -> Self {

@@ -85,6 +85,7 @@ macro_rules! each_vector {
                 refused_segment_is_answered_by_its_sequence_numbers
                 udp_with_ip_options_is_not_answered
                 tcp_with_ip_options_is_refused
+                refusals_have_a_limit_for_each_client
                 no_local_endpoints_drops
                 unknown_port_of_a_cluster_ip_is_refused
                 unallocated_vip_is_dropped

@@ -4,7 +4,7 @@ use super::{AT_POD, AT_UPLINK, PROTOCOLS, Trip, balanced, frontends, full};
 use crate::abi::{
     BackendValue, Counter, FamilyConfig, SERVICE_RANGES, backend_flag, config_flag, frontend_flag, frontend_kind, proto,
 };
-use crate::testkit::{Endpoint, Family, Hook, L4, Pkt, Scene, Service};
+use crate::testkit::{Action, Endpoint, Family, Hook, L4, Pkt, Scene, Service};
 use crate::wire::tcp::flag as tcp_flag;
 
 const ACK: u8 = tcp_flag::ACK;
@@ -226,4 +226,20 @@ pub fn slot_of_another_service_is_a_counted_drop<A: Family>(scene: &mut Scene<'_
     }
     scene.counted(Counter::DropStaleSlot, 4);
     scene.flows(0, 0);
+}
+
+/// Whoever sends more than anybody needs is not answered all, and takes no answer from others.
+pub fn refusals_have_a_limit_for_each_client<A: Family>(scene: &mut Scene<'_, A>) {
+    let [pod, uplink] = [(Hook::PodIngress, A::POD, A::LOCAL2), (Hook::UplinkIngress, A::CLIENT, A::STRANGER)];
+    for (proto, (hook, client, other)) in [(proto::TCP, uplink), (proto::UDP, pod)] {
+        scene.serve(&full(proto, &[]));
+        let packet = Pkt::first(proto, (client, 40_000), (A::VIP, 80)).bytes();
+        // Each processor has a limit, and the kernel's clock goes on.
+        let limited = (0..200_000).position(|_| scene.node.send(hook, hook.device(), &packet).action == Action::Drop);
+        assert!(limited.is_some_and(|answered| answered >= 1_000), "{limited:?}");
+        for _ in 0..100 {
+            refuses(scene, hook, &Pkt::first(proto, (other, 40_000), (A::VIP, 80)));
+        }
+    }
+    scene.counted(Counter::DropRefusalLimited, 2);
 }
