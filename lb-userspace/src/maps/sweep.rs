@@ -150,10 +150,17 @@ fn sweep(
     let in_use = LiveFlows { since: Instant::now(), ends: PerFamily::from_fn(|_| FlowEnds::default()) };
     let mut swept = Swept { removed: 0, live: 0, in_use };
     // In the order in which a flow moves: none is missed because it moves meanwhile.
-    for (names, established) in [(map_name::HALF_OPEN, false), (map_name::FLOWS, true)] {
+    let (half_open, flows) = (map_name::HALF_OPEN, map_name::FLOWS);
+    for (names, others, established) in [(half_open, flows, false), (flows, half_open, true)] {
         let policy = SweepPolicy { ticks, timeouts, established, pause };
-        policy.sweep(FlowTable::<V4>::open(dir, names[0])?, &mut filters.v4, &mut swept)?;
-        policy.sweep(FlowTable::<V6>::open(dir, names[1])?, &mut filters.v6, &mut swept)?;
+        let open = |at: usize| {
+            Ok::<_, TableFailure>((FlowTable::<V4>::open(dir, names[at])?, FlowTable::<V4>::open(dir, others[at])?))
+        };
+        policy.sweep(open(0)?, &mut filters.v4, &mut swept)?;
+        let open = |at: usize| {
+            Ok::<_, TableFailure>((FlowTable::<V6>::open(dir, names[at])?, FlowTable::<V6>::open(dir, others[at])?))
+        };
+        policy.sweep(open(1)?, &mut filters.v6, &mut swept)?;
     }
     Ok(swept)
 }
@@ -178,7 +185,14 @@ fn backend<A: Address>(key: &FlowKey<A>, value: &FlowValue<A>) -> (A, Be16) {
     }
 }
 
+/// Whether two entries are one flow's: a request's and its reply's, each with the other's key. A Service's entry may have the
+/// key that a direct connection's would have, which got another port for that.
+fn is_pair<A: MapAddress>(one: (&FlowKey<A>, &FlowValue<A>), other: (&FlowKey<A>, &FlowValue<A>)) -> bool {
+    is_request(one.1.kind) != is_request(other.1.kind) && reverse_key(other.0, other.1) == *one.0
+}
+
 /// Which flows of one table go.
+#[derive(Clone, Copy)]
 struct SweepPolicy<'a> {
     ticks: Ticks,
     timeouts: &'a Timeouts,
@@ -187,7 +201,14 @@ struct SweepPolicy<'a> {
 }
 
 impl SweepPolicy<'_> {
-    fn sweep<A>(&self, mut table: FlowTable<A>, filter: &mut FlowFilter, swept: &mut Swept) -> Result<(), TableFailure>
+    /// Sweeps the first table. The other entry of a direct connection with a changed port is in the second, since its own
+    /// place there is a Service's.
+    fn sweep<A>(
+        &self,
+        (mut table, mut aside): (FlowTable<A>, FlowTable<A>),
+        filter: &mut FlowFilter,
+        swept: &mut Swept,
+    ) -> Result<(), TableFailure>
     where
         A: MapAddress + 'static,
         FlowKey<A>: Pod,
@@ -210,13 +231,17 @@ impl SweepPolicy<'_> {
                 }
                 note_ends(&mut swept.in_use.ends[A::FAMILY], key, value);
                 let other = reverse_key(key, value);
-                let reply = table.get(&other);
-                if !is_request(value.kind) && reply.is_some_and(|other| is_request(other.kind)) {
+                let of_flow = |found: &FlowValue<A>| is_pair((key, value), (&other, found));
+                let here = table.get(&other).filter(of_flow);
+                let there = if here.is_none() { aside.get(&other).filter(of_flow) } else { None };
+                let reply = here.or(there);
+                if !is_request(value.kind) && reply.is_some() {
                     // Decided with its reverse flow.
                     continue;
                 }
-                if self.is_finished(now, key.proto, value, reply.as_ref()) {
-                    over.push((*key, Some(other)));
+                let policy = SweepPolicy { established: self.established || there.is_some(), ..*self };
+                if policy.is_finished(now, key.proto, value, reply.as_ref()) {
+                    over.push((*key, reply.map(|_| (other, there.is_some()))));
                 } else {
                     swept.live += 1;
                 }
@@ -227,8 +252,10 @@ impl SweepPolicy<'_> {
         noted?;
         for (key, other) in over {
             table.remove(&key)?;
-            if let Some(other) = other {
-                table.remove(&other)?;
+            match other {
+                Some((other, true)) => aside.remove(&other)?,
+                Some((other, false)) => table.remove(&other)?,
+                None => {}
             }
             swept.removed += 1;
         }
@@ -289,6 +316,36 @@ mod tests {
         let old = flow(100_000 - 61 * 100, 0);
         assert!(over(proto::TCP, false, &old, Some(&old)));
         assert!(over(proto::TCP, true, &old, None));
+    }
+
+    /// Key and value of an entry that turns one pair of ends into another.
+    fn entry(kind: u8, from: (u16, u16), to: (u16, u16)) -> (FlowKey<V4>, FlowValue<V4>) {
+        let address = |port: u16| V4::new([10, 0, 0, u8::try_from(port / 1_000).unwrap()]);
+        let (src, dst) = (address(from.0), address(from.1));
+        let (sport, dport) = (Be16::new(from.0), Be16::new(from.1));
+        let key = FlowKey { src, dst, sport, dport, proto: proto::TCP, pad: [0; 3] };
+        let (src, dst, sport, dport) = (address(to.0), address(to.1), Be16::new(to.0), Be16::new(to.1));
+        (key, FlowValue { src, dst, sport, dport, kind, ..FlowValue::default() })
+    }
+
+    #[test]
+    fn a_services_entry_is_not_taken_for_that_of_a_direct_connection_with_its_tuple() {
+        // The client's port 1000, the Service's 2000, the Pod's 3000; 1001 is the port that the direct connection got.
+        let service = entry(flow_kind::FORWARD, (1_000, 2_000), (1_000, 3_000));
+        let reply = entry(flow_kind::REVERSE, (1_000, 3_000), (2_000, 1_000));
+        let direct = entry(flow_kind::DIRECT, (1_000, 3_000), (1_001, 3_000));
+        let answer = entry(flow_kind::REVERSE, (1_001, 3_000), (3_000, 1_000));
+        assert_eq!(reverse_key(&answer.0, &answer.1), reply.0);
+        for (one, other, pair) in [
+            (&service, &reply, true),
+            (&direct, &answer, true),
+            (&answer, &reply, false),
+            (&service, &answer, false),
+            (&direct, &reply, false),
+        ] {
+            assert_eq!(is_pair((&one.0, &one.1), (&other.0, &other.1)), pair);
+            assert_eq!(is_pair((&other.0, &other.1), (&one.0, &one.1)), pair);
+        }
     }
 
     #[test]
