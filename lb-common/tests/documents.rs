@@ -35,8 +35,7 @@ fn size(size: Size) -> String {
         Size::PerMemory { bytes, low, high } => {
             format!("one per {} of memory, {} to {}", amount(bytes), grouped(low), grouped(high))
         }
-        Size::UpTo(other) => format!("as many as `{other}`"),
-        Size::As(other) => format!("as many as `{other}`"),
+        Size::As(other) | Size::UpTo(other) => format!("as many as `{other}`"),
     }
 }
 

@@ -54,7 +54,7 @@ fn note_flow<A: FamilyMaps>(key: &FlowKey<A>, kind: u8) {
     let (block, cell) = filter::cell(filter::flow_hash(key));
     for half in 0..2 {
         if let Some(cells) = A::flow_filter().get_ptr_mut(half * filter::FLOW_BLOCKS + block) {
-            // SAFETY: the verifier has seen the null check; the cell's number is masked. A byte of its own, to which all
+            // SAFETY: the verifier has seen the null check; the cell's number is masked. A separate byte, into which all
             // write the same.
             unsafe { *cells.cast::<u8>().add(cell as usize) = 1 };
         }

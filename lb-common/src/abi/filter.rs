@@ -149,10 +149,10 @@ mod tests {
 
     #[test]
     fn ten_thousand_flows_leave_few_others_in_doubt() {
-        let key = |n: u32, port: u16| FlowKey {
-            src: v4(0x0af4_0000 + n % 50),
-            dst: v4(0x0af4_1000 + n % 10),
-            sport: Be16::new(port + (n / 50) as u16),
+        let key = |n: u16, port: u16| FlowKey {
+            src: v4(0x0af4_0000 + u32::from(n % 50)),
+            dst: v4(0x0af4_1000 + u32::from(n % 10)),
+            sport: Be16::new(port + n / 50),
             dport: Be16::new(8080),
             proto: 6,
             pad: [0; 3],

@@ -28,6 +28,15 @@ plain! {
     }
 }
 
+impl<A: Copy> FlowKey<A> {
+    /// That of a packet the other way.
+    #[must_use]
+    #[inline(always)]
+    pub const fn flipped(&self) -> Self {
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, proto: self.proto, pad: [0; 3] }
+    }
+}
+
 plain! {
     /// What to make of a packet that matches.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
-use super::flow::{Reply, flip, may_be_half_open, refresh, reply};
+use super::flow::{Reply, may_be_half_open, refresh, reply};
 use super::gate;
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
@@ -15,7 +15,7 @@ use crate::abi::{Address, Counter, flow_kind, flow_state};
 #[inline(always)]
 pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> Fast<E::Flow> {
     if gate::egress(env, headers) {
-        let key = flip(&headers.key);
+        let key = headers.key.flipped();
         if let Some(flow) = env.flow(&key)
             && flow.kind == flow_kind::REVERSE
         {
@@ -42,7 +42,7 @@ pub(super) fn decide<A: Address, E: Env<A>>(
     arrival: Arrival,
     scratch: &mut Scratch<A>,
 ) -> Decision {
-    scratch.reverse_key = flip(&headers.key);
+    scratch.reverse_key = headers.key.flipped();
     match reply::<A, E, { flow_kind::REVERSE }>(env, headers, arrival, scratch) {
         Reply::Taken => Decision::TRANSLATE,
         Reply::Forged => Decision::drop(Counter::DropForgedReply),

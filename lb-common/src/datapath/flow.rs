@@ -12,12 +12,6 @@ use super::transport;
 use crate::abi::{Address, AffinityKey, Counter, FlowKey, FlowValue, Tally, flow_action, flow_kind, flow_state};
 use crate::wire::Fragment;
 
-/// The key turned around.
-#[inline(always)]
-pub fn flip<A: Address>(key: &FlowKey<A>) -> FlowKey<A> {
-    FlowKey { src: key.dst, dst: key.src, sport: key.dport, dport: key.sport, proto: key.proto, pad: [0; 3] }
-}
-
 /// The forward entry's key: the reverse entry writes VIP to client, and this is it turned around.
 #[inline(always)]
 pub fn forward_key<A: Address>(reverse: &FlowValue<A>, protocol: u8) -> FlowKey<A> {
@@ -30,7 +24,7 @@ pub fn forward_key<A: Address>(reverse: &FlowValue<A>, protocol: u8) -> FlowKey<
 pub fn reverse_key<A: Address>(forward: &FlowValue<A>, protocol: u8) -> FlowKey<A> {
     let FlowValue { src, dst, sport, dport, .. } = *forward;
     let request = FlowKey { src, dst, sport, dport, proto: protocol, pad: [0; 3] };
-    if flow_action::keeps_source(forward.action) { request } else { flip(&request) }
+    if flow_action::keeps_source(forward.action) { request } else { request.flipped() }
 }
 
 /// Notes what an entry's packet says of its flow. Returns the entry as it is then. A RST or FIN that cannot be true

@@ -3,15 +3,15 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
-use super::flow::flip;
 use super::frame::Frame;
 use super::gate;
 use super::headers::Headers;
 use super::outcome::{Outcome, Reason, Verdict};
+use super::scratch::Holding;
 use super::transport;
 use crate::abi::{
-    Address, Be16, Counter, FlowKey, FragmentKey, FragmentValue, FrontendKey, HeldKey, HeldValue, SenderKey, Waiting,
-    flow_kind, frontend_scope,
+    Address, Be16, Counter, FlowKey, FragmentKey, FragmentValue, FrontendKey, HeldKey, SenderKey, Waiting, flow_kind,
+    frontend_scope,
 };
 use crate::wire::bytes::{hi, lo};
 use crate::wire::{Fragment, IpVersion};
@@ -97,7 +97,7 @@ pub(super) fn without_ports<A: IpVersion, F: Frame, E: Env<A>>(
 #[inline(never)]
 fn is_of_service<A: Address, E: Env<A>>(env: &E, arrival: Arrival, key: &FlowKey<A>) -> bool {
     if !E::is_ingress(arrival) {
-        return env.flow(&flip(key)).is_some_and(|flow| flow.kind == flow_kind::REVERSE);
+        return env.flow(&key.flipped()).is_some_and(|flow| flow.kind == flow_kind::REVERSE);
     }
     let front = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: frontend_scope::ALL };
     env.frontend(&front).is_some() || env.flow(key).is_some_and(|flow| flow.kind == flow_kind::REVERSE_SNAT)
@@ -181,16 +181,6 @@ fn recent(waiting: Option<Waiting>, now: u32) -> Waiting {
     }
 }
 
-/// A fragment on its way to where it waits for its first. In memory of the slow path, where the verifier does not follow
-/// each value that it may have.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Holding {
-    datagram: Waiting,
-    sender: Waiting,
-    piece: HeldValue,
-}
-
 /// Copies a fragment to where it waits for its first. `None`: there is no room for it.
 #[inline(never)]
 fn hold<A: Address, F: Frame, E: Env<A>>(frame: &mut F, env: &E, key: &FragmentKey<A>) -> Option<()> {
@@ -213,13 +203,6 @@ fn hold<A: Address, F: Frame, E: Env<A>>(frame: &mut F, env: &E, key: &FragmentK
     env.set_early(key, Some(holding.datagram));
     env.set_sender(&source, &holding.sender);
     Some(())
-}
-
-impl Holding {
-    #[inline(always)]
-    const fn is_whole(&self) -> bool {
-        self.piece.at + self.piece.length == self.piece.total
-    }
 }
 
 /// Copies the next piece of a fragment into a cell.

@@ -2,7 +2,6 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
-use super::flow::flip;
 use super::headers::Headers;
 use super::scope::{in_service_range, is_snat_port};
 use super::transport;
@@ -46,7 +45,7 @@ pub(super) fn ingress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arri
 /// Whether a packet that leaves may be a reply.
 #[inline(always)]
 pub(super) fn egress<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bool {
-    env.may_be_backend(headers.key.src, headers.key.sport) && env.may_be_flow(&flip(&headers.key))
+    env.may_be_backend(headers.key.src, headers.key.sport) && env.may_be_flow(&headers.key.flipped())
 }
 
 /// Whether a packet that goes straight to a backend may have a flow's tuple. Of a connection in mid-stream only one that

@@ -4,7 +4,6 @@
 use super::arrival::Arrival;
 use super::deliver::{depart, way_out};
 use super::env::{Env, NextHop};
-use super::flow::flip;
 use super::frame::Frame;
 use super::headers::Headers;
 use super::outcome::{Outcome, Reason};
@@ -49,7 +48,7 @@ fn quoted<A: IpVersion, P: Read>(pkt: &P, headers: &Headers<A>) -> Option<Quoted
 #[inline(always)]
 fn find<A: Address, E: Env<A>>(env: &E, arrival: Arrival, quoted: &FlowKey<A>) -> Option<E::Flow> {
     let ingress = E::is_ingress(arrival);
-    let key = if ingress { flip(quoted) } else { *quoted };
+    let key = if ingress { quoted.flipped() } else { *quoted };
     let flow = match env.flow(&key) {
         Some(flow) => flow,
         None => env.half_open(&key)?,

@@ -3,7 +3,7 @@
 use super::arrival::Arrival;
 use super::create::create;
 use super::env::Env;
-use super::flow::{Reply, establish, flip, refresh, reply, reverse_key};
+use super::flow::{Reply, establish, refresh, reply, reverse_key};
 use super::gate::{self, claim};
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
@@ -28,7 +28,7 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
         return Fast::Pass;
     }
     if claims & claim::REPLY != 0
-        && let Some(flow) = env.flow(&flip(&headers.key))
+        && let Some(flow) = env.flow(&headers.key.flipped())
         && flow.kind == flow_kind::REVERSE
         && flow.out != 0
         && flow.from == arrival.from

@@ -7,7 +7,7 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
-use super::flow::{flip, refresh};
+use super::flow::refresh;
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
 use super::scope::is_snat_port;
@@ -35,14 +35,14 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
     if !arrival.hook.is_uplink() || !may_collide(env, headers) {
         return Fast::Pass;
     }
-    match env.half_open(&flip(&headers.key)) {
+    match env.half_open(&headers.key.flipped()) {
         Some(flow) if flow.kind == flow_kind::OWN => {
             refresh(env, headers, flow);
             Fast::Pass
         }
         Some(_) => Fast::Pass,
         // A reply of Sluice's, on its way through a second uplink.
-        None if env.flow(&flip(&headers.key)).is_some() => Fast::Pass,
+        None if env.flow(&headers.key.flipped()).is_some() => Fast::Pass,
         None => Fast::Slow,
     }
 }
@@ -62,7 +62,7 @@ pub(super) fn note<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
     if !is_snat_port(env.config(), key.sport) && !is_frontend(env, headers) {
         return;
     }
-    scratch.reverse_key = flip(key);
+    scratch.reverse_key = key.flipped();
     if env.flow(&scratch.reverse_key).is_some() || env.half_open(&scratch.reverse_key).is_some() {
         return;
     }

@@ -1,11 +1,9 @@
 //! Working memory of the slow path. A kernel program's stack is 512 bytes for a whole call chain, so what is larger
 //! than a few words lives here: per-CPU map memory in the kernel, an ordinary value on the host.
 
-use super::fragment::Holding;
 use super::headers::Headers;
 use super::schedule::Choice;
-use super::snat::Idlest;
-use crate::abi::{FlowKey, FlowValue, Tally};
+use crate::abi::{Be16, FlowKey, FlowValue, HeldValue, Tally, Waiting};
 
 /// All that a run of the slow path works with.
 #[repr(C)]
@@ -33,6 +31,40 @@ pub struct Scratch<A> {
     pub(super) idlest: Idlest,
     /// A fragment on its way to where it waits.
     pub(super) holding: Holding,
+}
+
+/// The port among those that were tried whose flow has been idle for longest. In memory of the slow path rather than in
+/// registers: what the verifier does not follow through memory, it need not look at again for each value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Idlest {
+    /// Ticks without a packet.
+    pub(super) ticks: u32,
+    /// The port.
+    pub(super) port: Be16,
+    /// Zero.
+    pub(super) pad: u16,
+}
+
+/// A fragment on its way to where it waits for its first. In memory of the slow path, where the verifier does not follow
+/// each value that it may have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Holding {
+    /// What waits of its datagram.
+    pub(super) datagram: Waiting,
+    /// What waits of its sender's.
+    pub(super) sender: Waiting,
+    /// The piece that was copied last.
+    pub(super) piece: HeldValue,
+}
+
+impl Holding {
+    /// Whether all pieces were copied.
+    #[inline(always)]
+    pub(super) const fn is_whole(&self) -> bool {
+        self.piece.at + self.piece.length == self.piece.total
+    }
 }
 
 impl<A: Copy> Scratch<A> {

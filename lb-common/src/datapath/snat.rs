@@ -4,7 +4,7 @@ use super::arrival::Arrival;
 use super::env::Env;
 use super::flow::{forward_key, is_finished, reverse_key};
 use super::scope::inside;
-use super::scratch::Scratch;
+use super::scratch::{Idlest, Scratch};
 use crate::abi::{
     Address, Be16, Counter, FlowKey, FlowValue, backend_flag, config_flag, device_flag, flow_action, flow_kind,
     flow_state, forward_mode, frontend_flag, frontend_kind,
@@ -143,16 +143,6 @@ fn use_port<A: Address>(scratch: &mut Scratch<A>, port: Be16, protocol: u8) {
 const FREE: u32 = u32::MAX;
 /// Ticks that a half-open flow keeps its port for at least: as long as an answer may be on its way.
 const FRESH: u32 = 512;
-
-/// The port among those that were tried whose flow has been idle for longest. In memory of the slow path rather than in
-/// registers: what the verifier does not follow through memory, it need not look at again for each value.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Idlest {
-    ticks: u32,
-    port: Be16,
-    pad: u16,
-}
 
 /// Whether no live flow has the port that both entries of a new flow have. If one has, it may be the idlest.
 #[inline(never)]

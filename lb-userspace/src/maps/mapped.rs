@@ -63,12 +63,11 @@ impl<V: Pod> MappedArray<V> {
         let begin = index / Self::IN_WINDOW * Self::IN_WINDOW * Self::STRIDE;
         let at = index * Self::STRIDE;
         let Some(window) = self.windows.get(index / Self::IN_WINDOW) else { return Ok(None) };
-        let mapped = match window.get() {
-            Some(mapped) => mapped,
-            None => {
-                let mapped = self.map(begin).map_err(|source| TableFailure::Mapping { map: self.name, source })?;
-                window.get_or_init(|| mapped)
-            }
+        let mapped = if let Some(mapped) = window.get() {
+            mapped
+        } else {
+            let mapped = self.map(begin).map_err(|source| TableFailure::Mapping { map: self.name, source })?;
+            window.get_or_init(|| mapped)
         };
         Ok(Some(mapped.as_mut_ptr().wrapping_add(at - begin).cast()))
     }
@@ -107,7 +106,9 @@ where
         let at = usize::try_from(at).unwrap_or(N);
         match self.place(index)? {
             // SAFETY: as for a whole entry; the byte is inside of it.
-            Some(place) if at < N => unsafe { ptr::write_volatile(place.cast::<u8>().add(at), value) },
+            Some(place) if at < N => unsafe {
+                ptr::write_volatile(place.cast::<u8>().wrapping_add(at), value);
+            },
             _ => return Err(TableFailure::Full { map: self.name }),
         }
         Ok(())

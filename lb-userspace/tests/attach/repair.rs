@@ -13,7 +13,6 @@ async fn runs(name: &str, programs: [&str; 2], what: &str) {
     loop {
         let found: Vec<String> = kernel_programs(name).into_iter().map(|(_, program)| program).collect();
         if found == programs {
-            println!("{what}: put back after {:?}", begin.elapsed());
             return;
         }
         assert!(begin.elapsed() < SOON, "{what}: {found:?}");
