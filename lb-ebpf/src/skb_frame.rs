@@ -232,6 +232,14 @@ impl<const LINK: usize, const DIRECT: bool> Frame for SkbFrame<LINK, DIRECT> {
     }
 
     #[inline(always)]
+    fn send(&mut self, ifindex: u32) -> Option<()> {
+        // SAFETY: a field of the kernel's context that programs may write.
+        unsafe { (*self.0).tc_index = SENT };
+        // SAFETY: the context is the program's own; packet pointers are read afresh after this.
+        if unsafe { bpf_clone_redirect(self.0, ifindex, 0) } == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
     fn amount(&self, _datagram: u16) -> (u32, u32) {
         // SAFETY: the context is valid for the whole program.
         let segments = unsafe { (*self.0).gso_segs };

@@ -156,6 +156,11 @@ impl<const FRAGS: bool> Frame for XdpFrame<FRAGS> {
     }
 
     #[inline(always)]
+    fn send(&mut self, _ifindex: u32) -> Option<()> {
+        None
+    }
+
+    #[inline(always)]
     fn amount(&self, datagram: u16) -> (u32, u32) {
         (1, self.network_len(datagram))
     }

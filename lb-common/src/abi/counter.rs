@@ -111,6 +111,8 @@ counters! {
     DropTinyFragment = "drop_tiny_fragment",
     /// Refusal that was not answered: too many to this client, or to all.
     DropRefusalLimited = "drop_refusal_limited",
+    /// Packet larger than its way takes, sent in two fragments.
+    PacketFragmented = "packet_fragmented",
 }
 
 /// Name of a counter by index.

@@ -8,6 +8,7 @@ use super::headers::Headers;
 use super::outcome::{Outcome, Reason, Verdict};
 use super::refuse::drop_with_icmp;
 use super::rewrite::rewrite;
+use super::split::{is_possible, may_be_fragmented, resolve, split};
 use crate::abi::{Address, Counter, FlowValue, device_flag, flow_action, flow_kind};
 use crate::wire::IpVersion;
 use crate::wire::ethernet::swap_addresses;
@@ -59,6 +60,20 @@ fn redirect_out<A: IpVersion, F: Frame, E: Env<A>>(
     let way = way_out::<A, F, E>(env, arrival, &flow, frame.unsegmented_len(headers.datagram), &mut hop);
     if way.reason() != Reason::TRANSLATED {
         return way;
+    }
+    if hop.limit != 0 && !answers_later(E::STAGE) && may_be_fragmented::<A, F>(frame) {
+        if !F::KERNEL_RESOLVES {
+            return Outcome::pass(Reason::HANDED_OVER);
+        }
+        resolve(env, flow.dst, &mut hop);
+        if is_possible(frame, headers, &hop) {
+            let (packets, bytes) = frame.amount(headers.datagram);
+            if split(frame, env, headers, &flow, &hop).is_none() {
+                return Outcome::drop(Counter::DropRewrite);
+            }
+            account(env, flow, packets, bytes);
+            return Outcome::leave(Verdict::Redirect, hop.ifindex, Reason::TRANSLATED);
+        }
     }
     if hop.limit != 0 {
         let error = IcmpError::too_big(hop.limit);

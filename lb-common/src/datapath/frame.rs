@@ -53,6 +53,8 @@ pub trait Frame: Write {
     fn copy_in(&mut self, piece: &HeldValue) -> Option<()>;
     /// Puts a copy of the packet into the hook anew, as if it had just arrived there.
     fn replay(&mut self, arrival: Arrival) -> Option<()>;
+    /// Sends a copy of the packet, which is addressed already, out of a device.
+    fn send(&mut self, ifindex: u32) -> Option<()>;
     /// How many packets it stands for (segmentation and receive offloads), and its bytes from the network header on.
     /// `datagram`: these as the header says, which is all that a frame without offloads needs.
     fn amount(&self, datagram: u16) -> (u32, u32);

@@ -30,6 +30,7 @@ mod scratch;
 mod sequence;
 mod snat;
 mod socket;
+mod split;
 pub mod transport;
 
 pub use arrival::{Arrival, Hook};

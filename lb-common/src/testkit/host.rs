@@ -116,6 +116,11 @@ impl Frame for HostFrame {
         Some(())
     }
 
+    fn send(&mut self, _ifindex: u32) -> Option<()> {
+        self.replayed.push(self.packet.0.clone());
+        Some(())
+    }
+
     fn amount(&self, _datagram: u16) -> (u32, u32) {
         (1, u32::try_from(self.packet.0.len() - Self::L3).unwrap_or(u32::MAX))
     }

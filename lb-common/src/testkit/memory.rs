@@ -353,7 +353,8 @@ impl<A: Family> Host<A> for Memory<A> {
     fn next_hop(&self, dst: A, length: u16) -> Option<NextHop> {
         let route = self.route(dst)?;
         let limit = if length > MTU { MTU } else { 0 };
-        Some(NextHop { ifindex: route.ifindex, resolved: true, limit, ethernet: [0; 3] })
+        // As `bpf_fib_lookup` has it, which does not look for the neighbour then.
+        Some(NextHop { ifindex: route.ifindex, resolved: limit == 0, limit, ethernet: [0; 3] })
     }
 
     fn leads(&self, ifindex: u32, _src: A, dst: A) -> bool {

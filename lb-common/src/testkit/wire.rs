@@ -108,6 +108,12 @@ impl<A: Family> Pkt<A> {
         ]
     }
 
+    /// The fragment with these bytes of transport header and payload.
+    pub fn piece(&self, range: core::ops::Range<usize>) -> Vec<u8> {
+        let l4 = self.l4.encode(self.src, self.dst);
+        self.frame(&l4[range.clone()], Some(Piece { offset: range.start as u16, more: range.end < l4.len() }))
+    }
+
     fn frame(&self, l4: &[u8], piece: Option<Piece>) -> Vec<u8> {
         let mut out = self.macs.concat();
         out.extend(if A::IS_V6 { [0x86, 0xdd] } else { [0x08, 0x00] });

@@ -36,12 +36,24 @@ pub struct IpHeader<A> {
     pub length: u16,
 }
 
+/// Flags and offset of an IPv4 fragment (RFC 791 section 3.1).
+pub mod position {
+    /// Do not fragment.
+    pub const DONT_FRAGMENT: u16 = 0x4000;
+    /// More fragments follow.
+    pub const MORE: u16 = 0x2000;
+    /// Offset, in units of eight bytes.
+    pub const OFFSET: u16 = 0x1fff;
+}
+
 /// An address family's header format.
 pub trait IpVersion: Address {
     /// Ethertype, as it lies in memory.
     const ETHERTYPE: u16;
     /// Length of the header without options or extension headers.
     const HEADER: usize;
+    /// The same, as lengths in headers are.
+    const HEADER_LENGTH: u16;
     /// Protocol number of the family's ICMP.
     const ICMP: u8;
 
@@ -63,6 +75,10 @@ pub trait IpVersion: Address {
     ) -> Option<()>;
     /// Length of the packet up to the end of the datagram, counted from the packet's first byte.
     fn datagram_length<P: Read>(pkt: &P, l3: usize) -> Option<u32>;
+    /// Flags and offset of an IPv4 packet. `None`: another family's routers fragment nothing.
+    fn position<P: Read>(pkt: &P, l3: usize) -> Option<u16>;
+    /// Makes an IPv4 packet without options one with so many bytes behind the header, and these flags and offset.
+    fn store_fragment<P: Write>(pkt: &mut P, l3: usize, payload: usize, position: u16) -> Option<()>;
     /// Turns the IP header around for an answer of `length` bytes, header included.
     fn turn_around<P: Write>(pkt: &mut P, l3: usize, addresses: (Self, Self), length: usize) -> Option<()>;
     /// Stores an IP and ICMP header in front of the quoted packet, of which there are a header and `quoted` bytes, with

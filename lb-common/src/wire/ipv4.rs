@@ -3,6 +3,7 @@
 use super::bytes::{Read, Write, half, hi, join, lo, word};
 use super::checksum;
 use super::icmp::{HOPS, IcmpError};
+use super::ip::position::{MORE, OFFSET};
 use super::ip::{Fragment, IpHeader, IpVersion};
 use crate::abi::{V4, proto};
 
@@ -16,10 +17,8 @@ const CHECKSUM: usize = 10;
 const SRC: usize = 12;
 /// Version 4 and a header of five words.
 const PLAIN: u8 = 0x45;
-/// Flag "more fragments".
-const MORE: u16 = 0x2000;
-/// Fragment offset.
-const OFFSET: u16 = 0x1fff;
+/// Offset of flags and fragment offset.
+const POSITION: usize = 6;
 /// Flag "do not fragment", as the first of the two bytes.
 const DF: u8 = 0x40;
 /// Type of service of ICMP errors: internetwork control (RFC 1812 section 4.3.2.5).
@@ -35,6 +34,7 @@ const fn behind(w0: u32, header: usize) -> u16 {
 impl IpVersion for V4 {
     const ETHERTYPE: u16 = 0x0800_u16.to_be();
     const HEADER: usize = 20;
+    const HEADER_LENGTH: u16 = 20;
     const ICMP: u8 = proto::ICMP;
 
     #[inline(always)]
@@ -98,6 +98,20 @@ impl IpVersion for V4 {
     #[inline(always)]
     fn datagram_length<P: Read>(pkt: &P, l3: usize) -> Option<u32> {
         Some(u32::try_from(l3).ok()? + u32::from(u16::from_be(pkt.u16_at(l3 + LENGTH)?)))
+    }
+
+    #[inline(always)]
+    fn position<P: Read>(pkt: &P, l3: usize) -> Option<u16> {
+        Some(u16::from_be(pkt.u16_at(l3 + POSITION)?))
+    }
+
+    #[inline(always)]
+    fn store_fragment<P: Write>(pkt: &mut P, l3: usize, payload: usize, position: u16) -> Option<()> {
+        let [w0, w1, w2] = pkt.u32s_at::<3>(l3)?;
+        let (length, position) = (u16::try_from(Self::HEADER + payload).ok()?.to_be(), position.to_be());
+        let old = u64::from(lo(w0)) + u64::from(lo(w1));
+        let check = checksum::update(lo(w2), checksum::delta(old, u64::from(length) + u64::from(position)));
+        pkt.put_u32s(l3, [join(hi(w0), length), join(hi(w1), position), join(hi(w2), check)])
     }
 
     #[inline(always)]

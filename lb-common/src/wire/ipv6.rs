@@ -50,6 +50,7 @@ fn behind_extensions<P: Read>(pkt: &P, mut next: u8, mut at: usize) -> Option<(u
 impl IpVersion for V6 {
     const ETHERTYPE: u16 = 0x86dd_u16.to_be();
     const HEADER: usize = 40;
+    const HEADER_LENGTH: u16 = 40;
     const ICMP: u8 = proto::ICMPV6;
 
     #[inline(always)]
@@ -107,6 +108,16 @@ impl IpVersion for V6 {
     #[inline(always)]
     fn datagram_length<P: Read>(pkt: &P, l3: usize) -> Option<u32> {
         Some(u32::try_from(l3).ok()? + 40 + u32::from(u16::from_be(pkt.u16_at(l3 + NEXT)?)))
+    }
+
+    #[inline(always)]
+    fn position<P: Read>(_pkt: &P, _l3: usize) -> Option<u16> {
+        None
+    }
+
+    #[inline(always)]
+    fn store_fragment<P: Write>(_pkt: &mut P, _l3: usize, _payload: usize, _position: u16) -> Option<()> {
+        None
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use aya::maps::{HashMap, MapData, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{Counter, DeviceValue, V4, V6, device_flag, map_name};
-use lb_common::testkit::{Action, Family, HOST_MAC, Hook, Outcome, POD, UPLINK, UPLINK2};
+use lb_common::testkit::{Action, Family, GATEWAY_MAC, HOST_MAC, Hook, Outcome, POD, UPLINK, UPLINK2};
 
 use sluice::load::stages::{enter, second_stage};
 
@@ -156,7 +156,7 @@ impl Rig {
         let action = match result.return_value {
             TC_ACT_UNSPEC => Action::Pass,
             TC_ACT_SHOT => return dropped(),
-            TC_ACT_REDIRECT if out[..12] == packet[..12] => Action::Route,
+            TC_ACT_REDIRECT if out[..12] == packet[..12] || out[..6] == GATEWAY_MAC => Action::Route,
             TC_ACT_REDIRECT if out[..6] == packet[6..12] && out[6..12] == packet[..6] => Action::Back,
             verdict => panic!("{}: verdict {verdict}, Ethernet {:02x?}", hook.program(), &out[..14]),
         };
@@ -186,9 +186,7 @@ impl Rig {
             XDP_PASS if meta == 0 => return FromXdp::Unmarked(out),
             XDP_DROP => return FromXdp::Done(dropped()),
             XDP_TX if out[..6] == packet[6..12] && out[6..12] == packet[..6] => Action::Back,
-            XDP_TX | XDP_REDIRECT if out[..6] == lb_common::testkit::GATEWAY_MAC && out[6..12] != packet[6..12] => {
-                Action::Route
-            }
+            XDP_TX | XDP_REDIRECT if out[..6] == GATEWAY_MAC && out[6..12] != packet[6..12] => Action::Route,
             verdict => panic!("uplink_xdp: verdict {verdict}, Ethernet {:02x?}", &out[..14]),
         };
         FromXdp::Done(Outcome { action, bytes: out })

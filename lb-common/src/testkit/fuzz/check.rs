@@ -34,6 +34,34 @@ pub(super) fn fault(hook: Hook, sent: &[u8], out: &Outcome, counted: Counted) ->
     found.err().map(|why| format!("{:?}: {why}\n{}", out.action, explain(sent, &out.bytes)))
 }
 
+/// A packet that left in two fragments, put together again: with the length, flags and offset that it was sent with.
+pub(super) fn joined(sent: &[u8], first: &[u8], second: &Outcome) -> Result<Outcome, String> {
+    let half = |frame: &[u8], at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let (at, behind) = (half(sent, 20), first.len() - 34);
+    let expected = (at | 0x2000, at + u16::try_from(behind / 8).unwrap());
+    if (half(first, 20), half(&second.bytes, 20)) != expected || !behind.is_multiple_of(8) {
+        return Err(format!("fragments at {:04x} and {:04x} of {at:04x}", half(first, 20), half(&second.bytes, 20)));
+    }
+    let mut bytes = [first, &second.bytes[34..]].concat();
+    for frame in [first, &second.bytes[..]] {
+        if usize::from(half(frame, 16)) != frame.len() - 14 {
+            return Err(format!("length {} of {} bytes", half(frame, 16), frame.len() - 14));
+        }
+    }
+    // The header's sum stays as right or wrong as it is.
+    let mut sum = u32::from(!half(&bytes, 24));
+    for field in [16, 20] {
+        sum += u32::from(half(sent, field)) + u32::from(!half(&bytes, field));
+        bytes[field..field + 2].copy_from_slice(&sent[field..field + 2]);
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    bytes[24..26].copy_from_slice(&(!sum as u16).to_be_bytes());
+    bytes[..12].copy_from_slice(&sent[..12]);
+    Ok(Outcome { action: second.action, bytes })
+}
+
 /// The bytes with their Ethernet addresses as they were sent.
 fn swapped(sent: &[u8], bytes: &[u8]) -> Result<Vec<u8>, String> {
     if bytes.len() < 14 || bytes[..6] != sent[6..12] || bytes[6..12] != sent[..6] {

@@ -94,7 +94,7 @@ fn play<A: Family>(tape: &mut Tape<'_>, packets: usize, features: &mut BTreeSet<
         let out = node.send(packet.hook, packet.ifindex, &packet.bytes);
         let after = counters(&mut node);
         let mut counted = check::Counted::default();
-        let mut moved = None;
+        let (mut moved, mut in_two) = (None, false);
         for (counter, (before, after)) in Counter::ALL.iter().zip(before.iter().zip(&after)) {
             let by = after - before;
             let name = counter.name();
@@ -105,9 +105,16 @@ fn play<A: Family>(tape: &mut Tape<'_>, packets: usize, features: &mut BTreeSet<
                 counted.rejects += by;
             }
             moved = moved.or((by > 0).then_some(*counter));
+            in_two |= by > 0 && *counter == Counter::PacketFragmented;
         }
         before = after;
-        if let Some(fault) = check::fault(packet.hook, &packet.bytes, &out, counted) {
+        let ahead = node.replayed();
+        let whole = match ahead.last() {
+            Some(first) if in_two => check::joined(&packet.bytes, first, &out),
+            _ => Ok(out.clone()),
+        };
+        let fault = whole.map_or_else(Some, |whole| check::fault(packet.hook, &packet.bytes, &whole, counted));
+        if let Some(fault) = fault {
             let (length, start) = (packet.bytes.len(), &packet.bytes[..packet.bytes.len().min(160)]);
             panic!(
                 "packet {sent} at {:?} of {}: {fault}\nsent {length} bytes {start:02x?}",

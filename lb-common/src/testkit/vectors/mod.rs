@@ -61,6 +61,7 @@ macro_rules! each_vector {
                 refusal_by_a_remote_pod_reaches_the_client
                 expired_packet_is_not_redirected
                 packet_larger_than_the_way_takes_is_answered
+                packet_larger_than_the_way_takes_is_fragmented_where_that_may_be
                 endpoint_that_is_not_where_it_says_is_source_translated
                 backend_without_a_route_is_a_counted_drop
             }

@@ -197,6 +197,49 @@ pub fn packet_larger_than_the_way_takes_is_answered<A: Family>(scene: &mut Scene
     scene.counted(Counter::DropTooBig, 2);
 }
 
+/// Without "do not fragment" it is fragmented, as by a router (RFC 791 section 2.3); fragments that are too large as well.
+pub fn packet_larger_than_the_way_takes_is_fragmented_where_that_may_be<A: Family>(scene: &mut Scene<'_, A>) {
+    if A::IS_V6 {
+        // Only its sender fragments it there.
+        return;
+    }
+    scene.node.expect_hand_over();
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &[Endpoint::remote(1, A::REMOTE)]));
+        let (client, front, back) = ((A::CLIENT, 40_000), (A::LB, 443), (A::REMOTE, 8080));
+        let own = (A::NODE, lend_remote(scene, proto, client, front));
+        scene.node.replayed();
+        let bytes: Vec<u8> = (0..=250).cycle().take(6_000).collect();
+        let packet =
+            |from, to, size: usize| Pkt { df: false, id: 7, ..Pkt::data(proto, from, to).payload(&bytes[..size]) };
+        // What a way of 1,500 bytes takes behind the header, in units of eight.
+        let room = (usize::from(MTU) - A::HEADER) / 8 * 8;
+        let mut in_two = |sent: &[u8], expected: [Vec<u8>; 2]| {
+            scene.bytes(UP, UP.device(), sent, Action::Route, &expected[1]);
+            let ahead: Vec<Vec<u8>> =
+                scene.node.replayed().into_iter().filter(|frame| frame[14..] != sent[14..]).collect();
+            assert_eq!(ahead.len(), 1);
+            assert_eq!(ahead[0][14..], expected[0][14..]);
+        };
+        for size in [1_500, 2_000] {
+            let (sent, expected) = (packet(client, front, size), packet(own, back, size).hop());
+            let length = expected.ip_packet().len() - A::HEADER;
+            in_two(&sent.bytes(), [expected.piece(0..room), expected.piece(room..length)]);
+        }
+        if proto == proto::UDP {
+            let (sent, expected) = (packet(client, front, 5_000), packet(own, back, 5_000).hop());
+            for start in [0, 2_000] {
+                let [middle, end] = [start + room, start + 2_000];
+                in_two(&sent.piece(start..end), [expected.piece(start..middle), expected.piece(middle..end)]);
+            }
+        }
+        // More than twice as much is for its sender to fragment.
+        let large = packet(client, front, 3_200);
+        scene.returns(UP, &large, &complaint(&large, (3, 4), MTU.into()));
+    }
+    scene.counted(Counter::PacketFragmented, 6);
+}
+
 /// And not a packet sent to the wrong place.
 pub fn backend_without_a_route_is_a_counted_drop<A: Family>(scene: &mut Scene<'_, A>) {
     scene.serve(&full(proto::TCP, &[Endpoint::remote(1, A::NOWHERE)]));
