@@ -7,9 +7,11 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
-use lb_common::abi::filter::{BACK_BLOCKS, Block, FRONT_BLOCKS, WORDS, endpoint_hash, frontend_hash, position};
+use lb_common::abi::filter::{
+    BACK_BLOCKS, Block, Cells, FRONT_BLOCKS, WORDS, cell, endpoint_hash, flow_hash, frontend_hash, is_noted, position,
+};
 use lb_common::abi::{
-    BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, StatsValue, V4, V6, device_flag,
+    BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, StatsValue, V4, V6, device_flag, lately,
     map_name, proto,
 };
 
@@ -156,6 +158,7 @@ where
         frontends.insert(key, value, 0)?;
     }
     fill_filters::<A>(object, world)?;
+    fill_flow_filter::<A>(object, world)?;
     fill_flows::<A>(object, map_name::FLOWS[A::INDEX], world)
 }
 
@@ -184,14 +187,39 @@ fn claim(object: &mut Ebpf, name: &str, blocks: u32, members: impl Iterator<Item
     Ok(())
 }
 
+/// Puts the established flows into the flow filter, and has it asked. Objects from before have no such map.
+fn fill_flow_filter<A: Net>(object: &mut Ebpf, world: World) -> Result<()> {
+    let Some(map) = object.map_mut(map_name::FLOW_FILTER[A::INDEX]) else { return Ok(()) };
+    let mut filter: Array<_, Cells> = map.try_into()?;
+    let flows = (0..FLOWS).flat_map(|number| [proto::TCP, proto::UDP].map(|protocol| (number, protocol)));
+    let entries = flows.flat_map(|(number, protocol)| world.flow::<A>(number, protocol));
+    for (key, _) in entries.filter(|(_, value)| is_noted(value.kind)) {
+        let (block, at) = cell(flow_hash(&key));
+        let mut cells = filter.get(&block, 0)?;
+        cells[usize::try_from(at)?] = 1;
+        filter.set(block, cells, 0)?;
+    }
+    let mut lately: Array<_, u32> = self::map(object, map_name::LATELY)?;
+    let complete = lately::FLOW_FILTER + u32::try_from(A::INDEX)?;
+    Ok(lately.set(complete, 1, 0)?)
+}
+
 /// Lets the traffic of all backends be counted. Objects from before the counters have no such map.
 fn fill_stats<A: Net>(object: &mut Ebpf, world: World) -> Result<()> {
-    let cpus = nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
     let Some(map) = object.map_mut(map_name::STATS[A::INDEX]) else { return Ok(()) };
-    let mut stats = PerCpuArray::try_from(map)?;
+    let empty = |generation| StatsValue { generation, ..StatsValue::default() };
+    // Objects from before had them for each processor.
+    if matches!(map, Map::PerCpuArray(_)) {
+        let cpus = nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?;
+        let mut stats = PerCpuArray::try_from(map)?;
+        for (id, value) in world.backends::<A>() {
+            stats.set(id, PerCpuValues::try_from(vec![empty(value.generation); cpus])?, 0)?;
+        }
+        return Ok(());
+    }
+    let mut stats = Array::try_from(map)?;
     for (id, value) in world.backends::<A>() {
-        let empty = StatsValue { generation: value.generation, ..StatsValue::default() };
-        stats.set(id, PerCpuValues::try_from(vec![empty; cpus])?, 0)?;
+        stats.set(id, empty(value.generation), 0)?;
     }
     Ok(())
 }
