@@ -56,7 +56,7 @@ fn note_flow<A: FamilyMaps>(key: &FlowKey<A>, kind: u8) {
         if let Some(cells) = A::flow_filter().get_ptr_mut(half * filter::FLOW_BLOCKS + block) {
             // SAFETY: the verifier has seen the null check; the cell's number is masked. A separate byte, into which all
             // write the same.
-            unsafe { *cells.cast::<u8>().add(cell as usize) = 1 };
+            unsafe { *cells.cast::<u8>().wrapping_add(cell as usize) = 1 };
         }
     }
 }
