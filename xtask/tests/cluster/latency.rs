@@ -71,10 +71,10 @@ fn first_answer_of(pod: &str, dst: std::net::SocketAddr) -> Instant {
     loop {
         let sent = Instant::now();
         let answer = Transport::Udp.ask_once(dst, 0, Duration::from_millis(200));
-        if answer.is_ok_and(|answer| answer.pod == pod) {
+        if answer.as_ref().is_ok_and(|answer| answer.pod == pod) {
             return sent;
         }
-        assert!(begin.elapsed() < PATIENCE, "{pod} does not answer");
+        assert!(begin.elapsed() < PATIENCE, "{pod} does not answer: {answer:?}");
     }
 }
 

@@ -36,7 +36,7 @@ impl HealthPorts {
                     std::thread::sleep(Duration::from_millis(500));
                     (kube_proxy, sluice) = ask();
                 }
-                if kube_proxy != sluice {
+                if kube_proxy != sluice && !is_of_the_other_family(services, *port, family) {
                     told.push(format!(
                         "  health check port {dst}\n    kube-proxy {kube_proxy:?}\n    sluice     {sluice:?}\n"
                     ));
@@ -50,6 +50,14 @@ impl HealthPorts {
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
+}
+
+/// Whether a port is that of a Service without this family: kube-proxy answers for it on addresses of the other one alone,
+/// Sluice on both, since whoever asks has one of the node's addresses and knows nothing of the Service's.
+fn is_of_the_other_family(services: &[Value], port: u16, family: Family) -> bool {
+    let own = services.iter().find(|service| service["spec"]["healthCheckNodePort"].as_u64() == Some(u64::from(port)));
+    own.and_then(|service| service["spec"]["ipFamilies"].as_array())
+        .is_some_and(|families| families.iter().all(|name| name.as_str() != Some(family.name())))
 }
 
 /// The status line, the headers but for the date, and the body.
