@@ -21,7 +21,6 @@ pub(super) fn start(pin_path: PathBuf, ticks: Option<u32>, metrics: Metrics, liv
         return;
     };
     tokio::task::spawn_blocking(move || {
-        let mut wait = FIRST_AFTER;
         let mut sweeper = loop {
             match Sweeper::new(&pin_path, Ticks { per_second }, Timeouts::default(), SWEEP_PAUSE) {
                 Ok(sweeper) => break sweeper,
@@ -29,8 +28,8 @@ pub(super) fn start(pin_path: PathBuf, ticks: Option<u32>, metrics: Metrics, liv
             }
             std::thread::sleep(SWEEP_EVERY);
         };
+        std::thread::sleep(FIRST_AFTER);
         loop {
-            std::thread::sleep(std::mem::replace(&mut wait, SWEEP_EVERY));
             match sweeper.sweep() {
                 Ok(swept) => {
                     tracing::debug!(removed = swept.removed, live = swept.live, "swept idle flows");
@@ -39,6 +38,7 @@ pub(super) fn start(pin_path: PathBuf, ticks: Option<u32>, metrics: Metrics, liv
                 }
                 Err(failure) => tracing::warn!(%failure, "cannot sweep idle flows"),
             }
+            std::thread::sleep(SWEEP_EVERY);
         }
     });
 }

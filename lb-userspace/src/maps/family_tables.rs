@@ -25,7 +25,6 @@ use super::pins::{halves, open, open_raw, read_failure, removed, write_failure};
 use super::service_ranges::service_ranges;
 use super::tables::FamilySettings;
 use super::traffic::{Cells, Traffic};
-use crate::model::family::Family;
 use crate::plan::{BackendEntry, Existing, Vip};
 
 /// Maps of one family.
@@ -139,15 +138,6 @@ where
         self.backends.set(id, value)
     }
 
-    /// These backends are about to be written; those of the other family are left out.
-    pub(super) fn expect_backends(&mut self, backends: &[SocketAddr]) -> Result<(), TableFailure> {
-        let own = backends.iter().filter(|backend| Family::of(&backend.ip()) == A::FAMILY);
-        let own: Result<Vec<_>, _> =
-            own.map(|backend| Ok((Self::address(backend.ip(), Self::BACKENDS)?, Be16::new(backend.port())))).collect();
-        let own = own?;
-        if own.is_empty() { Ok(()) } else { self.filters()?.expect_backends(&own) }
-    }
-
     /// A backend is about to go: its service id, and what was counted for it.
     pub(super) fn retire(&mut self, id: u32) -> Result<(u32, StatsValue), TableFailure> {
         let backend = self.backends.get(id)?.unwrap_or_default();
@@ -178,7 +168,7 @@ where
             let keys = keys.map_err(read_failure(Self::FRONTENDS))?;
             let mut backends = Vec::new();
             self.walk_backends(|id, value| backends.push((id, value.addr, value.port)))?;
-            self.filters.adopt(keys.into_iter(), backends.into_iter())?;
+            self.filters.adopt(keys.into_iter(), backends.into_iter());
             self.filters_adopted = true;
         }
         Ok(&mut self.filters)

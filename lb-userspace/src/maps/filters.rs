@@ -3,7 +3,7 @@
 //! A filter may say yes too often, never no to a member. So a member's bits are there before its entry is, and go after
 //! it. Those of a frontend or backend stay as long as it has flows, which the sweep finds out ([`LiveFlows`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -41,22 +41,13 @@ pub struct FlowEnds {
 struct Filter {
     map: MappedArray<Block>,
     blocks: u32,
-    /// What the map holds.
-    written: Vec<Block>,
     /// Members by word; a member is there as often as it was added.
     members: HashMap<(u32, u32), Vec<u64>>,
 }
 
 impl Filter {
     fn open(dir: &Path, name: &'static str, blocks: u32) -> Result<Self, TableFailure> {
-        Ok(Self { map: MappedArray::open(dir, name)?, blocks, written: Vec::new(), members: HashMap::new() })
-    }
-
-    /// Reads what the map holds. Before the first change: who only reads other maps need not wait for it.
-    fn read(&mut self) -> Result<(), TableFailure> {
-        let block = |index| Ok(self.map.get(index)?.unwrap_or_default());
-        self.written = (0..self.blocks).map(block).collect::<Result<_, TableFailure>>()?;
-        Ok(())
+        Ok(Self { map: MappedArray::open(dir, name)?, blocks, members: HashMap::new() })
     }
 
     /// A member that is in the map already.
@@ -68,9 +59,8 @@ impl Filter {
     fn add(&mut self, hash: u64) -> Result<(), TableFailure> {
         self.adopt(hash);
         let at = position(hash, self.blocks);
-        let (block, word) = (at.block as usize, at.word as usize);
-        let now = self.written[block][word];
-        self.write(at.block, word, now | at.bits)
+        let now = self.block(at.block)?[at.word as usize];
+        self.write(at.block, at.word, now | at.bits)
     }
 
     fn remove(&mut self, hash: u64) -> Result<(), TableFailure> {
@@ -80,7 +70,7 @@ impl Filter {
             members.swap_remove(found);
         }
         let bits = bits_of(members, self.blocks);
-        self.write(at.block, at.word as usize, bits)
+        self.write(at.block, at.word, bits)
     }
 
     /// All members.
@@ -88,38 +78,23 @@ impl Filter {
         self.members.values().flatten().copied().collect()
     }
 
-    /// Sets the bits of what is about to be added, block by block: far fewer writes than one by one, where it is much.
-    fn expect(&mut self, hashes: impl Iterator<Item = u64>) -> Result<(), TableFailure> {
-        let mut wanted = BTreeMap::new();
-        for at in hashes.map(|hash| position(hash, self.blocks)) {
-            let block = wanted.entry(at.block).or_insert(self.written[at.block as usize]);
-            block[at.word as usize] |= at.bits;
-        }
-        wanted.into_iter().try_for_each(|(index, block)| self.write_block(index, block))
+    fn block(&self, index: u32) -> Result<Block, TableFailure> {
+        Ok(self.map.get(index)?.unwrap_or_default())
     }
 
-    fn write(&mut self, block: u32, word: usize, bits: u64) -> Result<(), TableFailure> {
-        let mut wanted = self.written[block as usize];
-        wanted[word] = bits;
-        self.write_block(block, wanted)
-    }
-
-    fn write_block(&mut self, index: u32, block: Block) -> Result<(), TableFailure> {
-        let shadow = &mut self.written[index as usize];
-        if *shadow != block {
-            self.map.set(index, block)?;
-            *shadow = block;
-        }
-        Ok(())
+    fn write(&mut self, index: u32, word: u32, bits: u64) -> Result<(), TableFailure> {
+        let mut block = self.block(index)?;
+        block[word as usize] = bits;
+        self.map.set(index, block)
     }
 
     /// Takes out what an earlier agent left: bits that are no member's.
     fn tidy(&mut self) -> Result<(), TableFailure> {
-        let mut wanted = vec![[0; WORDS]; self.written.len()];
+        let mut wanted = vec![[0; WORDS]; self.blocks as usize];
         for (&(block, word), members) in &self.members {
             wanted[block as usize][word as usize] = bits_of(members, self.blocks);
         }
-        (0..).zip(wanted).try_for_each(|(index, block)| self.write_block(index, block))
+        (0..).zip(wanted).try_for_each(|(index, block)| self.map.set(index, block))
     }
 }
 
@@ -197,10 +172,7 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
         &mut self,
         frontends: impl Iterator<Item = FrontendKey<A>>,
         backends: impl Iterator<Item = (u32, A, Be16)>,
-    ) -> Result<(), TableFailure> {
-        for filter in [&mut self.frontends, &mut self.backends, &mut self.addresses] {
-            filter.read()?;
-        }
+    ) {
         for key in frontends {
             if let Some(hash) = frontend_hash(&key) {
                 self.frontends.adopt(hash);
@@ -214,7 +186,6 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
             self.addresses.adopt(hashes[1]);
             self.of_backend.insert(id, hashes);
         }
-        Ok(())
     }
 
     /// A frontend is about to be written.
@@ -234,12 +205,6 @@ impl<A: Address + std::hash::Hash> FamilyFilters<A> {
             self.retired_frontends.push(hash);
             self.retired_addresses.push(frontend_address_hash(key.addr));
         }
-    }
-
-    /// These backends are about to be written.
-    pub(super) fn expect_backends(&mut self, backends: &[(A, Be16)]) -> Result<(), TableFailure> {
-        self.backends.expect(backends.iter().map(|(addr, port)| endpoint_hash(*addr, *port)))?;
-        self.addresses.expect(backends.iter().map(|(addr, _)| backend_address_hash(*addr)))
     }
 
     /// A backend is about to be written.

@@ -1,6 +1,5 @@
 //! The Service maps of the kernel, opened from their pins.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData};
@@ -176,11 +175,6 @@ impl Tables for KernelTables {
             backends: PerFamily { v4: self.v4.backend_count(), v6: self.v6.backend_count() },
             slots: PerFamily { v4: self.v4.slot_count(), v6: self.v6.slot_count() },
         }
-    }
-
-    fn expect_backends(&mut self, backends: &[SocketAddr]) -> Result<(), TableFailure> {
-        self.v4.expect_backends(backends)?;
-        self.v6.expect_backends(backends)
     }
 
     fn settle(&mut self, live: &LiveFlows) -> Result<(), TableFailure> {

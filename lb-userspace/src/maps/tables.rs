@@ -1,6 +1,6 @@
 //! The seam between plan and maps: what the maps of one node can do, whatever they are made of.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lb_common::abi::StatusValue;
@@ -33,10 +33,6 @@ pub struct FamilySettings {
 pub trait Tables {
     /// Carries out one operation.
     fn apply(&mut self, op: &Op) -> Result<(), TableFailure>;
-    /// These backends are about to be written: what there is to say of all can be said at once.
-    fn expect_backends(&mut self, _backends: &[SocketAddr]) -> Result<(), TableFailure> {
-        Ok(())
-    }
     /// Reads everything back.
     fn read(&self) -> Result<Existing, TableFailure>;
     /// How much the maps hold.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::causes::with_causes;
@@ -145,10 +144,6 @@ impl<T: Tables> Writer<T> {
             }
             self.undo_left.pop();
         }
-        if let Err(failure) = self.tables.expect_backends(&backends_of(&changes)) {
-            // Each of them is said again.
-            tracing::debug!(%failure, "cannot announce backends");
-        }
         for change in changes {
             if !(self.go_on)(&self.tables) {
                 outcome.broken_off = true;
@@ -268,15 +263,6 @@ fn take_back<T: Tables>(tables: &mut T, mut undo: Vec<Op>) -> Vec<Op> {
         undo.pop();
     }
     undo
-}
-
-/// The backends that changes bring, new ones and others.
-fn backends_of(changes: &[Change]) -> Vec<SocketAddr> {
-    let ports = changes.iter().flat_map(|change| match change {
-        Change::Upsert(service) => service.ports.as_slice(),
-        Change::Remove(_) => &[],
-    });
-    ports.flat_map(|port| port.backends.keys().copied()).collect()
 }
 
 fn change_name(change: &Change) -> &ServiceName {
