@@ -39,8 +39,8 @@ pub(crate) fn agree(setup: &Setup, who: Who, target: &Target, brought: &Brought)
         theirs.remove(&Event::Silence);
     }
     if theirs.contains(&Event::Silence) {
-        if who == Who::RemotePod && target.affine && ours.iter().all(is_answer) {
-            // kube-proxy keeps to an endpoint whose answers are lost; see `lost_by_them`.
+        if who.pod().is_some() && target.affine && ours.iter().all(is_answer) {
+            // kube-proxy keeps to an endpoint whose answers are lost, such as the client itself; see `lost_by_them`.
             return ours.len() == 1;
         }
         if ours.iter().any(|event| lost_by_them(who, event)) {
