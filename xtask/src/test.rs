@@ -1,5 +1,6 @@
 //! `cargo xtask test`: runs the tests layer by layer and counts, per layer, what really ran.
 
+mod again;
 pub(crate) mod count;
 mod layer;
 
@@ -11,6 +12,7 @@ use crate::apiserver::Assets;
 use crate::build;
 use crate::command::is_root;
 use crate::setup;
+use again::Failures;
 use count::Counts;
 use layer::Layer;
 
@@ -26,6 +28,10 @@ pub struct Args {
     /// Run this layer alone. May be given several times.
     #[arg(long, value_name = "LAYER", value_delimiter = ',', conflicts_with = "without")]
     pub only: Vec<Layer>,
+    /// Do not run a failed test a second time. Without this, the few tests of the node and cluster layers that fail are
+    /// run once more, alone; the summary names those that pass then as unsteady.
+    #[arg(long)]
+    pub once: bool,
 }
 
 impl Args {
@@ -45,7 +51,7 @@ impl Args {
 
 /// How a layer ended.
 enum Outcome {
-    Ran { counts: Counts, trouble: Option<String>, took: Duration },
+    Ran { counts: Counts, trouble: Option<String>, unsteady: Vec<String>, took: Duration },
     LeftOut(&'static str),
     Absent(&'static str),
 }
@@ -71,7 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
         .map(|&layer| {
             let outcome = match args.left_out_by(layer) {
                 Some(flag) => Outcome::LeftOut(flag),
-                None => run_layer(layer),
+                None => run_layer(layer, args.once),
             };
             (layer, outcome)
         })
@@ -79,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
     summarise(&outcomes)
 }
 
-fn run_layer(layer: Layer) -> Outcome {
+fn run_layer(layer: Layer, once: bool) -> Outcome {
     let commands = layer.commands();
     if commands.is_empty() {
         return Outcome::Absent(layer.target());
@@ -88,17 +94,25 @@ fn run_layer(layer: Layer) -> Outcome {
     let start = Instant::now();
     let mut counts = Counts::default();
     let mut trouble = prepare(layer).err().map(|error| format!("{error:#}"));
+    let mut unsteady = Vec::new();
     if trouble.is_none() {
+        let mut failures = Failures::default();
         for mut command in commands {
-            if let Err(error) = count::stream(&mut command, &mut counts, layer.time_limit()) {
+            let each = |line: &str| failures.add_line(line);
+            if let Err(error) = count::stream_to(&mut command, &mut counts, layer.time_limit(), each) {
                 trouble.get_or_insert(format!("{error:#}"));
             }
         }
         if counts.ran() == 0 {
             trouble.get_or_insert_with(|| "ran no test".into());
         }
+        if counts.failed > 0 && !once {
+            unsteady = again::run(layer, &failures, &mut counts);
+            // The layer ended badly because of these tests alone.
+            trouble = trouble.filter(|_| counts.failed > 0);
+        }
     }
-    Outcome::Ran { counts, trouble, took: start.elapsed() }
+    Outcome::Ran { counts, trouble, unsteady, took: start.elapsed() }
 }
 
 /// What a layer needs before its tests start; without it none of them could say more than this error does.
@@ -125,7 +139,7 @@ fn summarise(outcomes: &[(Layer, Outcome)]) -> Result<()> {
     println!("\n{:<8} {:>6} {:>6} {:>6} {:>7} {:>8}", "layer", "ran", "passed", "failed", "ignored", "took");
     for (layer, outcome) in outcomes {
         match outcome {
-            Outcome::Ran { counts, trouble, took } => {
+            Outcome::Ran { counts, trouble, unsteady, took } => {
                 println!(
                     "{:<8} {:>6} {:>6} {:>6} {:>7} {:>6.1} s{}",
                     layer.to_string(),
@@ -136,6 +150,9 @@ fn summarise(outcomes: &[(Layer, Outcome)]) -> Result<()> {
                     took.as_secs_f64(),
                     trouble.as_ref().map(|why| format!("  {why}")).unwrap_or_default()
                 );
+                for name in unsteady {
+                    println!("         unsteady: {name} failed, and passed when run again alone");
+                }
                 total.passed += counts.passed;
                 total.failed += outcome.failed();
                 total.ignored += counts.ignored;
@@ -161,7 +178,7 @@ mod tests {
 
     fn ran(passed: u64, failed: u64, trouble: Option<&str>) -> Outcome {
         let counts = Counts { passed, failed, ignored: 0 };
-        Outcome::Ran { counts, trouble: trouble.map(Into::into), took: Duration::ZERO }
+        Outcome::Ran { counts, trouble: trouble.map(Into::into), unsteady: Vec::new(), took: Duration::ZERO }
     }
 
     #[test]

@@ -58,9 +58,20 @@ impl fmt::Display for Counts {
 
 /// Runs the command with its output shown, adding to `counts`; an error if it ends badly or takes too long.
 pub(super) fn stream(command: &mut Command, counts: &mut Counts, limit: Duration) -> Result<()> {
+    stream_to(command, counts, limit, |_| {})
+}
+
+/// The same, and hands over each line.
+pub(super) fn stream_to(
+    command: &mut Command,
+    counts: &mut Counts,
+    limit: Duration,
+    mut each: impl FnMut(&str),
+) -> Result<()> {
     watch(command, limit, |text| {
         print!("{text}");
         counts.add_line(text);
+        each(text);
     })
 }
 
