@@ -7,7 +7,8 @@ use lb_common::abi::{
     frontend_kind, frontend_scope, proto,
 };
 use lb_common::datapath::{
-    Host as _, SocketCall, SocketVerdict, socket_bind, socket_closed, socket_connect, socket_peer, socket_send,
+    Host as _, SocketCall, SocketVerdict, socket_bind, socket_closed, socket_connect, socket_peer, socket_released,
+    socket_send,
 };
 use lb_common::testkit::{Family, Memory};
 
@@ -85,6 +86,8 @@ both_families! {
     no_endpoints_and_unknown_ports_are_refused_and_silence_is_left_to_packets
     an_unconnected_socket_keeps_its_backend_until_that_goes_or_falls_idle
     an_own_dealing_with_a_backend_is_not_told_as_the_frontends
+    entries_of_an_unconnected_socket_go_with_it_and_are_few
+    answer_to_a_moved_socket_is_told_of_the_new_backend_alone
     loopback_node_ports_are_for_the_host_alone
     source_ranges_judge_the_host_by_its_address_and_leave_pods_to_packets
     affinity_is_kept_by_namespace_and_its_clock_by_connections
@@ -148,6 +151,48 @@ mod on {
         }
         socket_send(&memory, &caller(A::VIP, 80, proto::UDP));
         assert!(peer().is_some());
+    }
+
+    pub(super) fn entries_of_an_unconnected_socket_go_with_it_and_are_few<A: Family>() {
+        let mut memory = node(proto::UDP, &[A::LOCAL, A::LOCAL2]);
+        let value = memory.frontends[&key(A::VIP, 80, proto::UDP)];
+        for port in 1_000..1_100 {
+            memory.frontends.insert(key(A::VIP, port, proto::UDP), value);
+        }
+        let other = SocketCall { cookie: [2, 0], ..caller(A::VIP, 80, proto::UDP) };
+        socket_send(&memory, &other);
+        let others = memory.sockets.borrow().clone();
+        assert_eq!(others.len(), 4);
+        for round in 0..3 {
+            for port in [80].into_iter().chain(1_000..1_100) {
+                led_to(socket_send(&memory, &caller(A::VIP, port, proto::UDP)));
+            }
+            // For each of 16 frontends a place and an entry, the number of places, and an entry for each backend.
+            let few = 2 * 16 + 1 + 2 + others.len();
+            assert!(memory.sockets.borrow().len() <= few, "round {round}: {}", memory.sockets.borrow().len());
+        }
+        let last = caller(A::VIP, 1_099, proto::UDP);
+        let backend = led_to(socket_send(&memory, &last));
+        let peer = socket_peer(&memory, [1, 0], proto::UDP, backend, Be16::new(8080));
+        assert!(peer == Some((A::VIP, Be16::new(1_099))));
+        socket_released::<A, _>(&memory, [1, 0], proto::UDP);
+        assert_eq!(*memory.sockets.borrow(), others);
+        socket_released::<A, _>(&memory, [2, 0], proto::UDP);
+        assert!(memory.sockets.borrow().is_empty());
+    }
+
+    pub(super) fn answer_to_a_moved_socket_is_told_of_the_new_backend_alone<A: Family>() {
+        let mut memory = node(proto::UDP, &[A::LOCAL, A::LOCAL2]);
+        let call = caller(A::VIP, 80, proto::UDP);
+        let first = led_to(socket_send(&memory, &call));
+        let id = if first == A::LOCAL { 1 } else { 2 };
+        memory.backends.get_mut(&id).unwrap().generation += 10;
+        memory.slots.insert(id, 3 - id);
+        let second = led_to(socket_send(&memory, &call));
+        let peer = |addr| socket_peer(&memory, [1, 0], proto::UDP, addr, Be16::new(8080));
+        assert!(first != second && peer(first).is_none() && peer(second) == Some((A::VIP, Be16::new(80))));
+        socket_released::<A, _>(&memory, [1, 0], proto::UDP);
+        assert!(memory.sockets.borrow().is_empty());
     }
 
     pub(super) fn loopback_node_ports_are_for_the_host_alone<A: Family>() {

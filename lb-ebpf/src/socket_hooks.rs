@@ -5,10 +5,13 @@ use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
-use lb_common::abi::{Be16, V4, V6};
-use lb_common::datapath::socket_closed;
+use lb_common::abi::{Be16, V4, V6, proto};
+use lb_common::datapath::{socket_closed, socket_released};
 
 use crate::socket::{Call, halves, process, v4, v6};
+
+/// `AF_INET6` (`linux/socket.h`): such sockets have dealings in both families.
+const AF_INET6: u32 = 10;
 
 macro_rules! hooks {
     ($($(#[$doc:meta])* $name:ident: $family:ident, $call:ident;)*) => {
@@ -55,12 +58,23 @@ pub fn sock_release(ctx: SockContext) -> i32 {
     let proto = unsafe { (*sock).protocol } as u8;
     // SAFETY: as above.
     let v4 = unsafe { (*sock).dst_ip4 };
-    if port.0 == 0 {
+    // SAFETY: as above.
+    let family = unsafe { (*sock).family };
+    if port.0 == 0 && proto != proto::UDP {
         return 1;
     }
     let env = process(ctx.as_ptr());
     // SAFETY: the context is the program's own.
     let cookie = halves(unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
+    if proto == proto::UDP {
+        socket_released::<V4, _>(&env, cookie, proto);
+        if family == AF_INET6 {
+            socket_released::<V6, _>(&env, cookie, proto);
+        }
+    }
+    if port.0 == 0 {
+        return 1;
+    }
     if v4 != 0 {
         socket_closed(&env, cookie, proto, V4(v4), port);
         return 1;

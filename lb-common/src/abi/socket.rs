@@ -54,4 +54,7 @@ pub mod socket_kind {
     pub const REPLY: u8 = 1;
     /// VIP to backend: an unconnected socket goes on with the backend that it began with.
     pub const REQUEST: u8 = 2;
+    /// What an unconnected socket has asked, so that it goes with the socket. The key's port is a place in the list, and the
+    /// value's address and port are the VIP; place 0 has their number in `backend`.
+    pub const ASKED: u8 = 3;
 }

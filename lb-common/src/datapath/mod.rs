@@ -40,4 +40,6 @@ pub use headers::{Headers, Parsed};
 pub use outcome::{Outcome, Reason, Verdict};
 pub use schedule::Choice;
 pub use scratch::{Scratch, Workspace};
-pub use socket::{SocketCall, SocketVerdict, socket_bind, socket_closed, socket_connect, socket_peer, socket_send};
+pub use socket::{
+    SocketCall, SocketVerdict, socket_bind, socket_closed, socket_connect, socket_peer, socket_released, socket_send,
+};

@@ -15,6 +15,9 @@ use crate::abi::{
 /// What an unconnected socket's idle entry is kept for, in units of 2^30 ns: as long as a UDP flow without traffic.
 const IDLE: u32 = 168;
 
+/// Frontends that an unconnected socket may have asked and still goes on with their backends.
+const ASKED: u32 = 16;
+
 /// A socket that connects, or sends to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketCall<A> {
@@ -47,6 +50,12 @@ impl<A: Address> SocketCall<A> {
     #[inline(always)]
     fn key(&self, kind: u8, addr: A, port: Be16) -> SocketKey<A> {
         SocketKey { cookie: self.cookie, addr, port, proto: self.proto, kind }
+    }
+
+    /// A place in the list of what the socket has asked.
+    #[inline(always)]
+    fn place(&self, index: u32) -> SocketKey<A> {
+        self.key(socket_kind::ASKED, A::ZERO, Be16(u16::try_from(index).unwrap_or(0)))
     }
 
     /// The frontend's key. Loopback addresses stand for the node's `NodePort`s, for its own processes alone.
@@ -87,24 +96,77 @@ pub fn socket_send<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) -
         forget_reply(env, call);
         return not_a_frontend(env, call);
     };
-    let key = call.key(socket_kind::REQUEST, call.addr, call.port);
-    let now = coarse_time(env);
-    if let Some(mut known) = env.socket(&key)
-        && known.generation == env.generation(known.backend)
-        && known.service == frontend.service
-        && now.wrapping_sub(known.seen) <= IDLE
-    {
-        let (addr, port) = (known.addr, known.port);
-        let reply = call.key(socket_kind::REPLY, addr, port);
-        if now != known.seen || env.socket(&reply).is_none() {
-            known.seen = now;
-            env.set_socket(&key, &known);
-            (known.addr, known.port) = (call.addr, call.port);
-            env.set_socket(&reply, &known);
-        }
-        return SocketVerdict::To(addr, port);
+    let mut to = (A::ZERO, Be16(0));
+    if goes_on(env, call, frontend.service, &mut to) {
+        return SocketVerdict::To(to.0, to.1);
+    }
+    // What the former backend says now is its own affair. Calls, for the sake of the stack.
+    if !forget(env, call, false) {
+        let count = asked(env, call);
+        displace(env, call, 1 + count % ASKED);
+        note(env, call, 1 + count % ASKED, 0);
+        note(env, call, 0, count.wrapping_add(1));
     }
     choose(env, call, frontend, true)
+}
+
+/// Whether an unconnected socket goes on with the backend that it has, and with which.
+#[inline(never)]
+fn goes_on<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, service: u32, to: &mut (A, Be16)) -> bool {
+    let key = call.key(socket_kind::REQUEST, call.addr, call.port);
+    let now = coarse_time(env);
+    let Some(mut known) = env.socket(&key) else { return false };
+    if known.generation != env.generation(known.backend)
+        || known.service != service
+        || now.wrapping_sub(known.seen) > IDLE
+    {
+        return false;
+    }
+    *to = (known.addr, known.port);
+    let reply = call.key(socket_kind::REPLY, known.addr, known.port);
+    if now != known.seen || env.socket(&reply).is_none() {
+        known.seen = now;
+        env.set_socket(&key, &known);
+        (known.addr, known.port) = (call.addr, call.port);
+        env.set_socket(&reply, &known);
+    }
+    true
+}
+
+/// How many frontends an unconnected socket has asked so far.
+#[inline(never)]
+fn asked<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) -> u32 {
+    env.socket(&call.place(0)).map_or(0, |head| head.backend)
+}
+
+/// Forgets what a place in the list stands for: a socket that asks many keeps the last ones.
+#[inline(never)]
+fn displace<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, place: u32) {
+    let Some(SocketValue { addr, port, .. }) = env.socket(&call.place(place)) else { return };
+    forget(env, &SocketCall { addr, port, ..*call }, false);
+}
+
+/// Writes a place in the list of what an unconnected socket asks, which no hook will say when it is closed.
+#[inline(never)]
+fn note<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, place: u32, count: u32) {
+    let (seen, SocketCall { addr, port, netns, .. }) = (coarse_time(env), *call);
+    let value = SocketValue { addr, port, backend: count, seen, netns, ..SocketValue::default() };
+    env.set_socket(&call.place(place), &value);
+}
+
+/// Removes both entries of an unconnected socket and the frontend that it has asked. What the backend says may be another
+/// frontend's by now: unless `whole`, that stays. False: there were none.
+#[inline(never)]
+fn forget<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, whole: bool) -> bool {
+    let mut key = call.key(socket_kind::REQUEST, call.addr, call.port);
+    let Some(SocketValue { addr, port, .. }) = env.socket(&key) else { return false };
+    env.remove_socket(&key);
+    (key.addr, key.port, key.kind) = (addr, port, socket_kind::REPLY);
+    let own = |value: SocketValue<A>| value.addr == call.addr && value.port == call.port;
+    if whole || env.socket(&key).is_some_and(own) {
+        env.remove_socket(&key);
+    }
+    true
 }
 
 /// A socket may have been led to an address before that it now goes to on its own account.
@@ -116,17 +178,13 @@ fn forget_reply<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) {
     }
 }
 
-#[inline(always)]
-fn entry<A: Address, E: SocketEnv<A>>(
-    env: &E,
-    call: &SocketCall<A>,
-    choice: &Choice<A>,
-    addr: A,
-    port: Be16,
-) -> SocketValue<A> {
-    SocketValue {
-        addr,
-        port,
+/// Notes what the socket will be told of its peer, and whether it is to `stay` there. Apart from `choose`, for the sake of the stack.
+#[inline(never)]
+fn remember<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, choice: &Choice<A>, stay: bool) {
+    let mut key = call.key(socket_kind::REPLY, choice.backend.addr, choice.backend.port);
+    let mut value = SocketValue {
+        addr: call.addr,
+        port: call.port,
         pad: 0,
         backend: choice.id,
         generation: choice.backend.generation,
@@ -134,12 +192,20 @@ fn entry<A: Address, E: SocketEnv<A>>(
         seen: coarse_time(env),
         netns: call.netns,
         reserved: 0,
+    };
+    if !env.set_socket(&key, &value) {
+        env.count(Counter::SocketInsertFailed);
+    }
+    if stay {
+        (value.addr, value.port) = (key.addr, key.port);
+        (key.addr, key.port, key.kind) = (call.addr, call.port, socket_kind::REQUEST);
+        env.set_socket(&key, &value);
     }
 }
 
 /// Selects a backend for a frontend's call and notes what the socket will be told of its peer, and whether it is to
-/// `stay` there.
-#[inline(always)]
+/// `stay` there. A call, for the sake of the stack.
+#[inline(never)]
 fn choose<A: Address, E: SocketEnv<A>>(
     env: &E,
     call: &SocketCall<A>,
@@ -166,13 +232,7 @@ fn choose<A: Address, E: SocketEnv<A>>(
         return SocketVerdict::Pass;
     }
     let (addr, port) = (choice.backend.addr, choice.backend.port);
-    let reply = call.key(socket_kind::REPLY, addr, port);
-    if !env.set_socket(&reply, &entry(env, call, choice, call.addr, call.port)) {
-        env.count(Counter::SocketInsertFailed);
-    }
-    if stay {
-        env.set_socket(&call.key(socket_kind::REQUEST, call.addr, call.port), &entry(env, call, choice, addr, port));
-    }
+    remember(env, call, choice, stay);
     env.count(Counter::SocketConnected);
     env.connected(choice.id, choice.backend.generation);
     SocketVerdict::To(addr, port)
@@ -212,6 +272,24 @@ pub fn socket_closed<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], pro
         env.remove_socket(&SocketKey { cookie, addr, port, proto, kind: socket_kind::REQUEST });
     }
     env.remove_socket(&key);
+}
+
+/// A socket for datagrams is closed: all that it has asked without being connected goes.
+#[inline(always)]
+pub fn socket_released<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], proto: u8) {
+    let mut call = SocketCall { cookie, netns: [0; 2], host: false, addr: A::ZERO, port: Be16(0), proto };
+    let head = call.place(0);
+    if env.socket(&head).is_none() {
+        return;
+    }
+    for index in 1..=ASKED {
+        let place = call.place(index);
+        let Some(SocketValue { addr, port, .. }) = env.socket(&place) else { break };
+        (call.addr, call.port) = (addr, port);
+        forget(env, &call, true);
+        env.remove_socket(&place);
+    }
+    env.remove_socket(&head);
 }
 
 /// Whether a process of the node may bind: not to a `NodePort` that is served. An unspecified address stands for all.

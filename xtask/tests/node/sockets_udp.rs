@@ -56,6 +56,10 @@ fn answers_to_an_unconnected_socket_come_from_the_frontend_and_from_one_pod() {
                     }
                 }
             });
+            // They went with the socket.
+            for frontend in &FRONTENDS {
+                assert_eq!(node.socket_flows(frontend.at(family, Transport::Udp)), 0, "{}", ns.name());
+            }
         }
     }
 }
