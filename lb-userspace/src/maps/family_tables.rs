@@ -16,14 +16,14 @@ use lb_common::abi::{
     StatsValue, config_flag, frontend_scope, map_name,
 };
 
-use super::address::{MapAddress, cidrs};
+use super::address::{MapAddress, cidrs, prefixes};
 use super::batch;
 use super::failure::TableFailure;
 use super::filters::{FamilyFilters, FlowEnds};
 use super::mapped::MappedArray;
 use super::pins::{halves, open, open_raw, read_failure, removed, write_failure};
 use super::service_ranges::service_ranges;
-use super::tables::FamilySettings;
+use super::tables::{FamilySettings, PinnedFacts};
 use super::traffic::{Cells, Traffic};
 use crate::plan::{BackendEntry, Existing, Vip};
 
@@ -235,6 +235,19 @@ where
             self.delete_range(SERVICE_RANGES, net)?;
         }
         self.service_ranges = Some(ranges.exact);
+        Ok(())
+    }
+
+    /// What was configured last.
+    pub(super) fn add_facts(&self, to: &mut PinnedFacts) -> Result<(), TableFailure> {
+        let FamilyConfig { node, cluster, services, .. } = &self.wanted;
+        to.node.extend(Some(node.ip()).filter(|ip| !ip.is_unspecified()));
+        to.cluster.extend(prefixes(cluster));
+        let exact = self.read_service_ranges()?;
+        if exact.is_empty() {
+            to.services.extend(prefixes(services));
+        }
+        to.services.extend(exact);
         Ok(())
     }
 

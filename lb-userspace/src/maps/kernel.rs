@@ -9,7 +9,7 @@ use super::failure::TableFailure;
 use super::family_tables::FamilyTables;
 use super::filters::LiveFlows;
 use super::pins::{open, read_failure, removed, write_failure};
-use super::tables::{AgentTables, FamilySettings, Tables};
+use super::tables::{AgentTables, FamilySettings, PinnedFacts, Tables};
 use super::traffic::{Totals, Traffic};
 use crate::model::family::{Family, PerFamily};
 use crate::plan::{Existing, Limits, Op};
@@ -193,6 +193,13 @@ impl Tables for KernelTables {
 impl AgentTables for KernelTables {
     fn status(&self) -> Result<StatusValue, TableFailure> {
         Self::status(self)
+    }
+
+    fn pinned_facts(&self) -> Result<PinnedFacts, TableFailure> {
+        let mut facts = PinnedFacts::default();
+        self.v4.add_facts(&mut facts)?;
+        self.v6.add_facts(&mut facts)?;
+        Ok(facts)
     }
 
     fn update_status(&mut self, change: impl FnOnce(&mut StatusValue)) -> Result<(), TableFailure> {

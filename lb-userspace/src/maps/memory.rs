@@ -7,7 +7,7 @@ use lb_common::abi::{FrontendValue, SetRef, StatusValue};
 
 use super::failure::TableFailure;
 use super::filters::LiveFlows;
-use super::tables::{AgentTables, FamilySettings, Tables};
+use super::tables::{AgentTables, FamilySettings, PinnedFacts, Tables};
 use crate::model::family::{Family, PerFamily};
 use crate::plan::{BackendEntry, Existing, Limits, Op, Vip};
 
@@ -144,6 +144,15 @@ impl Tables for MemoryTables {
 impl AgentTables for MemoryTables {
     fn status(&self) -> Result<StatusValue, TableFailure> {
         Ok(self.status)
+    }
+
+    fn pinned_facts(&self) -> Result<PinnedFacts, TableFailure> {
+        let PerFamily { v4, v6 } = &self.settings;
+        Ok(PinnedFacts {
+            node: [v4.node, v6.node].into_iter().flatten().collect(),
+            cluster: [&*v4.cluster, &*v6.cluster].concat(),
+            services: [&*v4.services, &*v6.services].concat(),
+        })
     }
 
     fn update_status(&mut self, change: impl FnOnce(&mut StatusValue)) -> Result<(), TableFailure> {

@@ -27,4 +27,4 @@ pub mod traffic;
 
 pub use failure::TableFailure;
 pub use filters::LiveFlows;
-pub use tables::{AgentTables, FamilySettings, Tables};
+pub use tables::{AgentTables, FamilySettings, PinnedFacts, Tables};

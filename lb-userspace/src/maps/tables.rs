@@ -29,6 +29,17 @@ pub struct FamilySettings {
     pub forward: u32,
 }
 
+/// What the maps' settings say of the node and the cluster: what was known when they were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PinnedFacts {
+    /// The node's own addresses, at most one a family.
+    pub node: Vec<IpAddr>,
+    /// Prefixes of in-cluster clients.
+    pub cluster: Vec<IpNet>,
+    /// Prefixes of which unallocated addresses are dropped.
+    pub services: Vec<IpNet>,
+}
+
 /// The maps of one node. One writer.
 pub trait Tables {
     /// Carries out one operation.
@@ -47,6 +58,8 @@ pub trait Tables {
 pub trait AgentTables: Tables {
     /// The agent's state.
     fn status(&self) -> Result<StatusValue, TableFailure>;
+    /// What the settings in the maps say, of both families.
+    fn pinned_facts(&self) -> Result<PinnedFacts, TableFailure>;
     /// Changes the agent's state.
     fn update_status(&mut self, change: impl FnOnce(&mut StatusValue)) -> Result<(), TableFailure>;
     /// Writes the agent's report, JSON.

@@ -34,10 +34,10 @@ pub struct World {
     given: NodeFacts,
     node: NodeFacts,
     node_object: Option<NodeRecord>,
-    /// Nodes were listed once.
-    node_listed: bool,
-    /// The own Node was there once.
-    node_seen: bool,
+    /// The own Node was there, and is no more: what it said goes on to hold, for nothing better is known.
+    node_gone: bool,
+    /// Kinds that were listed once.
+    listed: BTreeSet<Kind>,
     settings: ResolveSettings,
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
@@ -68,8 +68,8 @@ impl World {
             node: node.clone(),
             given: node,
             node_object: None,
-            node_listed: false,
-            node_seen: false,
+            node_gone: false,
+            listed: BTreeSet::new(),
             settings,
             entries: Vec::new(),
             free: Vec::new(),
@@ -157,7 +157,7 @@ impl World {
         self.synced
     }
 
-    /// This node's Node object, when the source has one.
+    /// This node's Node object, as the source had it last.
     pub fn node(&self) -> Option<&NodeRecord> {
         self.node_object.as_ref()
     }
@@ -172,16 +172,19 @@ impl World {
 
     /// Whether this node's Node object is gone. `required`: a source that was asked and never had it counts as well.
     pub fn node_is_gone(&self, required: bool) -> bool {
-        self.node_object.is_none() && (self.node_seen || (required && self.node_listed))
+        self.node_gone || (required && self.node_object.is_none() && self.has_listed(Kind::Node))
+    }
+
+    /// Whether this kind was listed at least once.
+    pub fn has_listed(&self, kind: Kind) -> bool {
+        self.listed.contains(&kind)
     }
 
     fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
-        self.node_listed |= kind == Kind::Node;
-        let key =
-            |object: &Object| ServiceName { namespace: object.namespace().to_owned(), name: object.name().to_owned() };
+        self.listed.insert(kind);
+        let key = |o: &Object| ServiceName { namespace: o.namespace().to_owned(), name: o.name().to_owned() };
         let listed: HashSet<ServiceName> = objects.iter().filter(|o| o.kind() == kind).map(key).collect();
-        let known = kind.names_in(self);
-        for gone in known.iter().filter(|name| !listed.contains(name)) {
+        for gone in kind.names_in(self).iter().filter(|name| !listed.contains(name)) {
             kind.remove_from(self, gone);
         }
         for object in objects {
@@ -365,20 +368,19 @@ impl Keeps<NodeRecord> for World {
     fn put(&mut self, node: Box<NodeRecord>) {
         if node.name == self.given.name {
             self.node_object = Some(*node);
-            self.node_seen = true;
+            self.node_gone = false;
             self.refresh_node();
         }
     }
 
     fn remove(&mut self, name: &ServiceName) {
         if name.name == self.given.name {
-            self.node_object = None;
-            self.refresh_node();
+            self.node_gone = self.node_object.is_some();
         }
     }
 
     fn names(&self) -> Vec<ServiceName> {
-        self.node_object.iter().map(|node| without_namespace(&node.name)).collect()
+        self.node_object.iter().filter(|_| !self.node_gone).map(|node| without_namespace(&node.name)).collect()
     }
 }
 

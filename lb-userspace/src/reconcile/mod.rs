@@ -11,6 +11,7 @@
 pub mod agent_report;
 mod claim;
 pub mod facts;
+mod former;
 mod inputs;
 mod observers;
 mod origin;

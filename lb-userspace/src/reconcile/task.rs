@@ -10,6 +10,7 @@ use tokio::time::{self, MissedTickBehavior};
 
 use super::claim::{Claim, now_ns};
 use super::facts::{ReconcileSettings, Surroundings};
+use super::former::FormerFacts;
 use super::inputs::{Ended, Inputs};
 use super::observers::{Observers, State};
 use super::origin::Origin;
@@ -29,7 +30,7 @@ use crate::sockets::Reaper;
 
 /// Housekeeping: report, successor.
 const TICK: Duration = Duration::from_millis(200);
-/// The first write waits this long for the node's addresses.
+/// Where nothing is served yet, the first write waits this long for the node's addresses.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(3);
 /// Events taken together before changes are worked out.
 const EVENTS_AT_ONCE: usize = 100_000;
@@ -63,6 +64,7 @@ pub struct Reconciler<T> {
     started: Instant,
     start: Start,
     facts: NodeFacts,
+    former: FormerFacts,
     configured: Option<PerFamily<FamilySettings>>,
     retry: Retry,
     /// Something was written that the metrics do not show yet.
@@ -83,6 +85,7 @@ impl<T: AgentTables> Reconciler<T> {
         claim: Claim,
     ) -> Result<Self, TableFailure> {
         claim.stake(&mut tables)?;
+        let former = FormerFacts::new(tables.pinned_facts()?, matches!(origin, Origin::Kube(_)));
         let mut writer = Writer::restore(tables)?;
         writer.while_it(claim.go_on());
         tracing::info!(services = writer.services(), "took over what the maps hold");
@@ -99,6 +102,7 @@ impl<T: AgentTables> Reconciler<T> {
             started,
             start: Start::default(),
             facts,
+            former,
             configured: None,
             retry: Retry::new(),
             wrote: true,
@@ -164,7 +168,7 @@ impl<T: AgentTables> Reconciler<T> {
 
     /// Housekeeping. `attach`: what is attached where.
     pub(super) fn tick(&mut self, attach: &mut watch::Receiver<AttachReport>) {
-        self.start.network_known |= self.started.elapsed() > NETWORK_PATIENCE;
+        self.start.network_known |= self.writer.services() == 0 && self.started.elapsed() > NETWORK_PATIENCE;
         self.observers.alive();
         let changed = attach.has_changed();
         self.start.attached |= changed.as_ref().copied().unwrap_or(true);
@@ -297,7 +301,7 @@ impl<T: AgentTables> Reconciler<T> {
     }
 
     fn take_facts(&mut self, network: &NodeNetwork) {
-        let facts = self.settings.node_facts(network, self.world.node());
+        let facts = self.settings.node_facts(network, self.former.node(&self.world));
         if facts != self.facts {
             self.world.set_node(facts.clone());
             self.facts = facts;
@@ -310,9 +314,9 @@ impl<T: AgentTables> Reconciler<T> {
 
     /// Writes the settings of the data path, where they are not those already.
     fn configure(&mut self, network: &NodeNetwork) {
-        let service_cidrs = self.world.service_cidrs();
+        let service_cidrs = self.former.service_cidrs(&self.world);
         let around = Surroundings {
-            node: self.world.node(),
+            node: self.former.node(&self.world),
             service_cidrs: &service_cidrs,
             services_known: self.start.synced || self.writer.services() > 0,
         };

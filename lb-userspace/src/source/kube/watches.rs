@@ -160,6 +160,8 @@ pub(super) async fn follow<K: ApiObject>(api: Api<K>, selector: Selector, progre
                     match K::WAIT {
                         Wait::Never { instead } if is_unknown(&error) => {
                             tracing::info!(kind = kind.name(), "the API server does not have this kind: {instead}");
+                            // That is an answer, too.
+                            progress.send(SourceEvent::Replace(kind, Vec::new())).await;
                             return;
                         }
                         // Services are served without it: no reason to count as disconnected.
