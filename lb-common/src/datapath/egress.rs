@@ -2,7 +2,7 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
-use super::flow::{Reply, may_be_half_open, refresh, reply};
+use super::flow::{Reply, refresh, reply};
 use super::gate;
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
@@ -23,8 +23,7 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
             let ordinary = flow.from == arrival.from && !headers.answers_opening();
             return if ordinary { Fast::Hit(refresh(env, headers, flow)) } else { Fast::Slow };
         }
-        if may_be_half_open(env, headers)
-            && let Some(flow) = env.half_open(&key)
+        if let Some(flow) = env.half_open(&key)
             && flow.kind == flow_kind::REVERSE
         {
             let known = !headers.has_handshake() && flow.state & flow_state::REPLIED != 0;

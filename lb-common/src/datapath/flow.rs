@@ -65,10 +65,15 @@ pub(super) enum Reply {
     Forged,
 }
 
-/// Whether a reply of a flow that is not established may be one of a half-open flow.
+/// Whether a packet may be a reply of this half-open flow: the first one, data that the backend sends before the client
+/// has answered (TCP Fast Open, RFC 7413 section 4.2.2), or any while the table of established flows is full. Else a SYN
+/// in a client's name would turn the replies of its direct connection.
 #[inline(always)]
-pub(super) fn may_be_half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bool {
-    transport::may_be_first_reply(headers.key.proto, headers.flags) || env.overflows()
+fn may_be_of_half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, reverse: &FlowValue<A>) -> bool {
+    let answered = reverse.state & (flow_state::REPLIED | flow_state::RST) == flow_state::REPLIED;
+    transport::may_be_first_reply(headers.key.proto, headers.flags)
+        || (answered && reverse.next != 0 && sequence::is_plausible(reverse.next, headers.seq))
+        || env.overflows()
 }
 
 /// A packet that may be a reply of the flow whose reverse entry has the key `scratch.reverse_key` and this kind, in either
@@ -89,9 +94,9 @@ pub(super) fn reply<A: Address, E: Env<A>, const KIND: u8>(
         return replied(env, headers, arrival, flow, scratch);
     }
     // To an SNAT port hardly anything comes but replies.
-    if (KIND == flow_kind::REVERSE_SNAT || may_be_half_open(env, headers))
-        && let Some(flow) = env.half_open(&scratch.reverse_key)
+    if let Some(flow) = env.half_open(&scratch.reverse_key)
         && flow.kind == KIND
+        && (KIND == flow_kind::REVERSE_SNAT || may_be_of_half_open(env, headers, &flow))
     {
         if is_foreign(env, headers.key.src, arrival.from) {
             return Reply::Forged;
@@ -109,6 +114,8 @@ fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arriv
     let handshake = headers.has_handshake();
     let forward = env.half_open(&forward_key(&scratch.reverse, headers.key.proto));
     let mut state = flow_state::REPLIED;
+    let plausible = handshake && sequence::is_plausible(scratch.reverse.next, headers.seq);
+    let said = if plausible { transport::state_bits(headers.key.proto, headers.flags) } else { 0 };
     if forward.is_some_and(|forward| forward.kind == flow_kind::DIRECT) {
         // The twin of a direct connection stays where it is: its tuple is a Service flow's in the other table.
         scratch.reverse.state |= state;
@@ -124,11 +131,9 @@ fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arriv
         if handshake && acknowledges && !sequence::is_plausible(forward.next, headers.ack) {
             return Reply::Other;
         }
-        if headers.aborts() && sequence::is_plausible(scratch.reverse.next, headers.seq) {
-            // Refused: nothing was established, and the client's next SYN is free to go elsewhere. The entries stay: what
-            // XDP cannot send TC has to find again.
-            state |= flow_state::RST;
-        }
+        // Refused: nothing was established, and the client's next SYN is free to go elsewhere. The entries stay: what XDP
+        // cannot send TC has to find again.
+        state |= said & flow_state::RST;
         let forward = env.note(forward, state);
         if headers.answers_opening() {
             env.renumber(forward, headers.ack);
@@ -139,7 +144,7 @@ fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arriv
         note_client(env, &scratch.reverse);
     }
     if let Some(reverse) = env.half_open(&scratch.reverse_key) {
-        let reverse = env.note(reverse, state);
+        let reverse = env.note(reverse, state | said);
         let reverse = if headers.answers_opening() { env.renumber(reverse, headers.end) } else { reverse };
         env.touch(env.come_by(reverse, arrival.from));
     }

@@ -178,7 +178,8 @@ fn forget_reply<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) {
     }
 }
 
-/// Notes what the socket will be told of its peer, and whether it is to `stay` there. Apart from `choose`, for the sake of the stack.
+/// Notes what the socket will be told of its peer, and whether it is to `stay` there. Apart from `choose`, for the sake of
+/// the stack.
 #[inline(never)]
 fn remember<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, choice: &Choice<A>, stay: bool) {
     let mut key = call.key(socket_kind::REPLY, choice.backend.addr, choice.backend.port);

@@ -46,6 +46,32 @@ pub fn flow_is_established_when_the_client_answers_its_backend<A: Family>(scene:
     scene.counted(Counter::FlowEstablished, 2);
 }
 
+/// TCP Fast Open (RFC 7413): the backend may answer data in a SYN before the client says anything more, and even close.
+pub fn backends_data_before_the_clients_first_ack_is_translated<A: Family>(scene: &mut Scene<'_, A>) {
+    for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {
+        scene.serve(&balanced(proto::TCP));
+        let (client, front, back) = ((client, 40_000), (A::LB, 443), (A::LOCAL, 8080));
+        let syn = Pkt::syn(client, front).payload(b"GET / HTTP/1.1");
+        scene.passes(edge.0, &syn, &syn.clone().to(back.0, back.1));
+        // Not before the backend has taken the SYN: the connection may be a direct one, and the SYN an outsider's.
+        let early = Pkt::data(proto::TCP, back, client).sequence(0x0102_0305);
+        scene.untouched(edge.1, &early);
+        let reply = Pkt::reply(proto::TCP, back, client);
+        scene.passes(edge.1, &reply, &reply.clone().from(front.0, front.1));
+        let closing = Pkt::tcp(back, client, FIN | ACK).sequence(0x0102_0313);
+        for packet in [&early, &closing] {
+            scene.passes(edge.1, packet, &packet.clone().from(front.0, front.1));
+        }
+        scene.untouched(edge.1, &early.clone().sequence(0x7102_0305));
+        // The client answers what has come so far, and closes: a SYN begins anew.
+        scene.passes(edge.0, &Pkt::tcp(client, front, ACK), &Pkt::tcp(client, back, ACK));
+        scene.passes(edge.1, &early, &early.clone().from(front.0, front.1));
+        scene.serve(&balanced(proto::TCP).endpoints(&[Endpoint::local(2, A::LOCAL2)]));
+        Trip { edge, proto: proto::TCP, client, front, back: (A::LOCAL2, 8080) }.open(scene);
+    }
+    scene.counted(Counter::FlowEstablished, 4);
+}
+
 /// Never passed on untranslated in silence.
 pub fn mid_stream_tcp_without_a_flow_is_reset<A: Family>(scene: &mut Scene<'_, A>) {
     scene.serve(&balanced(proto::TCP));

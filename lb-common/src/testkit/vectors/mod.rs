@@ -97,6 +97,7 @@ macro_rules! each_vector {
             }
             lifetime {
                 flow_is_established_when_the_client_answers_its_backend
+                backends_data_before_the_clients_first_ack_is_translated
                 mid_stream_tcp_without_a_flow_is_reset
                 takeover_leaves_mid_stream_tcp_to_the_stack
                 syn_after_a_close_begins_a_new_flow
