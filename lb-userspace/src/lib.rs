@@ -19,6 +19,7 @@ pub mod maps;
 pub mod metrics;
 pub mod model;
 pub mod plan;
+pub mod query;
 pub mod reconcile;
 pub mod sockets;
 pub mod source;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::explain::ExplainArgs;
 use super::flows::FlowsArgs;
 use super::output::FormatArgs;
 use super::pin_args::{PinArgs, ViewArgs};
@@ -29,6 +30,8 @@ pub(super) enum Command {
     Backends(ViewArgs),
     /// Connections in the flow tables.
     Flows(FlowsArgs),
+    /// Why a Service or an address is served as it is: the rule that decides, and each endpoint with its reason.
+    Explain(Box<ExplainArgs>),
     /// Detach everything and remove all pins: nothing is translated any more. Refused while the agent runs.
     Cleanup(PinArgs),
     /// Say field by field what becomes of a configuration file.

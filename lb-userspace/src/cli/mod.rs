@@ -1,10 +1,12 @@
-//! The command line. Every sub-command but `run` reads the pinned maps only, so it works while the agent is down.
+//! The command line. Every sub-command but `run` reads the pinned maps (`explain` also manifests), so it works while the
+//! agent is down.
 //!
 //! `-o json` and `-o yaml` print the row types of the sub-commands' modules; their field names are stable.
 
 mod backends;
 mod cleanup;
 mod command_line;
+mod explain;
 mod flows;
 mod listen;
 mod node_args;
@@ -40,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::print(&args.pins.pin_path, args.format.output),
         Command::Services(args) => services::print(&args.pins.pin_path, args.format.output),
         Command::Backends(args) => backends::print(&args.pins.pin_path, args.format.output),
+        Command::Explain(args) => explain::print(&args),
         Command::Flows(args) => flows::print(&args),
         Command::Cleanup(args) => cleanup::cleanup(&args.pin_path),
         Command::Version(args) => output::version(args.output),

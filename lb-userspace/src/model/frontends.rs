@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::desired::{Family, Frontend, FrontendKind, NodeFacts, ResolveSettings, SetKind};
 use super::record::{PortRecord, ServiceRecord};
+use super::topology::Policy;
 
 impl ServiceRecord {
     /// Whether a port of this family can be reached from outside the cluster by design.
@@ -14,6 +15,15 @@ impl ServiceRecord {
         port.node_port != 0
             || has(&self.load_balancer_ips)
             || (settings.external_ips.served() && has(&self.external_ips))
+    }
+
+    /// The settings that decide about the sets of a port in a family.
+    pub fn policy(&self, port: &PortRecord, family: Family, settings: &ResolveSettings) -> Policy {
+        Policy {
+            internal_local: self.internal_local,
+            external_local: self.external_local,
+            externally_accessible: self.externally_accessible(port, family, settings),
+        }
     }
 
     /// The ranges from which load balancer addresses of this family may be reached; empty: from anywhere.

@@ -18,4 +18,5 @@ pub mod refusals;
 pub mod resolve;
 pub mod topology;
 pub mod trigger;
+pub mod view;
 pub mod world;

@@ -11,7 +11,7 @@ use super::endpoints::merge;
 use super::reason::Reason;
 use super::record::{PortRecord, ServiceRecord, SliceRecord};
 use super::refusals::Refusals;
-use super::topology::{Endpoint, Policy, categorize};
+use super::topology::{Endpoint, categorize};
 
 /// The desired state of one Service, and everything of it and its slices that is not served.
 ///
@@ -50,7 +50,8 @@ fn health(service: &ServiceRecord, slices: &[&SliceRecord], node: &str) -> Optio
             let ports: HashSet<_> =
                 of_family.flat_map(|slice| &slice.ports).map(|port| (&port.name, port.protocol)).collect();
             let endpoints = ports.iter().flat_map(|(name, protocol)| merge(slices, name, *protocol, family, node));
-            let ready: HashSet<_> = endpoints.filter(|e| e.ready && e.local).map(|e| e.addr.ip()).collect();
+            let ready: HashSet<_> =
+                endpoints.map(|e| e.endpoint).filter(|e| e.ready && e.local).map(|e| e.addr.ip()).collect();
             u32::try_from(ready.len()).unwrap_or(u32::MAX)
         })
     };
@@ -95,12 +96,9 @@ fn resolve_port(
     if frontends.is_empty() {
         return None;
     }
-    let policy = Policy {
-        internal_local: service.internal_local,
-        external_local: service.external_local,
-        externally_accessible: service.externally_accessible(port, family, settings),
-    };
-    let endpoints = merge(slices, &port.name, port.protocol, family, &node.name);
+    let policy = service.policy(port, family, settings);
+    let endpoints: Vec<Endpoint<'_>> =
+        merge(slices, &port.name, port.protocol, family, &node.name).into_iter().map(|e| e.endpoint).collect();
     let sets = categorize(&endpoints, policy, &node.name, node.zone.as_deref());
     let when_empty = if sets.has_any { WhenEmpty::Drop } else { WhenEmpty::Refuse };
     Some(DesiredPort {

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::record::Hints;
 
 /// One endpoint of one service port, as seen from this node.
@@ -80,37 +82,112 @@ pub struct Categories {
     pub has_any: bool,
 }
 
+/// What decides about the members of one set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetRule<'a> {
+    /// Only endpoints on this node.
+    pub local: bool,
+    /// How far topology narrows the set.
+    pub mode: Mode<'a>,
+    /// No endpoint that could be a member is ready: those that terminate and still serve are its members (KEP-1669).
+    pub draining: bool,
+}
+
+/// Whether an endpoint is a member of a set, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Standing {
+    /// A member: ready.
+    Ready,
+    /// A member: it terminates, still serves, and nothing is ready.
+    Draining,
+    /// Left out: not ready, and not terminating either.
+    NotReady,
+    /// Left out: it terminates and does not serve any more.
+    NotServing,
+    /// Left out: it terminates, and others are ready.
+    Spare,
+    /// Left out: not on this node.
+    OtherNode,
+    /// Left out: its hints name other nodes.
+    NoNodeHint,
+    /// Left out: its hints name other zones.
+    NoZoneHint,
+}
+
+impl Standing {
+    /// Whether the endpoint is a member.
+    pub const fn is_member(self) -> bool {
+        matches!(self, Self::Ready | Self::Draining)
+    }
+}
+
+impl SetRule<'_> {
+    /// Whether an endpoint is a member of the set, and why.
+    pub fn judge(&self, endpoint: &Endpoint<'_>) -> Standing {
+        let drains = drains(endpoint);
+        if !endpoint.ready && !drains {
+            return if endpoint.terminating { Standing::NotServing } else { Standing::NotReady };
+        }
+        if self.local && !endpoint.local {
+            return Standing::OtherNode;
+        }
+        match (self.draining, self.mode) {
+            (true, _) if drains => Standing::Draining,
+            (false, _) if !endpoint.ready => Standing::Spare,
+            (false, Mode::SameNode(node)) if !names(endpoint.node_hints(), node) => Standing::NoNodeHint,
+            (false, Mode::SameZone(zone)) if !names(endpoint.zone_hints(), zone) => Standing::NoZoneHint,
+            // A set that drains has nothing ready, so the second case does not occur.
+            _ => Standing::Ready,
+        }
+    }
+
+    /// The set's rule once it is known whether something is ready.
+    fn settled(self, endpoints: &[Endpoint<'_>]) -> Self {
+        let ready = endpoints.iter().any(|endpoint| self.judge(endpoint).is_member());
+        // Better a Pod that drains than none, wherever it is.
+        if ready { self } else { Self { mode: Mode::Anywhere, draining: true, ..self } }
+    }
+}
+
+/// The rules of a service port's two sets. None: the set is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetRules<'a> {
+    /// Of the cluster-wide set.
+    pub cluster: Option<SetRule<'a>>,
+    /// Of the set of this node.
+    pub local: Option<SetRule<'a>>,
+}
+
+/// The rules of a service port's sets.
+pub fn set_rules<'a>(endpoints: &[Endpoint<'_>], policy: Policy, node: &'a str, zone: Option<&'a str>) -> SetRules<'a> {
+    let rule = |local, mode| SetRule { local, mode, draining: false }.settled(endpoints);
+    SetRules {
+        cluster: policy.uses_cluster().then(|| rule(false, topology_mode(endpoints, node, zone))),
+        local: policy.uses_local().then(|| rule(true, Mode::Anywhere)),
+    }
+}
+
 /// Sorts a service port's endpoints into its sets.
 pub fn categorize(endpoints: &[Endpoint<'_>], policy: Policy, node: &str, zone: Option<&str>) -> Categories {
     if endpoints.is_empty() {
         return Categories::default();
     }
-    let mut has_any = false;
-    let mut mode = Mode::Anywhere;
-    let cluster = policy.uses_cluster().then(|| {
-        mode = topology_mode(endpoints, node, zone);
-        let ready = select(endpoints, |e| e.ready && available(e, mode));
-        // KEP-1669: better a Pod that drains than none, wherever it is.
-        if ready.is_empty() { select(endpoints, drains) } else { ready }
-    });
-    has_any |= cluster.as_ref().is_some_and(|set| !set.is_empty());
-    if !policy.uses_local() {
+    let rules = set_rules(endpoints, policy, node, zone);
+    let members = |rule: SetRule<'_>| select(endpoints, |e| rule.judge(e).is_member());
+    let cluster = rules.cluster.map(members);
+    let mut has_any = cluster.as_ref().is_some_and(|set| !set.is_empty());
+    let Some(local_rule) = rules.local else {
         return Categories { reachable: cluster.clone(), cluster, local: None, has_any };
-    }
+    };
 
     has_any |= endpoints.iter().any(|e| e.ready || drains(e));
-    let ready = select(endpoints, |e| e.local && e.ready);
-    let (local, fell_back) = if ready.is_empty() {
-        let draining = select(endpoints, |e| e.local && drains(e));
-        let fell_back = !draining.is_empty();
-        (fell_back.then_some(draining), fell_back)
-    } else {
-        (Some(ready), false)
-    };
+    let local = Some(members(local_rule)).filter(|set| !set.is_empty());
+    let fell_back = local_rule.draining && local.is_some();
+    let narrowed = rules.cluster.is_some_and(|rule| rule.mode != Mode::Anywhere);
     let reachable = match &cluster {
         None => local.clone(),
         // Without topology and fallback the cluster-wide set contains the local one.
-        Some(cluster) if mode == Mode::Anywhere && !fell_back => Some(cluster.clone()),
+        Some(cluster) if !narrowed && !fell_back => Some(cluster.clone()),
         Some(cluster) => {
             let mut union: Vec<usize> = cluster.iter().chain(local.iter().flatten()).copied().collect();
             union.sort_unstable();
@@ -145,14 +222,6 @@ pub fn topology_mode<'a>(endpoints: &[Endpoint<'_>], node: &'a str, zone: Option
 /// Terminating, but still of service.
 fn drains(endpoint: &Endpoint<'_>) -> bool {
     endpoint.serving && endpoint.terminating
-}
-
-fn available(endpoint: &Endpoint<'_>, mode: Mode<'_>) -> bool {
-    match mode {
-        Mode::Anywhere => true,
-        Mode::SameNode(node) => names(endpoint.node_hints(), node),
-        Mode::SameZone(zone) => names(endpoint.zone_hints(), zone),
-    }
 }
 
 fn names(hints: &[Box<str>], place: &str) -> bool {

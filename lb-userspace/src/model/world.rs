@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use ipnet::IpNet;
 
 use super::claims::Claims;
-use super::desired::{Change, DesiredService, Family, NodeFacts, Refusal, ResolveSettings, ServiceName};
+use super::desired::{Change, Family, NodeFacts, Refusal, ResolveSettings, ServiceName};
 use super::event::{Kind, Object, SourceEvent};
 use super::fingerprint::fingerprint;
 use super::record::{Keeps, NodeRecord, ServiceCidrRecord, ServiceRecord, SliceRecord};
-use super::resolve::resolve;
 use super::trigger::Trigger;
+use super::view::View;
 
 /// Everything about one Service name: the Service, its slices (which may come first), and what was given out.
 #[derive(Debug)]
@@ -147,6 +147,18 @@ impl World {
         self.source_refusals.iter().chain(self.entries.iter().flatten().flat_map(|entry| &entry.refusals))
     }
 
+    /// All Services, and names that only slices have. Take the changes first: they settle who has which frontend.
+    pub fn views(&self) -> impl Iterator<Item = View<'_>> {
+        (0_u32..).zip(&self.entries).filter_map(|(id, slot)| Some(self.view(id, slot.as_ref()?)))
+    }
+
+    fn view<'a>(&'a self, id: u32, entry: &'a Entry) -> View<'a> {
+        let mut view = View::of(&entry.name, entry.service.as_deref(), &entry.slices, &self.node, &self.settings);
+        let name_of = |id: u32| self.entries.get(id as usize)?.as_ref().map(|entry| &entry.name);
+        view.refusals.extend(self.claims.drop_lost_frontends(id, &mut view.desired, name_of).into_rows());
+        view
+    }
+
     /// Changes whenever the refusals do.
     pub const fn refusals_version(&self) -> u64 {
         self.refusals_version
@@ -228,18 +240,7 @@ impl World {
 
     fn resolve_entry(&mut self, id: u32) -> Option<Change> {
         let entry = self.entries.get(id as usize)?.as_ref()?;
-        let (mut desired, mut refusals) = match &entry.service {
-            Some(service) => {
-                let slices: Vec<&SliceRecord> = entry.slices.iter().collect();
-                resolve(service, &slices, &self.node, &self.settings)
-            }
-            None => (
-                DesiredService { name: entry.name.clone(), ports: Vec::new(), health: None },
-                entry.slices.iter().flat_map(|slice| slice.refusals.iter().cloned()).collect(),
-            ),
-        };
-        let name_of = |id: u32| self.entries.get(id as usize)?.as_ref().map(|entry| &entry.name);
-        refusals.extend(self.claims.drop_lost_frontends(id, &mut desired, name_of).into_rows());
+        let View { desired, refusals, .. } = self.view(id, entry);
         let now = (!desired.ports.is_empty()).then(|| fingerprint(&desired));
 
         let entry = self.entry(id)?;

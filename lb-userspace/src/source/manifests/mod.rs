@@ -17,6 +17,7 @@ mod split;
 mod tests;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
@@ -46,6 +47,12 @@ pub enum ManifestsError {
 /// item of a list, may fail alone.
 pub fn objects(text: &str) -> Vec<Result<Object, Unreadable>> {
     split::pieces(text).iter().filter_map(|piece| decode::decode(piece).transpose()).collect()
+}
+
+/// Reads a folder once: full lists, what could not be read, then [`SourceEvent::Synced`].
+pub fn read(folder: &Path) -> Result<Vec<SourceEvent>, ManifestsError> {
+    std::fs::read_dir(folder).map_err(|source| ManifestsError::Folder { path: folder.to_owned(), source })?;
+    Ok(lists::as_lists(Folder::new(folder.to_owned()).scan(&BTreeSet::new())))
 }
 
 /// Starts to read and watch a folder, until the receiver is dropped.

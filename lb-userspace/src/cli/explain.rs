@@ -1,0 +1,194 @@
+//! `sluice explain`: why a Service or an address is served as it is. The first three lines name the deciding rule.
+//!
+//! JSON: `{decisions: [{verdict, rule, object, frontend, kind, client, backends, endpoints, notes}], endpoints: [{port,
+//! endpoint, slice, local, cluster, node}], slices: [{slice, port, usage}], refusals: [[reason, message]], notes,
+//! differences}`.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use lb_common::abi::frontend_kind;
+
+use super::output;
+use super::pin_args::ViewArgs;
+use crate::config::values::external_ips;
+use crate::maps::Tables;
+use crate::maps::kernel::KernelTables;
+use crate::model::desired::{ExternalIps, NodeFacts, ResolveSettings};
+use crate::model::topology::Standing;
+use crate::model::world::World;
+use crate::plan::Existing;
+use crate::query::explain::{Client, Decision, Explanation, Target, Verdict, differences, explain};
+use crate::reconcile::agent_report::AgentReport;
+use crate::source::manifests;
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// A Service, `[NAMESPACE/]SERVICE[:PORT]`, or an address, `VIP:PORT`.
+    #[arg(value_name = "TARGET")]
+    target: Target,
+    /// For this client: `pod`, `node`, `outside` or an IP address; without it: for each kind.
+    #[arg(long, value_name = "CLIENT")]
+    from: Option<Client>,
+    /// Explain the manifests in this folder; without it: those of the agent, and what the maps have is compared.
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
+    /// The node from which it is seen: which endpoints are local. Without it: the agent's.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node_name: Option<String>,
+    /// The node's zone, for topology hints.
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
+    /// An address of the node on which `NodePort`s are served; repeatable.
+    #[arg(long, value_name = "IP")]
+    node_ip: Vec<IpAddr>,
+    /// Whether `spec.externalIPs` are served: `auto`, `on` or `off`, as for `sluice run`.
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = external_ips)]
+    external_ips: ExternalIps,
+    #[command(flatten)]
+    view: ViewArgs,
+}
+
+/// What is explained, and what it is compared with.
+struct Ground {
+    folder: PathBuf,
+    node: NodeFacts,
+    existing: Option<Existing>,
+}
+
+pub(super) fn print(args: &ExplainArgs) -> anyhow::Result<()> {
+    let node = NodeFacts {
+        name: args.node_name.clone().unwrap_or_default(),
+        zone: args.zone.clone(),
+        addresses: args.node_ip.clone(),
+        node_port_addresses: args.node_ip.clone(),
+        ..NodeFacts::default()
+    };
+    let ground = match &args.manifests {
+        Some(folder) => Ground { folder: folder.clone(), node, existing: None },
+        None => ask_agent(&args.view.pins.pin_path, node)?,
+    };
+    let mut world = World::new(ground.node, ResolveSettings { external_ips: args.external_ips });
+    for event in manifests::read(&ground.folder)? {
+        world.apply(event);
+    }
+    world.take_changes();
+    let Some(mut answer) = explain(&world, &args.target, args.from) else {
+        bail!("there is no such Service in {}", ground.folder.display());
+    };
+    let unread = world.refusals().filter(|row| matches!(row.kind, "File" | "Folder"));
+    answer.notes.extend(unread.map(|row| format!("{}: {}", row.object, row.message)));
+    if let Some(existing) = &ground.existing {
+        answer.differences = differences(&world, &args.target, existing);
+    }
+    output::print(&answer, args.view.format.output, text)
+}
+
+/// What the agent of these pins reads, and what it has written.
+fn ask_agent(pin_path: &Path, mut node: NodeFacts) -> anyhow::Result<Ground> {
+    let tables = KernelTables::open(pin_path).context("--manifests DIR explains a folder without an agent")?;
+    let report: AgentReport =
+        serde_json::from_str(&tables.report()?).context("the agent's report cannot be read: use its version")?;
+    if report.source.kind != "manifests" {
+        bail!(
+            "the agent reads {} {}, which explain cannot read yet: export the objects and give --manifests DIR",
+            report.source.kind,
+            report.source.from
+        );
+    }
+    let existing = tables.read()?;
+    if node.name.is_empty() {
+        node.name = report.node_name;
+    }
+    if node.node_port_addresses.is_empty() {
+        let of_node_ports = existing.frontends.iter().filter(|(_, value)| value.kind == frontend_kind::NODE_PORT);
+        let mut addresses: Vec<IpAddr> =
+            of_node_ports.map(|(vip, _)| vip.addr).filter(|ip| !ip.is_loopback()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        node.addresses.clone_from(&addresses);
+        node.node_port_addresses = addresses;
+    }
+    // A relative path is the agent's, which may have begun elsewhere.
+    let agent = PathBuf::from(format!("/proc/{}/cwd", tables.status()?.pid));
+    let given = PathBuf::from(report.source.from);
+    let folder = if agent.exists() { agent.join(given) } else { given };
+    Ok(Ground { folder, node, existing: Some(existing) })
+}
+
+fn text(answer: &Explanation) -> String {
+    let mut text = String::new();
+    match write_text(&mut text, answer) {
+        Ok(()) => text,
+        Err(error) => error.to_string(),
+    }
+}
+
+const fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::NotServed => "not served",
+        Verdict::Refused => "refused",
+        Verdict::Dropped => "dropped",
+        Verdict::Served => "served",
+    }
+}
+
+fn standing(standing: Option<Standing>) -> String {
+    match standing {
+        None => "-".to_owned(),
+        Some(standing) if standing.is_member() => format!("in: {standing:?}"),
+        Some(standing) => format!("out: {standing:?}"),
+    }
+}
+
+fn write_text(text: &mut String, answer: &Explanation) -> std::fmt::Result {
+    if let Some(Decision { verdict: what, rule, object, frontend, client, backends, endpoints, .. }) =
+        answer.decisions.first()
+    {
+        let at = frontend.as_ref().map(|frontend| format!(" at {frontend}")).unwrap_or_default();
+        writeln!(text, "Verdict:   {}{at}, for {client}: {} of {endpoints} endpoints", verdict(*what), backends.len())?;
+        writeln!(text, "Rule:      {}: {}", rule.name(), rule.meaning())?;
+        writeln!(text, "Object:    {object}")?;
+    }
+    for line in &answer.differences {
+        writeln!(text, "DIFFERENT: {line}")?;
+    }
+    for line in &answer.notes {
+        writeln!(text, "Note:      {line}")?;
+    }
+    let mut decisions = output::table(&["FRONTEND", "KIND", "CLIENT", "VERDICT", "RULE", "BACKENDS"]);
+    for row in &answer.decisions {
+        let frontend = row.frontend.as_deref().unwrap_or("-");
+        let backends = row.backends.join(" ");
+        let kind = row.kind.unwrap_or("-");
+        decisions.add_row([frontend, kind, row.client, verdict(row.verdict), row.rule.name(), &backends]);
+    }
+    writeln!(text, "\n{decisions}")?;
+    let mut notes: Vec<&String> = answer.decisions.iter().flat_map(|row| &row.notes).collect();
+    notes.sort();
+    notes.dedup();
+    for note in notes {
+        writeln!(text, " - {note}")?;
+    }
+    let mut endpoints = output::table(&["PORT", "ENDPOINT", "LOCAL", "SLICE", "CLUSTER-SET", "LOCAL-SET"]);
+    for row in &answer.endpoints {
+        let local = if row.local { "yes" } else { "no" };
+        let (cluster, node) = (standing(row.cluster), standing(row.node));
+        endpoints.add_row([&row.port, &row.endpoint, local, &row.slice, &cluster, &node]);
+    }
+    let mut slices = output::table(&["SLICE", "PORT", "USE"]);
+    for row in &answer.slices {
+        slices.add_row([row.slice.clone(), row.port.clone(), format!("{:?}", row.usage)]);
+    }
+    let mut refusals = output::table(&["REFUSED", "MESSAGE"]);
+    for (reason, message) in &answer.refusals {
+        refusals.add_row([reason, message]);
+    }
+    for table in [endpoints, slices, refusals].iter().filter(|table| !table.is_empty()) {
+        writeln!(text, "\n{table}")?;
+    }
+    Ok(())
+}
