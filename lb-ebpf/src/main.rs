@@ -33,6 +33,7 @@ mod xdp_frame;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use lb_common::abi::{V4, V6};
 use lb_common::datapath::Hook;
 
 use crate::tc::{ETHERNET, NO_HEADER};
@@ -61,16 +62,28 @@ pub fn uplink_egress(ctx: TcContext) -> i32 {
     tc::first::<ETHERNET>(&ctx, Hook::UplinkEgress)
 }
 
-/// Rare packets that come in: those that begin or end something, errors, fragments, options.
+/// Rare packets that come in: those that begin or end something, errors, fragments, options. IPv4.
 #[classifier]
-pub fn ingress_rest(ctx: TcContext) -> i32 {
-    tc::rest::<ETHERNET>(&ctx, Hook::PodIngress, Hook::UplinkIngress)
+pub fn ingress_rest4(ctx: TcContext) -> i32 {
+    tc::rest::<V4, ETHERNET>(&ctx, Hook::PodIngress, Hook::UplinkIngress)
 }
 
-/// Rare packets that leave.
+/// The same, IPv6. A program for each family: the verifier works on both at a time, and that is most of an agent's start.
 #[classifier]
-pub fn egress_rest(ctx: TcContext) -> i32 {
-    tc::rest::<ETHERNET>(&ctx, Hook::PodEgress, Hook::UplinkEgress)
+pub fn ingress_rest6(ctx: TcContext) -> i32 {
+    tc::rest::<V6, ETHERNET>(&ctx, Hook::PodIngress, Hook::UplinkIngress)
+}
+
+/// Rare packets that leave, IPv4.
+#[classifier]
+pub fn egress_rest4(ctx: TcContext) -> i32 {
+    tc::rest::<V4, ETHERNET>(&ctx, Hook::PodEgress, Hook::UplinkEgress)
+}
+
+/// Rare packets that leave, IPv6.
+#[classifier]
+pub fn egress_rest6(ctx: TcContext) -> i32 {
+    tc::rest::<V6, ETHERNET>(&ctx, Hook::PodEgress, Hook::UplinkEgress)
 }
 
 /// Packets that come in by a device without link header, such as a WireGuard tunnel.
@@ -85,16 +98,28 @@ pub fn tunnel_egress(ctx: TcContext) -> i32 {
     tc::first::<NO_HEADER>(&ctx, Hook::UplinkEgress)
 }
 
-/// Rare packets that come in by a device without link header.
+/// Rare packets that come in by a device without link header, IPv4.
 #[classifier]
-pub fn tunnel_in_rest(ctx: TcContext) -> i32 {
-    tc::rest::<NO_HEADER>(&ctx, Hook::UplinkIngress, Hook::UplinkIngress)
+pub fn tunnel_in_rest4(ctx: TcContext) -> i32 {
+    tc::rest::<V4, NO_HEADER>(&ctx, Hook::UplinkIngress, Hook::UplinkIngress)
 }
 
-/// Rare packets that leave by a device without link header.
+/// Rare packets that come in by a device without link header, IPv6.
 #[classifier]
-pub fn tunnel_out_rest(ctx: TcContext) -> i32 {
-    tc::rest::<NO_HEADER>(&ctx, Hook::UplinkEgress, Hook::UplinkEgress)
+pub fn tunnel_in_rest6(ctx: TcContext) -> i32 {
+    tc::rest::<V6, NO_HEADER>(&ctx, Hook::UplinkIngress, Hook::UplinkIngress)
+}
+
+/// Rare packets that leave by a device without link header, IPv4.
+#[classifier]
+pub fn tunnel_out_rest4(ctx: TcContext) -> i32 {
+    tc::rest::<V4, NO_HEADER>(&ctx, Hook::UplinkEgress, Hook::UplinkEgress)
+}
+
+/// Rare packets that leave by a device without link header, IPv6.
+#[classifier]
+pub fn tunnel_out_rest6(ctx: TcContext) -> i32 {
+    tc::rest::<V6, NO_HEADER>(&ctx, Hook::UplinkEgress, Hook::UplinkEgress)
 }
 
 /// Packets that come in from outside, before an skb is made of them.
@@ -103,10 +128,16 @@ pub fn uplink_xdp(ctx: XdpContext) -> u32 {
     xdp::first::<true>(&ctx, &maps::XDP_REST)
 }
 
-/// Rare packets of those.
+/// Rare packets of those, IPv4.
 #[xdp(frags)]
-pub fn xdp_rest(ctx: XdpContext) -> u32 {
-    xdp::rest::<true>(&ctx)
+pub fn xdp_rest4(ctx: XdpContext) -> u32 {
+    xdp::rest::<V4, true>(&ctx)
+}
+
+/// Rare packets of those, IPv6.
+#[xdp(frags)]
+pub fn xdp_rest6(ctx: XdpContext) -> u32 {
+    xdp::rest::<V6, true>(&ctx)
 }
 
 /// `uplink_xdp` for kernels before 5.18, which refuse a program that says it can do with frames in fragments.
@@ -115,10 +146,16 @@ pub fn uplink_xdp_linear(ctx: XdpContext) -> u32 {
     xdp::first::<false>(&ctx, &maps::XDP_LINEAR_REST)
 }
 
-/// `xdp_rest` for these.
+/// `xdp_rest4` for these.
 #[xdp]
-pub fn xdp_rest_linear(ctx: XdpContext) -> u32 {
-    xdp::rest::<false>(&ctx)
+pub fn xdp_rest4_linear(ctx: XdpContext) -> u32 {
+    xdp::rest::<V4, false>(&ctx)
+}
+
+/// `xdp_rest6` for these.
+#[xdp]
+pub fn xdp_rest6_linear(ctx: XdpContext) -> u32 {
+    xdp::rest::<V6, false>(&ctx)
 }
 
 /// Low 31 bits of the kernel's jiffies, for the agent to find their frequency with.

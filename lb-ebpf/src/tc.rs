@@ -5,11 +5,12 @@ use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_redirec
 use aya_ebpf::programs::TcContext;
 use lb_common::abi::{V4, V6, tc_rest};
 use lb_common::datapath::{Arrival, Hook, Outcome, Verdict, pipeline};
-use lb_common::wire::{IpVersion as _, ethernet};
+use lb_common::wire::{IpVersion, ethernet};
 
 use crate::context::Context as _;
 use crate::env::{EGRESS, FIRST, Kernel, REST};
-use crate::maps::{self, TC_REST};
+use crate::maps::{self, FamilyMaps, TC_REST};
+use crate::route::RouteLookup;
 use crate::skb_frame::{PACKET_HOST, SENT, SkbFrame};
 
 /// Where the network header begins on devices with a link header.
@@ -17,14 +18,15 @@ pub(crate) const ETHERNET: usize = ethernet::HEADER;
 /// The same on devices without one (tun, WireGuard, IPIP).
 pub(crate) const NO_HEADER: usize = 0;
 
-/// Index in [`TC_REST`] of the program for rare packets of a direction.
-const fn rest_index<const L3: usize>(hook: Hook) -> u32 {
-    match (L3, hook.is_ingress()) {
+/// Index in [`TC_REST`] of the program for rare packets of a direction and of this network protocol.
+const fn rest_index<const L3: usize>(hook: Hook, protocol: u16) -> u32 {
+    let index = match (L3, hook.is_ingress()) {
         (NO_HEADER, true) => tc_rest::TUNNEL_INGRESS,
         (NO_HEADER, false) => tc_rest::TUNNEL_EGRESS,
         (_, true) => tc_rest::INGRESS,
         (_, false) => tc_rest::EGRESS,
-    }
+    };
+    if protocol == V6::ETHERTYPE { index + tc_rest::V6 } else { index }
 }
 
 /// The first stage: sees every packet. `TC_ACT_UNSPEC` lets the programs behind this one see the packet, too.
@@ -32,12 +34,15 @@ const fn rest_index<const L3: usize>(hook: Hook) -> u32 {
 pub(crate) fn first<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
     let skb = ctx.skb.skb;
     let arrival = arrival(skb, hook);
-    let outcome = if hook.is_ingress() {
-        process::<L3, FIRST, false>(skb, arrival)
-    } else {
-        process::<L3, { FIRST | EGRESS }, false>(skb, arrival)
+    // SAFETY: the context is valid for the whole program.
+    let protocol = unsafe { (*skb).protocol } as u16;
+    let outcome = match (protocol, hook.is_ingress()) {
+        (V4::ETHERTYPE, true) => process::<V4, L3, FIRST, false>(skb, arrival),
+        (V4::ETHERTYPE, false) => process::<V4, L3, { FIRST | EGRESS }, false>(skb, arrival),
+        (V6::ETHERTYPE, true) => process::<V6, L3, FIRST, false>(skb, arrival),
+        (V6::ETHERTYPE, false) => process::<V6, L3, { FIRST | EGRESS }, false>(skb, arrival),
+        _ => return TC_ACT_UNSPEC,
     };
-    let Some(outcome) = outcome else { return TC_ACT_UNSPEC };
     if outcome.verdict() != Verdict::Later {
         return act(skb, outcome);
     }
@@ -45,27 +50,24 @@ pub(crate) fn first<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
     // SAFETY: a field of the kernel's context that programs may write.
     unsafe { (*skb).cb[0] = hook as u32 };
     // SAFETY: the programs of this table are of this kind; the context is the program's own.
-    unsafe { TC_REST.tail_call(ctx, rest_index::<L3>(hook)) };
+    unsafe { TC_REST.tail_call(ctx, rest_index::<L3>(hook, protocol)) };
     maps::count_second_stage_missing();
     TC_ACT_UNSPEC
 }
 
-/// The second stage of a direction: `pod` and `uplink` are its hooks.
+/// The second stage of a direction and family: `pod` and `uplink` are its hooks.
 #[inline(always)]
-pub(crate) fn rest<const L3: usize>(ctx: &TcContext, pod: Hook, uplink: Hook) -> i32 {
+pub(crate) fn rest<A: FamilyMaps + RouteLookup + IpVersion, const L3: usize>(ctx: &TcContext, pod: Hook, uplink: Hook) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the kernel's context, valid for the whole program.
     let hook = if unsafe { (*skb).cb[0] } == uplink as u32 { uplink } else { pod };
     let arrival = arrival(skb, hook);
     let outcome = if pod.is_ingress() {
-        process::<L3, REST, true>(skb, arrival)
+        process::<A, L3, REST, true>(skb, arrival)
     } else {
-        process::<L3, { REST | EGRESS }, true>(skb, arrival)
+        process::<A, L3, { REST | EGRESS }, true>(skb, arrival)
     };
-    match outcome {
-        Some(outcome) => act(skb, outcome),
-        None => TC_ACT_UNSPEC,
-    }
+    act(skb, outcome)
 }
 
 #[inline(always)]
@@ -77,19 +79,12 @@ fn arrival(skb: *mut __sk_buff, hook: Hook) -> Arrival {
 }
 
 #[inline(always)]
-fn process<const L3: usize, const PART: u8, const DIRECT: bool>(
+fn process<A: FamilyMaps + RouteLookup + IpVersion, const L3: usize, const PART: u8, const DIRECT: bool>(
     skb: *mut __sk_buff,
     arrival: Arrival,
-) -> Option<Outcome> {
-    // SAFETY: the context is valid for the whole program.
-    let protocol = unsafe { (*skb).protocol } as u16;
+) -> Outcome {
     let env = Kernel::<PART> { ctx: skb.cast(), ifindex: arrival.ifindex };
-    let frame = &mut SkbFrame::<L3, DIRECT>(skb);
-    match protocol {
-        V4::ETHERTYPE => Some(pipeline::process::<V4, _, _>(frame, &env, arrival)),
-        V6::ETHERTYPE => Some(pipeline::process::<V6, _, _>(frame, &env, arrival)),
-        _ => None,
-    }
+    pipeline::process::<A, _, _>(&mut SkbFrame::<L3, DIRECT>(skb), &env, arrival)
 }
 
 #[inline(always)]

@@ -5,48 +5,45 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::XdpContext;
-use lb_common::abi::{V4, V6};
+use lb_common::abi::{V4, V6, xdp_rest};
 use lb_common::datapath::{Arrival, Hook, Outcome, Verdict, pipeline};
-use lb_common::wire::{IpVersion as _, Read as _, ethernet};
+use lb_common::wire::{IpVersion, Read as _, ethernet};
 
 use crate::context::Context as _;
 use crate::env::{FIRST, Kernel, REST};
-use crate::maps;
+use crate::maps::{self, FamilyMaps};
+use crate::route::RouteLookup;
 use crate::xdp_frame::XdpFrame;
 
 /// The first stage: sees every frame. `FRAGS`: also those of several buffers. `rest`: the table that its second stage is in.
 #[inline(always)]
 pub(crate) fn first<const FRAGS: bool>(ctx: &XdpContext, rest: &ProgramArray) -> u32 {
-    let Some(outcome) = process::<FIRST, FRAGS>(ctx.ctx) else { return XDP_PASS };
+    let (outcome, index) = match XdpFrame::<FRAGS>(ctx.ctx).u16_at(ethernet::ETHERTYPE) {
+        Some(V4::ETHERTYPE) => (process::<V4, FIRST, FRAGS>(ctx.ctx), xdp_rest::V4),
+        Some(V6::ETHERTYPE) => (process::<V6, FIRST, FRAGS>(ctx.ctx), xdp_rest::V6),
+        _ => return XDP_PASS,
+    };
     if outcome.verdict() != Verdict::Later {
         return act(ctx.ctx, outcome);
     }
     // SAFETY: the programs of this table are of this kind; the context is the program's own.
-    unsafe { rest.tail_call(ctx, 0) };
+    unsafe { rest.tail_call(ctx, index) };
     maps::count_second_stage_missing();
     XDP_PASS
 }
 
-/// The second stage.
+/// The second stage of a family.
 #[inline(always)]
-pub(crate) fn rest<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
-    match process::<REST, FRAGS>(ctx.ctx) {
-        Some(outcome) => act(ctx.ctx, outcome),
-        None => XDP_PASS,
-    }
+pub(crate) fn rest<A: FamilyMaps + RouteLookup + IpVersion, const FRAGS: bool>(ctx: &XdpContext) -> u32 {
+    act(ctx.ctx, process::<A, REST, FRAGS>(ctx.ctx))
 }
 
 #[inline(always)]
-fn process<const PART: u8, const FRAGS: bool>(md: *mut xdp_md) -> Option<Outcome> {
-    let frame = &mut XdpFrame::<FRAGS>(md);
+fn process<A: FamilyMaps + RouteLookup + IpVersion, const PART: u8, const FRAGS: bool>(md: *mut xdp_md) -> Outcome {
     let ifindex = md.ifindex();
     let arrival = Arrival { ifindex, hook: Hook::UplinkIngress, from: ifindex };
     let env = Kernel::<PART> { ctx: md.cast(), ifindex };
-    match frame.u16_at(ethernet::ETHERTYPE)? {
-        V4::ETHERTYPE => Some(pipeline::process::<V4, _, _>(frame, &env, arrival)),
-        V6::ETHERTYPE => Some(pipeline::process::<V6, _, _>(frame, &env, arrival)),
-        _ => None,
-    }
+    pipeline::process::<A, _, _>(&mut XdpFrame::<FRAGS>(md), &env, arrival)
 }
 
 #[inline(always)]

@@ -282,23 +282,23 @@ macro_rules! tables {
             /// The second stage of TC programs, see [`crate::abi::tc_rest`].
             TC_REST tc_rest [TC_REST]: pinned ProgramArray(u32 => u32) {
                 size: Size::Fixed(tc_rest::COUNT),
-                holds: "direction and kind of device → program for rare packets",
+                holds: "direction, kind of device and family → program for rare packets",
                 writer: "agent (at start)",
                 readers: "kernel",
                 miss: "the packet passes untranslated: `second_stage_missing`",
             }
             /// The second stage of the XDP program.
             XDP_REST xdp_rest [XDP_REST]: pinned ProgramArray(u32 => u32) {
-                size: Size::Fixed(1),
-                holds: "0 → program for rare packets",
+                size: Size::Fixed(xdp_rest::COUNT),
+                holds: "family → program for rare packets",
                 writer: "agent (at start)",
                 readers: "kernel",
                 miss: "TC does the work: `second_stage_missing`",
             }
             /// The same for the XDP program that takes no frames in fragments: a table holds programs of one kind.
             XDP_LINEAR_REST xdp_linear_rest [XDP_LINEAR_REST]: pinned ProgramArray(u32 => u32) {
-                size: Size::Fixed(1),
-                holds: "0 → program for rare packets",
+                size: Size::Fixed(xdp_rest::COUNT),
+                holds: "family → program for rare packets",
                 writer: "agent (at start)",
                 readers: "kernel",
                 miss: "TC does the work: `second_stage_missing`",

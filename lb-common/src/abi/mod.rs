@@ -63,7 +63,7 @@ pub mod refusals {
     }
 }
 
-/// Indices of the programs in `TC_REST`.
+/// Indices of the programs in `TC_REST`: those for IPv4, and as many for IPv6 behind them.
 pub mod tc_rest {
     /// Packets that come in by a device with an Ethernet header.
     pub const INGRESS: u32 = 0;
@@ -73,8 +73,20 @@ pub mod tc_rest {
     pub const TUNNEL_INGRESS: u32 = 2;
     /// Packets that leave by such a device.
     pub const TUNNEL_EGRESS: u32 = 3;
+    /// From a program for IPv4 to the same for IPv6.
+    pub const V6: u32 = 4;
     /// Number of programs.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 8;
+}
+
+/// Indices of the programs in `XDP_REST` and `XDP_LINEAR_REST`.
+pub mod xdp_rest {
+    /// IPv4.
+    pub const V4: u32 = 0;
+    /// IPv6.
+    pub const V6: u32 = 1;
+    /// Number of programs.
+    pub const COUNT: u32 = 2;
 }
 
 /// IP protocol numbers (RFC 9293, RFC 768, RFC 9260, RFC 792, RFC 4443).

@@ -33,7 +33,11 @@ pub fn reverse_key<A: Address>(forward: &FlowValue<A>, protocol: u8) -> FlowKey<
 pub(super) fn refresh<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, flow: E::Flow) -> E::Flow {
     let flow = if headers.has_handshake() && headers.fragment != Fragment::Later {
         let state = transport::state_bits(headers.key.proto, headers.flags);
-        let believed = state != 0 && sequence::is_plausible(flow.next, headers.seq);
+        let believed = if headers.aborts() {
+            sequence::resets(flow.next, headers.seq)
+        } else {
+            state != 0 && sequence::is_plausible(flow.next, headers.seq)
+        };
         let flow = if believed { env.note(flow, state) } else { flow };
         env.renumber(flow, sequence::advanced(flow.next, headers.end))
     } else {

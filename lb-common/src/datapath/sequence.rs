@@ -1,10 +1,11 @@
 //! TCP's sequence numbers (RFC 9293 section 3.4), as far as a translator needs them: whether a RST or FIN can be true.
 //!
-//! Each entry of a flow knows the number behind the newest byte of its direction. A receiver takes a RST only at that
-//! number (RFC 5961 section 3.2), so one that is far from it changes nothing here either: whoever cannot see a
-//! connection's packets has one chance in 32,768 a packet. Numbers are compared modulo 2^32; 0 stands for "not known".
+//! Each entry of a flow knows the number behind the newest byte of its direction. A receiver takes a RST only at exactly
+//! that number (RFC 5961 section 3.2), so one at another changes nothing here either, as in the kernel's connection
+//! tracking: whoever cannot see a connection's packets has one chance in 2^32 a packet. A FIN may be one that is sent
+//! again, and ends nothing alone. Numbers are compared modulo 2^32; 0 stands for "not known".
 
-/// How far from the newest byte a RST or FIN may be: what was in flight when it was sent may be lost.
+/// How far from the newest byte a FIN or an answer may be: what was in flight when it was sent may be lost.
 const NEAR: i32 = 1 << 16;
 /// How far ahead of the newest byte a segment moves it: more than one offloaded segment, and what was lost before it.
 const AHEAD: i32 = 1 << 20;
@@ -21,6 +22,12 @@ const fn distance(from: u32, to: u32) -> i32 {
 pub(super) const fn is_plausible(next: u32, seq: u32) -> bool {
     let far = distance(next, seq);
     next == 0 || (far >= -NEAR && far <= NEAR)
+}
+
+/// Whether a RST with this number is one that the receiver takes, where the newest byte is before `next`.
+#[inline(always)]
+pub(super) const fn resets(next: u32, seq: u32) -> bool {
+    next == 0 || next == seq
 }
 
 /// The newest byte's number after a segment that ends before `end`.
@@ -42,7 +49,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blind_reset_is_not_believed_and_a_true_one_is() {
+    fn a_reset_is_believed_at_the_newest_byte_alone() {
+        assert!(resets(0xffff_fff0, 0xffff_fff0) && resets(0, 12_345));
+        assert!(!resets(0xffff_fff0, 0xffff_ffef) && !resets(0xffff_fff0, 0xffff_fff1));
+    }
+
+    #[test]
+    fn a_blind_fin_is_not_believed_and_a_true_one_is() {
         let next: u32 = 0xffff_fff0;
         for seq in [next, next.wrapping_add(100), next - 1_000] {
             assert!(is_plausible(next, seq), "{seq:#x}");

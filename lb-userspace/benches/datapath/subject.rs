@@ -15,7 +15,7 @@ use lb_common::abi::{
     map_name, proto,
 };
 
-use sluice::load::stages::{enter, second_stage};
+use sluice::load::stages::{enter, second_stages};
 
 use crate::world::{FLOWS, Net, World};
 
@@ -32,12 +32,13 @@ const SIZES: [(&str, u32); 8] = [
 ];
 
 /// The TC programs.
-const TC_PROGRAMS: [&str; 6] =
-    ["pod_ingress", "pod_egress", "uplink_ingress", "uplink_egress", "ingress_rest", "egress_rest"];
+const TC_PROGRAMS: [&str; 4] = ["pod_ingress", "pod_egress", "uplink_ingress", "uplink_egress"];
+/// Their second stages.
+const TC_REST_PROGRAMS: [&str; 4] = ["ingress_rest4", "ingress_rest6", "egress_rest4", "egress_rest6"];
 /// The XDP program.
 const XDP_PROGRAM: &str = "uplink_xdp";
-/// Its second stage.
-const XDP_REST_PROGRAM: &str = "xdp_rest";
+/// Its second stages.
+const XDP_REST_PROGRAMS: [&str; 2] = ["xdp_rest4", "xdp_rest6"];
 
 /// Loaded programs and the cluster in their maps.
 pub(crate) struct Subject {
@@ -54,14 +55,15 @@ impl Subject {
             loader.map_max_entries(name, size);
         }
         let mut object = loader.load(object).context("loading the kernel programs")?;
-        for name in TC_PROGRAMS {
+        for name in TC_PROGRAMS.into_iter().chain(TC_REST_PROGRAMS) {
             load_tc(&mut object, name)?;
         }
-        load_xdp(&mut object, XDP_PROGRAM)?;
-        load_xdp(&mut object, XDP_REST_PROGRAM)?;
+        for name in XDP_REST_PROGRAMS.into_iter().chain([XDP_PROGRAM]) {
+            load_xdp(&mut object, name)?;
+        }
         for first in TC_PROGRAMS.into_iter().chain([XDP_PROGRAM]) {
-            if let Some(stage) = second_stage(first) {
-                enter(&mut object, stage)?;
+            for stage in second_stages(first) {
+                enter(&mut object, *stage)?;
             }
         }
         // XDP answers only on a device that it may send by; a test run's is the loopback.

@@ -8,7 +8,7 @@ use aya::Ebpf;
 use aya::programs::{Program, ProgramError};
 
 use super::retry::retry_on_eagain;
-use super::stages::{enter, second_stage};
+use super::stages::{enter, second_stages};
 use crate::causes::with_causes;
 
 /// Why a program is not there.
@@ -50,7 +50,7 @@ impl Programs {
     /// of the time that an agent takes to start.
     pub fn load(&mut self, names: &[&'static str]) {
         let first: Vec<&'static str> = names.iter().copied().filter(|name| !self.tried.contains_key(name)).collect();
-        let second = first.iter().filter_map(|name| second_stage(name)).map(|stage| stage.program);
+        let second = first.iter().flat_map(|name| second_stages(name)).map(|stage| stage.program);
         let wanted: BTreeSet<&'static str> =
             first.iter().copied().chain(second).filter(|name| !self.tried.contains_key(name)).collect();
         if wanted.is_empty() {
@@ -71,23 +71,25 @@ impl Programs {
             self.tried.entry(name).or_insert(Err(ProgramFailure::Missing { name }));
         }
         for name in first {
-            if let Err(failure) = self.join_second_stage(name) {
+            if let Err(failure) = self.join_second_stages(name) {
                 self.tried.insert(name, Err(failure));
             }
         }
     }
 
-    /// A program is of use only with its second stage in place.
-    fn join_second_stage(&mut self, name: &'static str) -> Result<(), ProgramFailure> {
-        let Some(stage) = second_stage(name) else { return Ok(()) };
-        if let Some(Err(failure)) = self.tried.get(stage.program) {
-            return Err(failure.clone());
+    /// A program is of use only with its second stages in place.
+    fn join_second_stages(&mut self, name: &'static str) -> Result<(), ProgramFailure> {
+        for stage in second_stages(name) {
+            if let Some(Err(failure)) = self.tried.get(stage.program) {
+                return Err(failure.clone());
+            }
+            enter(&mut self.object, *stage).map_err(|error| ProgramFailure::Refused {
+                name: stage.program,
+                reason: with_causes(&error),
+                unread: false,
+            })?;
         }
-        enter(&mut self.object, stage).map_err(|error| ProgramFailure::Refused {
-            name: stage.program,
-            reason: with_causes(&error),
-            unread: false,
-        })
+        Ok(())
     }
 
     /// Whether a program is loaded; loads it if nobody has yet.

@@ -6,7 +6,7 @@
 use aya::Ebpf;
 use aya::maps::{MapError, ProgramArray};
 use aya::programs::ProgramError;
-use lb_common::abi::{map_name, tc_rest};
+use lb_common::abi::{map_name, tc_rest, xdp_rest};
 
 /// A second stage, and where its first stages find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,25 +19,33 @@ pub struct SecondStage {
     index: u32,
 }
 
-const fn tc(program: &'static str, index: u32) -> SecondStage {
-    SecondStage { program, table: map_name::TC_REST, index }
+const fn tc(v4: &'static str, v6: &'static str, index: u32) -> [SecondStage; 2] {
+    let table = map_name::TC_REST;
+    [SecondStage { program: v4, table, index }, SecondStage { program: v6, table, index: index + tc_rest::V6 }]
 }
 
-const fn xdp(program: &'static str, table: &'static str) -> SecondStage {
-    SecondStage { program, table, index: 0 }
+const fn xdp(v4: &'static str, v6: &'static str, table: &'static str) -> [SecondStage; 2] {
+    [SecondStage { program: v4, table, index: xdp_rest::V4 }, SecondStage { program: v6, table, index: xdp_rest::V6 }]
 }
 
-/// The second stage of a program, if it has one.
-pub fn second_stage(first: &str) -> Option<SecondStage> {
-    Some(match first {
-        "pod_ingress" | "uplink_ingress" => tc("ingress_rest", tc_rest::INGRESS),
-        "pod_egress" | "uplink_egress" => tc("egress_rest", tc_rest::EGRESS),
-        "tunnel_ingress" => tc("tunnel_in_rest", tc_rest::TUNNEL_INGRESS),
-        "tunnel_egress" => tc("tunnel_out_rest", tc_rest::TUNNEL_EGRESS),
-        "uplink_xdp" => xdp("xdp_rest", map_name::XDP_REST),
-        "uplink_xdp_linear" => xdp("xdp_rest_linear", map_name::XDP_LINEAR_REST),
-        _ => return None,
-    })
+const INGRESS: [SecondStage; 2] = tc("ingress_rest4", "ingress_rest6", tc_rest::INGRESS);
+const EGRESS: [SecondStage; 2] = tc("egress_rest4", "egress_rest6", tc_rest::EGRESS);
+const TUNNEL_INGRESS: [SecondStage; 2] = tc("tunnel_in_rest4", "tunnel_in_rest6", tc_rest::TUNNEL_INGRESS);
+const TUNNEL_EGRESS: [SecondStage; 2] = tc("tunnel_out_rest4", "tunnel_out_rest6", tc_rest::TUNNEL_EGRESS);
+const XDP: [SecondStage; 2] = xdp("xdp_rest4", "xdp_rest6", map_name::XDP_REST);
+const XDP_LINEAR: [SecondStage; 2] = xdp("xdp_rest4_linear", "xdp_rest6_linear", map_name::XDP_LINEAR_REST);
+
+/// The second stages of a program, one for each family, if it has some.
+pub fn second_stages(first: &str) -> &'static [SecondStage] {
+    match first {
+        "pod_ingress" | "uplink_ingress" => &INGRESS,
+        "pod_egress" | "uplink_egress" => &EGRESS,
+        "tunnel_ingress" => &TUNNEL_INGRESS,
+        "tunnel_egress" => &TUNNEL_EGRESS,
+        "uplink_xdp" => &XDP,
+        "uplink_xdp_linear" => &XDP_LINEAR,
+        _ => &[],
+    }
 }
 
 /// Why a second stage could not be entered.

@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{Counter, DeviceValue, V4, V6, device_flag, map_name};
 use lb_common::testkit::{Action, Family, GATEWAY_MAC, HOST_MAC, Hook, Outcome, POD, UPLINK, UPLINK2};
 
-use sluice::load::stages::{enter, second_stage};
+use sluice::load::stages::{enter, second_stages};
 
 use crate::namespace::{DEVICES, Namespace};
 use crate::node::KernelNode;
@@ -31,17 +31,21 @@ const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
 
-pub(crate) const CLASSIFIERS: [&str; 10] = [
+pub(crate) const CLASSIFIERS: [&str; 14] = [
     "pod_ingress",
     "pod_egress",
     "uplink_ingress",
     "uplink_egress",
     "tunnel_ingress",
     "tunnel_egress",
-    "ingress_rest",
-    "egress_rest",
-    "tunnel_in_rest",
-    "tunnel_out_rest",
+    "ingress_rest4",
+    "ingress_rest6",
+    "egress_rest4",
+    "egress_rest6",
+    "tunnel_in_rest4",
+    "tunnel_in_rest6",
+    "tunnel_out_rest4",
+    "tunnel_out_rest6",
 ];
 
 /// Whether XDP is in front of the uplink's TC program.
@@ -99,8 +103,8 @@ impl Rig {
         }
         let xdp_program = loaded_xdp(&mut object);
         for first in CLASSIFIERS.into_iter().chain([xdp_program]) {
-            if let Some(stage) = second_stage(first) {
-                enter(&mut object, stage).unwrap();
+            for stage in second_stages(first) {
+                enter(&mut object, *stage).unwrap();
             }
         }
         let xdp: &mut Xdp = object.program_mut(xdp_program).unwrap().try_into().unwrap();
@@ -200,12 +204,14 @@ fn loaded_xdp(object: &mut Ebpf) -> &'static str {
             if io_error.kind() == ErrorKind::InvalidInput && verifier_log.to_string().trim().is_empty() =>
         {
             load_xdp(object, "uplink_xdp_linear").unwrap();
-            load_xdp(object, "xdp_rest_linear").unwrap();
+            load_xdp(object, "xdp_rest4_linear").unwrap();
+            load_xdp(object, "xdp_rest6_linear").unwrap();
             "uplink_xdp_linear"
         }
         done => {
             done.unwrap();
-            load_xdp(object, "xdp_rest").unwrap();
+            load_xdp(object, "xdp_rest4").unwrap();
+            load_xdp(object, "xdp_rest6").unwrap();
             "uplink_xdp"
         }
     }
