@@ -57,7 +57,11 @@ pub(crate) fn first<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
 
 /// The second stage of a direction and family: `pod` and `uplink` are its hooks.
 #[inline(always)]
-pub(crate) fn rest<A: FamilyMaps + RouteLookup + IpVersion, const L3: usize>(ctx: &TcContext, pod: Hook, uplink: Hook) -> i32 {
+pub(crate) fn rest<A: FamilyMaps + RouteLookup + IpVersion, const L3: usize>(
+    ctx: &TcContext,
+    pod: Hook,
+    uplink: Hook,
+) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the kernel's context, valid for the whole program.
     let hook = if unsafe { (*skb).cb[0] } == uplink as u32 { uplink } else { pod };
