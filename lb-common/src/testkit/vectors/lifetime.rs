@@ -146,10 +146,13 @@ pub fn retransmitted_syn_keeps_its_backend<A: Family>(scene: &mut Scene<'_, A>) 
 pub fn reset_and_fin_that_cannot_be_true_end_nothing<A: Family>(scene: &mut Scene<'_, A>) {
     for edge in EDGES {
         let Trip { client, front, back, .. } = opened(scene, edge, proto::TCP);
-        for flags in [RST, RST | ACK, FIN | ACK] {
-            let there = Pkt::tcp(client, front, flags).sequence(0x7102_0304);
+        // Far from the newest byte, and near: a RST must have exactly its number.
+        let far = [RST, RST | ACK, FIN | ACK].map(|flags| (flags, 0x7102_0304));
+        let near = [RST, RST | ACK].map(|flags| (flags, 0x0102_0704));
+        for (flags, number) in far.into_iter().chain(near) {
+            let there = Pkt::tcp(client, front, flags).sequence(number);
             scene.passes(edge.0, &there, &there.clone().to(back.0, back.1));
-            let here = Pkt::tcp(back, client, flags).sequence(0x7102_0304);
+            let here = Pkt::tcp(back, client, flags).sequence(number);
             scene.passes(edge.1, &here, &here.clone().from(front.0, front.1));
         }
         // Another Pod joins: a fresh choice could go there.
