@@ -36,10 +36,15 @@ pub(super) fn refresh<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, flow
         let believed = if headers.aborts() {
             sequence::resets(flow.next, headers.seq)
         } else {
-            state != 0 && sequence::is_plausible(flow.next, headers.seq)
+            state == 0 || sequence::is_plausible(flow.next, headers.seq)
         };
-        let flow = if believed { env.note(flow, state) } else { flow };
-        env.renumber(flow, sequence::advanced(flow.next, headers.end))
+        if believed {
+            let flow = if state == 0 { flow } else { env.note(flow, state) };
+            env.renumber(flow, sequence::advanced(flow.next, headers.end))
+        } else {
+            // Nor does it move the number that the next one would need.
+            flow
+        }
     } else {
         flow
     };

@@ -2,7 +2,7 @@
 //!
 //! Each entry of a flow knows the number behind the newest byte of its direction. A receiver takes a RST only at exactly
 //! that number (RFC 5961 section 3.2), so one at another changes nothing here either, as in the kernel's connection
-//! tracking: whoever cannot see a connection's packets has one chance in 2^32 a packet. A FIN may be one that is sent
+//! tracking: whoever cannot see a connection's packets has one chance in 2^32 a RST. A FIN may be one that is sent
 //! again, and ends nothing alone. Numbers are compared modulo 2^32; 0 stands for "not known".
 
 /// How far from the newest byte a FIN or an answer may be: what was in flight when it was sent may be lost.
