@@ -34,7 +34,7 @@ pub struct World {
     given: NodeFacts,
     node: NodeFacts,
     node_object: Option<NodeRecord>,
-    /// The own Node was there, and is no more: what it said goes on to hold, for nothing better is known.
+    /// The own Node was there, and is no more: what it said goes on to hold.
     node_gone: bool,
     /// Kinds that were listed once.
     listed: BTreeSet<Kind>,
@@ -117,8 +117,7 @@ impl World {
         }
         self.settle_claims();
         let dirty = std::mem::take(&mut self.dirty);
-        let mut removals = Vec::new();
-        let mut upserts = Vec::new();
+        let (mut removals, mut upserts) = (Vec::new(), Vec::new());
         for id in dirty {
             match self.resolve_entry(id) {
                 Some(change @ Change::Remove(_)) => removals.push(change),
