@@ -34,7 +34,7 @@ pub struct World {
     given: NodeFacts,
     node: NodeFacts,
     node_object: Option<NodeRecord>,
-    /// The own Node was there, and is no more: what it said goes on to hold.
+    /// The own Node was there, and is no more: what it said goes on to hold, but for the zone.
     node_gone: bool,
     /// Kinds that were listed once.
     listed: BTreeSet<Kind>,
@@ -205,9 +205,8 @@ impl World {
 
     fn refresh_node(&mut self) {
         let mut node = self.given.clone();
-        if node.zone.is_none() {
-            node.zone = self.node_object.as_ref().and_then(|object| object.zone.clone());
-        }
+        let object = self.node_object.as_ref().filter(|_| !self.node_gone);
+        node.zone = node.zone.or_else(|| object.and_then(|object| object.zone.clone()));
         if node == self.node {
             return;
         }
@@ -376,6 +375,7 @@ impl Keeps<NodeRecord> for World {
     fn remove(&mut self, name: &ServiceName) {
         if name.name == self.given.name {
             self.node_gone = self.node_object.is_some();
+            self.refresh_node();
         }
     }
 
