@@ -8,14 +8,16 @@ use aya_ebpf::bindings::{
     bpf_fib_lookup,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
-use lb_common::abi::{Address, V4, V6};
+use lb_common::abi::{V4, V6};
 use lb_common::datapath::NextHop;
+use lb_common::wire::IpVersion;
 
 const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+/// Sockets of it have dealings in both families (`linux/socket.h`).
+pub(crate) const AF_INET6: u8 = 10;
 
 /// How to fill in an address family's part of a look-up.
-pub(crate) trait RouteLookup: Address {
+pub(crate) trait RouteLookup: IpVersion {
     /// Writes family and destination.
     fn fill(params: &mut bpf_fib_lookup, dst: Self);
     /// Writes the source, which rules may ask for.

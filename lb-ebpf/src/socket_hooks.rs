@@ -8,10 +8,8 @@ use aya_ebpf::programs::{SockAddrContext, SockContext};
 use lb_common::abi::{Be16, V4, V6, proto};
 use lb_common::datapath::{socket_closed, socket_released};
 
+use crate::route::AF_INET6;
 use crate::socket::{Call, halves, process, v4, v6};
-
-/// `AF_INET6` (`linux/socket.h`): such sockets have dealings in both families.
-const AF_INET6: u32 = 10;
 
 macro_rules! hooks {
     ($($(#[$doc:meta])* $name:ident: $family:ident, $call:ident;)*) => {
@@ -68,7 +66,7 @@ pub fn sock_release(ctx: SockContext) -> i32 {
     let cookie = halves(unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
     if proto == proto::UDP {
         socket_released::<V4, _>(&env, cookie, proto);
-        if family == AF_INET6 {
+        if family == u32::from(AF_INET6) {
             socket_released::<V6, _>(&env, cookie, proto);
         }
     }

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_redirec
 use aya_ebpf::programs::TcContext;
 use lb_common::abi::{V4, V6, tc_rest};
 use lb_common::datapath::{Arrival, Hook, Outcome, Verdict, pipeline};
-use lb_common::wire::{IpVersion, ethernet};
+use lb_common::wire::{IpVersion as _, ethernet};
 
 use crate::context::Context as _;
 use crate::env::{EGRESS, FIRST, Kernel, REST};
@@ -57,11 +57,7 @@ pub(crate) fn first<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
 
 /// The second stage of a direction and family: `pod` and `uplink` are its hooks.
 #[inline(always)]
-pub(crate) fn rest<A: FamilyMaps + RouteLookup + IpVersion, const L3: usize>(
-    ctx: &TcContext,
-    pod: Hook,
-    uplink: Hook,
-) -> i32 {
+pub(crate) fn rest<A: FamilyMaps + RouteLookup, const L3: usize>(ctx: &TcContext, pod: Hook, uplink: Hook) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the kernel's context, valid for the whole program.
     let hook = if unsafe { (*skb).cb[0] } == uplink as u32 { uplink } else { pod };
@@ -83,7 +79,7 @@ fn arrival(skb: *mut __sk_buff, hook: Hook) -> Arrival {
 }
 
 #[inline(always)]
-fn process<A: FamilyMaps + RouteLookup + IpVersion, const L3: usize, const PART: u8, const DIRECT: bool>(
+fn process<A: FamilyMaps + RouteLookup, const L3: usize, const PART: u8, const DIRECT: bool>(
     skb: *mut __sk_buff,
     arrival: Arrival,
 ) -> Outcome {

@@ -7,7 +7,7 @@ use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::{V4, V6, xdp_rest};
 use lb_common::datapath::{Arrival, Hook, Outcome, Verdict, pipeline};
-use lb_common::wire::{IpVersion, Read as _, ethernet};
+use lb_common::wire::{IpVersion as _, Read as _, ethernet};
 
 use crate::context::Context as _;
 use crate::env::{FIRST, Kernel, REST};
@@ -34,12 +34,12 @@ pub(crate) fn first<const FRAGS: bool>(ctx: &XdpContext, rest: &ProgramArray) ->
 
 /// The second stage of a family.
 #[inline(always)]
-pub(crate) fn rest<A: FamilyMaps + RouteLookup + IpVersion, const FRAGS: bool>(ctx: &XdpContext) -> u32 {
+pub(crate) fn rest<A: FamilyMaps + RouteLookup, const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     act(ctx.ctx, process::<A, REST, FRAGS>(ctx.ctx))
 }
 
 #[inline(always)]
-fn process<A: FamilyMaps + RouteLookup + IpVersion, const PART: u8, const FRAGS: bool>(md: *mut xdp_md) -> Outcome {
+fn process<A: FamilyMaps + RouteLookup, const PART: u8, const FRAGS: bool>(md: *mut xdp_md) -> Outcome {
     let ifindex = md.ifindex();
     let arrival = Arrival { ifindex, hook: Hook::UplinkIngress, from: ifindex };
     let env = Kernel::<PART> { ctx: md.cast(), ifindex };

@@ -1,6 +1,7 @@
 //! The programs under test with maps of their own, filled as the agent would fill them.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
@@ -33,12 +34,8 @@ const SIZES: [(&str, u32); 8] = [
 
 /// The TC programs.
 const TC_PROGRAMS: [&str; 4] = ["pod_ingress", "pod_egress", "uplink_ingress", "uplink_egress"];
-/// Their second stages.
-const TC_REST_PROGRAMS: [&str; 4] = ["ingress_rest4", "ingress_rest6", "egress_rest4", "egress_rest6"];
 /// The XDP program.
 const XDP_PROGRAM: &str = "uplink_xdp";
-/// Its second stages.
-const XDP_REST_PROGRAMS: [&str; 2] = ["xdp_rest4", "xdp_rest6"];
 
 /// Loaded programs and the cluster in their maps.
 pub(crate) struct Subject {
@@ -55,10 +52,10 @@ impl Subject {
             loader.map_max_entries(name, size);
         }
         let mut object = loader.load(object).context("loading the kernel programs")?;
-        for name in TC_PROGRAMS.into_iter().chain(TC_REST_PROGRAMS) {
+        for name in with_second_stages(&TC_PROGRAMS) {
             load_tc(&mut object, name)?;
         }
-        for name in XDP_REST_PROGRAMS.into_iter().chain([XDP_PROGRAM]) {
+        for name in with_second_stages(&[XDP_PROGRAM]) {
             load_xdp(&mut object, name)?;
         }
         for first in TC_PROGRAMS.into_iter().chain([XDP_PROGRAM]) {
@@ -89,6 +86,12 @@ impl Subject {
         let name = map_name::HALF_OPEN[usize::from(v6)];
         if v6 { count_flows::<V6>(&self.object, name) } else { count_flows::<V4>(&self.object, name) }
     }
+}
+
+/// These programs and their second stages, each once: some share theirs.
+fn with_second_stages(first: &[&'static str]) -> BTreeSet<&'static str> {
+    let second = first.iter().flat_map(|name| second_stages(name)).map(|stage| stage.program);
+    first.iter().copied().chain(second).collect()
 }
 
 /// Loads a TC program.

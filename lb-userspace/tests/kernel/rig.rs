@@ -199,22 +199,22 @@ impl Rig {
 
 /// Loads the XDP programs, or those for kernels before 5.18, which know no frames in fragments.
 fn loaded_xdp(object: &mut Ebpf) -> &'static str {
-    match load_xdp(object, "uplink_xdp") {
+    let first = match load_xdp(object, "uplink_xdp") {
         Err(ProgramError::LoadError { io_error, verifier_log })
             if io_error.kind() == ErrorKind::InvalidInput && verifier_log.to_string().trim().is_empty() =>
         {
             load_xdp(object, "uplink_xdp_linear").unwrap();
-            load_xdp(object, "xdp_rest4_linear").unwrap();
-            load_xdp(object, "xdp_rest6_linear").unwrap();
             "uplink_xdp_linear"
         }
         done => {
             done.unwrap();
-            load_xdp(object, "xdp_rest4").unwrap();
-            load_xdp(object, "xdp_rest6").unwrap();
             "uplink_xdp"
         }
+    };
+    for stage in second_stages(first) {
+        load_xdp(object, stage.program).unwrap();
     }
+    first
 }
 
 fn load_xdp(object: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
