@@ -12,7 +12,7 @@ pub use super::family::Family;
 use super::reason::Reason;
 
 /// `namespace/name` of a Service.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceName {
     /// `metadata.namespace`.
     pub namespace: String,
@@ -188,6 +188,25 @@ pub struct DesiredPort {
     pub local_empty: WhenEmpty,
     /// `loadBalancerSourceRanges` of this family.
     pub source_ranges: Vec<IpNet>,
+}
+
+impl DesiredPort {
+    /// The addresses of a set's members, ascending.
+    pub fn members(&self, set: SetKind) -> impl Iterator<Item = SocketAddr> + '_ {
+        let is_member = move |backend: &Backend| match set {
+            SetKind::Cluster => backend.in_cluster,
+            SetKind::Local => backend.in_local,
+        };
+        self.backends.iter().filter(move |(_, backend)| is_member(backend)).map(|(addr, _)| *addr)
+    }
+
+    /// What it means that the set is empty.
+    pub const fn when_empty(&self, set: SetKind) -> WhenEmpty {
+        match set {
+            SetKind::Cluster => self.cluster_empty,
+            SetKind::Local => self.local_empty,
+        }
+    }
 }
 
 /// A Service as the kernel should see it. Empty `ports`: nothing is served.

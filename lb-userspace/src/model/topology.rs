@@ -26,6 +26,11 @@ pub struct Endpoint<'a> {
 }
 
 impl Endpoint<'_> {
+    /// Whether it may be a member of a set at all: ready, or terminating and still of service.
+    pub fn is_usable(&self) -> bool {
+        self.ready || drains(self)
+    }
+
     fn zone_hints(&self) -> &[Box<str>] {
         self.hints.map_or(&[], |hints| &hints.zones)
     }
@@ -124,15 +129,14 @@ impl Standing {
 impl SetRule<'_> {
     /// Whether an endpoint is a member of the set, and why.
     pub fn judge(&self, endpoint: &Endpoint<'_>) -> Standing {
-        let drains = drains(endpoint);
-        if !endpoint.ready && !drains {
+        if !endpoint.is_usable() {
             return if endpoint.terminating { Standing::NotServing } else { Standing::NotReady };
         }
         if self.local && !endpoint.local {
             return Standing::OtherNode;
         }
         match (self.draining, self.mode) {
-            (true, _) if drains => Standing::Draining,
+            (true, _) if drains(endpoint) => Standing::Draining,
             (false, _) if !endpoint.ready => Standing::Spare,
             (false, Mode::SameNode(node)) if !names(endpoint.node_hints(), node) => Standing::NoNodeHint,
             (false, Mode::SameZone(zone)) if !names(endpoint.zone_hints(), zone) => Standing::NoZoneHint,
@@ -180,7 +184,7 @@ pub fn categorize(endpoints: &[Endpoint<'_>], policy: Policy, node: &str, zone: 
         return Categories { reachable: cluster.clone(), cluster, local: None, has_any };
     };
 
-    has_any |= endpoints.iter().any(|e| e.ready || drains(e));
+    has_any |= endpoints.iter().any(Endpoint::is_usable);
     let local = Some(members(local_rule)).filter(|set| !set.is_empty());
     let fell_back = local_rule.draining && local.is_some();
     let narrowed = rules.cluster.is_some_and(|rule| rule.mode != Mode::Anywhere);

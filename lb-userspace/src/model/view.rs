@@ -1,8 +1,10 @@
 //! One Service as the world has it: what it is made of, and what became of it. For the plan, and for who explains it.
 
-use super::desired::{DesiredService, NodeFacts, Refusal, ResolveSettings, ServiceName};
-use super::record::{ServiceRecord, SliceRecord};
+use super::desired::{DesiredService, Family, NodeFacts, Refusal, ResolveSettings, ServiceName};
+use super::endpoints::{Sourced, merge};
+use super::record::{PortRecord, ServiceRecord, SliceRecord};
 use super::resolve::resolve;
+use super::topology::{Endpoint, SetRules, set_rules};
 
 /// A Service, its slices, and what is made of them for the kernel.
 #[derive(Clone, Debug)]
@@ -39,5 +41,22 @@ impl<'a> View<'a> {
             None => (nothing(), slices.iter().flat_map(|slice| slice.refusals.iter().cloned()).collect()),
         };
         Self { name, service, slices, node, settings, desired, refusals }
+    }
+
+    /// The endpoints of one of its ports in a family.
+    pub fn sourced(&self, port: &PortRecord, family: Family) -> Vec<Sourced<'a>> {
+        merge(&self.slices, &port.name, port.protocol, family, &self.node.name)
+    }
+
+    /// The rules of the sets of one of its ports, which has these endpoints in the family.
+    pub fn set_rules(
+        &self,
+        service: &ServiceRecord,
+        port: &PortRecord,
+        family: Family,
+        endpoints: &[Endpoint<'_>],
+    ) -> SetRules<'a> {
+        let policy = service.policy(port, family, self.settings);
+        set_rules(endpoints, policy, &self.node.name, self.node.zone.as_deref())
     }
 }

@@ -13,7 +13,7 @@ use super::trigger::Trigger;
 use super::view::View;
 
 /// Everything about one Service name: the Service, its slices (which may come first), and what was given out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
     name: ServiceName,
     service: Option<Box<ServiceRecord>>,
@@ -146,9 +146,11 @@ impl World {
         self.source_refusals.iter().chain(self.entries.iter().flatten().flat_map(|entry| &entry.refusals))
     }
 
-    /// All Services, and names that only slices have. Take the changes first: they settle who has which frontend.
-    pub fn views(&self) -> impl Iterator<Item = View<'_>> {
-        (0_u32..).zip(&self.entries).filter_map(|(id, slot)| Some(self.view(id, slot.as_ref()?)))
+    /// The wanted Services, and names that only slices have. Take the changes first: they settle who has which frontend.
+    pub fn views(&self, wanted: impl Fn(&ServiceName, Option<&ServiceRecord>, &NodeFacts) -> bool) -> Vec<View<'_>> {
+        let wants = |entry: &&Entry| wanted(&entry.name, entry.service.as_deref(), &self.node);
+        let slots = (0_u32..).zip(&self.entries);
+        slots.filter_map(|(id, slot)| Some(self.view(id, slot.as_ref().filter(wants)?))).collect()
     }
 
     fn view<'a>(&'a self, id: u32, entry: &'a Entry) -> View<'a> {
@@ -273,8 +275,7 @@ impl World {
         if let Some(&id) = self.by_name.get(name) {
             return id;
         }
-        let entry =
-            Some(Entry { name: name.clone(), service: None, slices: Vec::new(), emitted: None, refusals: Vec::new() });
+        let entry = Some(Entry { name: name.clone(), ..Entry::default() });
         let id = if let Some(id) = self.free.pop() {
             if let Some(slot) = self.entries.get_mut(id as usize) {
                 *slot = entry;
@@ -319,7 +320,6 @@ impl Keeps<ServiceRecord> for World {
 
 impl Keeps<SliceRecord> for World {
     fn put(&mut self, slice: Box<SliceRecord>) {
-        let slice = *slice;
         let name = ServiceName { namespace: slice.namespace.to_string(), name: slice.name.to_string() };
         let home = ServiceName { namespace: slice.namespace.to_string(), name: slice.service.to_string() };
         let id = self.entry_id(&home);
@@ -331,16 +331,16 @@ impl Keeps<SliceRecord> for World {
         match entry.slices.binary_search_by(|known| known.name.cmp(&slice.name)) {
             Ok(at) => {
                 let Some(known) = entry.slices.get_mut(at) else { return };
-                if *known == slice {
+                if *known == *slice {
                     return;
                 }
                 trigger = trigger.filter(|_| known.triggered_ns != slice.triggered_ns);
-                *known = slice;
+                *known = *slice;
             }
             Err(at) => {
                 // Most Services have one or two.
                 entry.slices.reserve_exact(1);
-                entry.slices.insert(at, slice);
+                entry.slices.insert(at, *slice);
             }
         }
         self.triggers.extend(trigger.map(|(family, at_ns)| (id, family, at_ns)));

@@ -120,10 +120,7 @@ pub(crate) fn vip(want: &DesiredPort, frontend: &Frontend) -> Vip {
 /// Value of a desired frontend, once its sets have their slots.
 pub(crate) fn frontend_value(want: &DesiredPort, frontend: &Frontend, state: &PortState) -> FrontendValue {
     let set = |kind| state.sets[set_index(kind)].reference();
-    let drops = |kind| match kind {
-        SetKind::Cluster => want.cluster_empty == WhenEmpty::Drop,
-        SetKind::Local => want.local_empty == WhenEmpty::Drop,
-    };
+    let drops = |kind| want.when_empty(kind) == WhenEmpty::Drop;
     let (internal, external) = (frontend.internal, frontend.external);
     let flags = [
         (drops(internal), frontend_flag::INTERNAL_EMPTY_DROPS),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use lb_common::abi::{SetRef, frontend_kind};
 
 use super::target::Target;
-use crate::model::desired::{DesiredPort, Family, SetKind};
+use crate::model::desired::{DesiredPort, Family};
 use crate::model::world::World;
 use crate::plan::{Existing, Vip};
 
@@ -14,7 +14,7 @@ use crate::plan::{Existing, Vip};
 pub fn differences(world: &World, target: &Target, existing: &Existing) -> Vec<String> {
     let maps = Maps::new(existing);
     let mut lines = Vec::new();
-    for view in world.views().filter(|view| target.concerns(view)) {
+    for view in world.views(|name, service, node| target.concerns(name, service, node)) {
         for port in &view.desired.ports {
             maps.compare(port, &mut lines);
         }
@@ -68,7 +68,7 @@ impl<'a> Maps<'a> {
             for (who, kind, set) in
                 [("inside", frontend.internal, value.internal), ("outside", frontend.external, value.external)]
             {
-                let (wanted, found) = (members(port, kind), self.members(family, set));
+                let (wanted, found): (BTreeSet<_>, _) = (port.members(kind).collect(), self.members(family, set));
                 let list =
                     |set: &BTreeSet<SocketAddr>| set.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 if wanted != found {
@@ -97,12 +97,4 @@ impl<'a> Maps<'a> {
         let ids = self.sets.get(&(family, set.base, set.count)).copied().unwrap_or_default();
         ids.iter().filter_map(|id| self.addresses.get(&(family, *id)).copied()).collect()
     }
-}
-
-fn members(port: &DesiredPort, set: SetKind) -> BTreeSet<SocketAddr> {
-    let of_set = port.backends.iter().filter(|(_, backend)| match set {
-        SetKind::Cluster => backend.in_cluster,
-        SetKind::Local => backend.in_local,
-    });
-    of_set.map(|(addr, _)| *addr).collect()
 }

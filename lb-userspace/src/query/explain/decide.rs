@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use super::decision::{Decision, Rule, Verdict};
 use super::target::{Client, Target};
 use crate::model::desired::{DesiredPort, Family, Frontend, FrontendKind, Protocol, SetKind, WhenEmpty};
-use crate::model::endpoints::{SliceUse, merge, slice_use};
+use crate::model::endpoints::{SliceUse, slice_use};
 use crate::model::reason::Reason;
 use crate::model::record::{PortRecord, ServiceRecord, Skip};
-use crate::model::topology::{Endpoint, Mode, SetRule, set_rules};
+use crate::model::topology::{Endpoint, Mode, SetRule};
 use crate::model::view::View;
 
 /// What becomes of clients of the Service.
@@ -118,16 +118,8 @@ impl At<'_> {
         let kind = client.kind(view);
         let outside = kind == Client::Outside;
         let set = if outside { frontend.external } else { frontend.internal };
-        let of_set = desired.backends.iter().filter(|(_, backend)| match set {
-            SetKind::Cluster => backend.in_cluster,
-            SetKind::Local => backend.in_local,
-        });
-        let backends: Vec<String> = of_set.map(|(addr, _)| addr.to_string()).collect();
+        let backends: Vec<String> = desired.members(set).map(|addr| addr.to_string()).collect();
         let endpoints = self.endpoints(family);
-        let empty = match set {
-            SetKind::Cluster => desired.cluster_empty,
-            SetKind::Local => desired.local_empty,
-        };
         let ranges = &desired.source_ranges;
         let denied =
             frontend.source_ranges && client.ip().is_some_and(|ip| !ranges.iter().any(|range| range.contains(&ip)));
@@ -138,7 +130,8 @@ impl At<'_> {
         } else if !backends.is_empty() {
             (Verdict::Served, self.served_by(&endpoints, family, set))
         } else {
-            let verdict = if empty == WhenEmpty::Refuse { Verdict::Refused } else { Verdict::Dropped };
+            let verdict =
+                if desired.when_empty(set) == WhenEmpty::Refuse { Verdict::Refused } else { Verdict::Dropped };
             (verdict, self.why_empty(&endpoints, family))
         };
         Decision {
@@ -155,15 +148,11 @@ impl At<'_> {
     }
 
     fn endpoints(&self, family: Family) -> Vec<Endpoint<'_>> {
-        let port = self.port;
-        let sourced = merge(&self.view.slices, &port.name, port.protocol, family, &self.view.node.name);
-        sourced.into_iter().map(|sourced| sourced.endpoint).collect()
+        self.view.sourced(self.port, family).into_iter().map(|sourced| sourced.endpoint).collect()
     }
 
     fn served_by(&self, endpoints: &[Endpoint<'_>], family: Family, set: SetKind) -> Rule {
-        let node = self.view.node;
-        let policy = self.service.policy(self.port, family, self.view.settings);
-        let rules = set_rules(endpoints, policy, &node.name, node.zone.as_deref());
+        let rules = self.view.set_rules(self.service, self.port, family, endpoints);
         let rule = match set {
             SetKind::Cluster => rules.cluster,
             SetKind::Local => rules.local,
@@ -178,7 +167,7 @@ impl At<'_> {
     }
 
     fn why_empty(&self, endpoints: &[Endpoint<'_>], family: Family) -> Rule {
-        if endpoints.iter().any(|endpoint| endpoint.ready || (endpoint.serving && endpoint.terminating)) {
+        if endpoints.iter().any(Endpoint::is_usable) {
             return Rule::NoneLocal;
         }
         if !endpoints.is_empty() {

@@ -13,8 +13,8 @@ pub use self::compare::differences;
 pub use self::decision::{Decision, Rule, Verdict};
 pub use self::target::{Client, Target, TargetError};
 use crate::model::desired::Family;
-use crate::model::endpoints::{SliceUse, merge, slice_use};
-use crate::model::topology::{Endpoint, Standing, set_rules};
+use crate::model::endpoints::{SliceUse, slice_use};
+use crate::model::topology::{Endpoint, Standing};
 use crate::model::view::View;
 use crate::model::world::World;
 
@@ -65,7 +65,7 @@ pub struct SliceRow {
 
 /// Explains what clients of this kind (none: of every kind) meet at the target. None: there is no such Service.
 pub fn explain(world: &World, target: &Target, client: Option<Client>) -> Option<Explanation> {
-    let views: Vec<View<'_>> = world.views().filter(|view| target.concerns(view)).collect();
+    let views = world.views(|name, service, node| target.concerns(name, service, node));
     if views.is_empty() && matches!(target, Target::Service { .. }) {
         return None;
     }
@@ -104,10 +104,9 @@ fn rows(view: &View<'_>, target: &Target, answer: &mut Explanation) {
                 port: name.clone(),
                 usage: slice_use(slice, &port.name, port.protocol, family),
             }));
-            let sourced = merge(&view.slices, &port.name, port.protocol, family, &view.node.name);
+            let sourced = view.sourced(port, family);
             let endpoints: Vec<Endpoint<'_>> = sourced.iter().map(|e| e.endpoint).collect();
-            let policy = service.policy(port, family, view.settings);
-            let rules = set_rules(&endpoints, policy, &view.node.name, view.node.zone.as_deref());
+            let rules = view.set_rules(service, port, family, &endpoints);
             answer.endpoints.extend(sourced.iter().map(|e| EndpointRow {
                 port: name.clone(),
                 endpoint: e.endpoint.addr.to_string(),

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use crate::model::desired::NodeFacts;
-use crate::model::record::PortRecord;
+use crate::model::desired::{NodeFacts, ServiceName};
+use crate::model::record::{PortRecord, ServiceRecord};
 use crate::model::view::View;
 
 /// The Service or address in question.
@@ -48,12 +48,12 @@ impl FromStr for Target {
 
 impl Target {
     /// Whether this Service has to do with it.
-    pub(super) fn concerns(&self, view: &View<'_>) -> bool {
+    pub(super) fn concerns(&self, of: &ServiceName, service: Option<&ServiceRecord>, node: &NodeFacts) -> bool {
         match self {
-            Self::Service { namespace, name, .. } => view.name.namespace == *namespace && view.name.name == *name,
-            Self::Address(addr) => view.service.is_some_and(|service| {
+            Self::Service { namespace, name, .. } => of.namespace == *namespace && of.name == *name,
+            Self::Address(addr) => service.is_some_and(|service| {
                 let ips = [&service.cluster_ips, &service.load_balancer_ips, &service.external_ips];
-                let node = view.node.node_port_addresses.contains(&addr.ip());
+                let node = node.node_port_addresses.contains(&addr.ip());
                 ips.iter().any(|ips| ips.contains(&addr.ip()))
                     || (node && service.ports.iter().any(|port| port.node_port == addr.port()))
             }),
