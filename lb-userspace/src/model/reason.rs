@@ -74,6 +74,11 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether objects may be there that could not be read.
+    pub const fn hides_objects(self) -> bool {
+        matches!(self, Self::FolderUnreadable | Self::FileUnreadable | Self::FileEmpty)
+    }
+
     /// Whether it has to do with this node, and not only with the object.
     pub const fn is_of_this_node(self) -> bool {
         matches!(

@@ -78,6 +78,11 @@ impl Planner {
         })
     }
 
+    /// Whether a Service was found in the maps and no change has named it since.
+    pub fn is_unclaimed(&self, name: &ServiceName) -> bool {
+        self.unclaimed.contains(name)
+    }
+
     /// Services found in the maps that no change has named since: to be removed once the source has listed everything.
     pub fn unclaimed(&self) -> Vec<ServiceName> {
         self.unclaimed.iter().cloned().collect()

@@ -17,6 +17,7 @@ mod observers;
 mod origin;
 mod reporter;
 mod retry;
+mod start;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use super::observers::{Observers, State};
 use super::origin::Origin;
 use super::reporter::Reporter;
 use super::retry::Retry;
+use super::start::{Leftovers, Start};
 use super::writer::{Outcome, Writer, millis};
 use crate::allocator;
 use crate::causes::with_causes;
@@ -37,19 +38,6 @@ const EVENTS_AT_ONCE: usize = 100_000;
 /// A change of this many writes leaves memory behind that is worth giving back.
 const LARGE_CHANGE: usize = 5_000;
 
-/// How far the start has come.
-#[derive(Clone, Copy, Debug, Default)]
-struct Start {
-    /// The node's addresses are known, or were waited for long enough.
-    network_known: bool,
-    /// The programs are on the devices that were there at the start.
-    attached: bool,
-    /// The first full state is in the maps.
-    synced: bool,
-    /// What the first write did and how long it took, until it is announced.
-    first_write: Option<(Outcome, u64)>,
-}
-
 /// The one task that writes maps.
 #[derive(Debug)]
 pub struct Reconciler<T> {
@@ -63,6 +51,7 @@ pub struct Reconciler<T> {
     lost: Option<Ended>,
     started: Instant,
     start: Start,
+    leftovers: Leftovers,
     facts: NodeFacts,
     former: FormerFacts,
     configured: Option<PerFamily<FamilySettings>>,
@@ -101,6 +90,7 @@ impl<T: AgentTables> Reconciler<T> {
             lost: None,
             started,
             start: Start::default(),
+            leftovers: Leftovers::default(),
             facts,
             former,
             configured: None,
@@ -199,6 +189,12 @@ impl<T: AgentTables> Reconciler<T> {
         self.writer.tables()
     }
 
+    /// The node's addresses have been read.
+    #[cfg(test)]
+    pub(super) const fn know_network(&mut self) {
+        self.start.network_known = true;
+    }
+
     /// Reports put together so far.
     #[cfg(test)]
     pub(super) const fn reports_serialised(&self) -> usize {
@@ -219,10 +215,10 @@ impl<T: AgentTables> Reconciler<T> {
         }
         let begin = Instant::now();
         let mut triggers = self.world.take_triggers();
-        let changes = self.world.take_changes();
+        let changes = self.leftovers.sift(self.world.take_changes(), &self.world, &self.writer);
         if !self.start.synced {
             let announced = self.observers.announce(&changes);
-            let outcome = self.writer.write_first(changes);
+            let outcome = self.leftovers.write(&mut self.writer, changes);
             if self.broken_off(&outcome) {
                 return;
             }
@@ -235,10 +231,10 @@ impl<T: AgentTables> Reconciler<T> {
             self.wrote = true;
             self.writes += outcome.writes;
             self.start.first_write = Some((outcome, millis(begin)));
-        } else if !changes.is_empty() {
+        } else if !changes.is_empty() || self.leftovers.are_due() {
             let services = changes.len();
             let announced = self.observers.announce(&changes);
-            let outcome = self.writer.write(changes);
+            let outcome = self.leftovers.write(&mut self.writer, changes);
             if self.broken_off(&outcome) {
                 return;
             }

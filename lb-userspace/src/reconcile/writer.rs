@@ -161,6 +161,11 @@ impl<T: Tables> Writer<T> {
         outcome
     }
 
+    /// Whether a Service was found in the maps and no change has named it since.
+    pub fn is_unclaimed(&self, name: &ServiceName) -> bool {
+        self.planner.is_unclaimed(name)
+    }
+
     /// The source has listed everything: what it did not name goes away.
     pub fn write_first(&mut self, mut changes: Vec<Change>) -> Outcome {
         let named: std::collections::HashSet<&ServiceName> = changes.iter().map(change_name).collect();

@@ -5,4 +5,5 @@ mod fixtures;
 mod history;
 mod idle;
 mod meaning;
+mod restart;
 mod succession;
