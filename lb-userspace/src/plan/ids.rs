@@ -48,6 +48,11 @@ impl IdPool {
         self.resting.push(id);
     }
 
+    /// Gives an id back under which nothing was written: it may be used at once.
+    pub(crate) fn cancel(&mut self, id: u32) {
+        self.free.insert(id);
+    }
+
     /// A new batch begins: whatever rested may be used again.
     pub(crate) fn release(&mut self) {
         self.free.extend(self.resting.drain(..));

@@ -10,6 +10,7 @@
 //! batch of transactions leaves behind is removed after all of them, in reverse. Freed ids and slot ranges rest until
 //! the next batch begins, so that a packet in flight never meets a reused one.
 
+mod fit;
 mod ids;
 mod op;
 mod planner;
@@ -22,6 +23,7 @@ mod stage;
 mod take_out;
 mod transaction;
 
+pub use fit::Portion;
 pub use op::{BackendEntry, Existing, Limits, Op, Vip};
 pub use planner::Planner;
 pub use transaction::{Staged, Step};

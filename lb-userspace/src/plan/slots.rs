@@ -46,6 +46,11 @@ impl SlotPool {
         }
     }
 
+    /// Gives a range back into which nothing was written: it may be used at once.
+    pub(crate) fn cancel(&mut self, base: u32, len: u32) {
+        self.merge(base, len);
+    }
+
     /// A new batch begins: whatever rested may be used again.
     pub(crate) fn release(&mut self) {
         for (base, len) in std::mem::take(&mut self.resting) {

@@ -52,7 +52,7 @@ impl Planner {
                 Ok(state) => txn.after.push(state),
                 Err(shortage) => {
                     txn.before = before;
-                    self.abort(txn);
+                    self.cancel(txn);
                     return Err(refusal(name, shortage, want.id.family));
                 }
             }

@@ -121,6 +121,19 @@ impl Planner {
         }
     }
 
+    /// Nothing was written: what it took is free at once.
+    pub(super) fn cancel(&mut self, mut txn: Transaction) {
+        for taken in std::mem::take(&mut txn.taken) {
+            match taken {
+                Removal::Name(service) => self.service_ids.cancel(service),
+                Removal::Backend(family, id) => self.backend_ids[family].cancel(id),
+                Removal::Slots(family, set) => self.slots[family].cancel(set.base, set.count),
+                Removal::Frontend(..) | Removal::Known(_) | Removal::Range(..) => {}
+            }
+        }
+        self.abort(txn);
+    }
+
     /// A step failed and those before it were taken back: the Service stays as it was.
     pub(super) fn abort(&mut self, txn: Transaction) {
         // The step that reserves may not have been carried out; to carry it out twice does no harm.

@@ -1,5 +1,5 @@
-//! Writes transactions to the tables. A Service that does not fit, or whose write fails, stays as it was and is tried
-//! again; it never costs another Service anything.
+//! Writes transactions to the tables. A Service whose write fails stays as it was and is tried again; one that does not
+//! fit loses what is gone and has as many of its endpoints as fit. Neither costs another Service anything.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::maps::{TableFailure, Tables};
 use crate::model::desired::{Change, DesiredService, Refusal, ServiceName};
 use crate::model::family::PerFamily;
 use crate::model::reason::Reason;
-use crate::plan::{Op, Planner, Staged};
+use crate::plan::{Op, Planner, Portion, Staged};
 
 /// What a batch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -201,9 +201,29 @@ impl<T: Tables> Writer<T> {
     }
 
     fn try_to_write(&mut self, name: &ServiceName, change: &Change, outcome: &mut Outcome) -> Result<(), Refusal> {
-        let staged = self.planner.stage(change)?;
-        let written = carry_out(&mut self.tables, staged, &mut self.undo_left, outcome);
-        written.map_err(|failure| refusal(name, &failure))
+        let mut refused = match self.planner.stage(change) {
+            Ok(staged) => {
+                let written = carry_out(&mut self.tables, staged, &mut self.undo_left, outcome);
+                return written.map_err(|failure| refusal(name, &failure));
+            }
+            Err(refused) => refused,
+        };
+        if self.write_a_part(change, outcome) {
+            refused.message += "; meanwhile it has as many of its endpoints as fit";
+        }
+        Err(refused)
+    }
+
+    /// A Service that does not fit loses the endpoints that are gone, whose room may be what it lacks, and gets as many
+    /// of the others as fit.
+    fn write_a_part(&mut self, change: &Change, outcome: &mut Outcome) -> bool {
+        for portion in Portion::ALL {
+            let Some(part) = self.planner.part(change, portion) else { return false };
+            if let Ok(staged) = self.planner.stage(&part) {
+                return carry_out(&mut self.tables, staged, &mut self.undo_left, outcome).is_ok();
+            }
+        }
+        false
     }
 
     fn remove(&mut self, outcome: &mut Outcome) {

@@ -91,6 +91,56 @@ fn a_service_that_does_not_fit_is_left_out_and_served_when_room_appears() {
     assert_eq!(writer.refusals().count(), 0);
 }
 
+fn hosts(range: std::ops::Range<u8>) -> Vec<(u8, u8)> {
+    range.map(|host| (host, 4)).collect()
+}
+
+#[test]
+fn endpoints_that_are_gone_make_room_for_those_that_come() {
+    let limits = Limits { services: 10, backends: PerFamily::both(100), slots: PerFamily::both(200) };
+    let mut writer = Writer::restore(MemoryTables::new(limits)).unwrap();
+    writer.write(vec![upsert(1, vec![port(1, 80, &hosts(0..60))])]);
+    let others = vec![port(1, 80, &hosts(100..160))];
+    assert_eq!(writer.write(vec![upsert(1, others.clone())]).refused, 1);
+    assert!(writer.tables().backends.values().all(|entry| entry.addr.ip() >= IpAddr::from([10, 1, 0, 100])));
+    assert!(writer.take_freed_room());
+    assert_eq!(writer.retry().refused, 0);
+    check_whole(writer.tables(), &BTreeMap::from([(1, others)]));
+}
+
+#[test]
+fn of_endpoints_that_do_not_fit_as_many_are_served_as_fit() {
+    let limits = Limits { services: 10, backends: PerFamily::both(11), slots: PerFamily::both(40) };
+    let mut writer = Writer::restore(MemoryTables::new(limits)).unwrap();
+    writer.write(vec![upsert(1, vec![port(1, 80, &hosts(0..4))])]);
+    let many = vec![port(1, 80, &hosts(2..30))];
+    writer.write(vec![upsert(1, many.clone())]);
+    let mut tries = 0;
+    while writer.take_freed_room() {
+        tries += 1;
+        assert!(tries < 5, "it never comes to rest");
+        writer.retry();
+    }
+    check_whole(writer.tables(), &BTreeMap::from([(1, vec![port(1, 80, &hosts(2..12))])]));
+    let refusal = writer.refusals().next().unwrap();
+    assert_eq!(refusal.reason.name(), "BackendsFull");
+    assert!(refusal.message.ends_with("meanwhile it has as many of its endpoints as fit"), "{}", refusal.message);
+    assert_eq!(writer.retry().writes, 0);
+}
+
+#[test]
+fn a_set_that_is_too_large_for_the_slots_beside_it_loses_what_is_gone() {
+    let limits = Limits { services: 10, backends: PerFamily::both(100), slots: PerFamily::both(50) };
+    let mut writer = Writer::restore(MemoryTables::new(limits)).unwrap();
+    writer.write(vec![upsert(1, vec![port(1, 80, &hosts(0..40))])]);
+    let fewer = vec![port(1, 80, &hosts(1..40))];
+    assert_eq!(writer.write(vec![upsert(1, fewer.clone())]).refused, 1);
+    assert!(!writer.tables().backends.is_empty());
+    assert!(writer.take_freed_room());
+    writer.retry();
+    check_whole(writer.tables(), &BTreeMap::from([(1, fewer)]));
+}
+
 #[test]
 fn a_full_frontend_map_keeps_the_previous_state_of_the_service() {
     let mut tables = MemoryTables::new(ROOMY);
