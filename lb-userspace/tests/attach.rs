@@ -14,8 +14,9 @@ use lb_common::abi::{ABI_VERSION, StatusValue, tables};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use sluice::devices::plan::programs_at_start;
-use sluice::devices::{AttachReport, DeviceReport, DeviceSettings, DeviceTask, NodeNetwork, Role, TcMethod, XdpMode};
-use sluice::linux::netlink::NetlinkError;
+use sluice::devices::{
+    AttachReport, DeviceReport, DeviceSettings, DeviceTask, DeviceTaskError, NodeNetwork, Role, TcMethod, XdpMode,
+};
 use sluice::load::{LoadError, LoadSettings, Loaded, MapSizes};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -32,7 +33,7 @@ fn object() -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask build` first", path.display()))
 }
 
-/// Runs a test as a node: own network and mount namespace, a private BPF file system, a runtime on one thread.
+/// Runs a test as a node: own network and mount namespace, a private BPF file system, a runtime whose threads are in them, too.
 fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F + Send) {
     std::thread::scope(|scope| {
         let body = || {
@@ -40,7 +41,7 @@ fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F + Send) {
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
             mount(Some("tmpfs"), "/mnt", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
             ip("link set lo up");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(test(PathBuf::from("/mnt/sluice")));
         };
         if let Err(panic) = scope.spawn(body).join() {
@@ -103,7 +104,7 @@ fn load(settings: &Settings) -> Result<Loaded, LoadError> {
 }
 
 struct Agent {
-    task: JoinHandle<Result<(), NetlinkError>>,
+    task: JoinHandle<Result<(), DeviceTaskError>>,
     network: watch::Receiver<NodeNetwork>,
     report: watch::Receiver<AttachReport>,
 }

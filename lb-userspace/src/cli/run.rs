@@ -190,10 +190,13 @@ impl RunArgs {
         }
     }
 
-    /// The programs in the kernel, attached nowhere yet.
+    /// The programs in the kernel, attached nowhere yet. Where nobody writes the maps, those of devices are loaded while
+    /// the maps are written.
     fn load(&self) -> Result<(Loaded, Candidate), LoadError> {
-        let programs = [programs_at_start(), hooks::programs_at_start(&self.sockets.settings())].concat();
-        Loaded::load_as_candidate(&self.load_settings(), OBJECT, &programs)
+        let sockets = hooks::programs_at_start(&self.sockets.settings());
+        Loaded::load_as_candidate(&self.load_settings(), OBJECT, |candidate| {
+            if candidate.has_predecessor() { [programs_at_start(), sockets].concat() } else { sockets }
+        })
     }
 
     /// Sockets are served then, devices not yet.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use glob::Pattern;
 use lb_common::abi::map_name;
 use tokio::sync::watch;
+use tokio::task::block_in_place;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::apply::Applier;
@@ -16,7 +17,7 @@ use super::inventory::{Device, Inventory};
 use super::links::Links;
 use super::messages::Change;
 use super::node_network::NodeNetwork;
-use super::plan::{Plan, plan, programs_at_start};
+use super::plan::{Plan, plan, programs_at_start, tc_programs};
 use super::role::Role;
 use super::role_decider::{LocalDevices, RoleRules};
 use super::upkeep::{Told, Upkeep};
@@ -25,7 +26,7 @@ use super::watcher::DeviceWatcher;
 use super::xdp_mode::XdpMode;
 use crate::causes::with_causes;
 use crate::linux::netlink::NetlinkError;
-use crate::load::{Feature, LoadError, Loaded, MapSizeNote, open_map};
+use crate::load::{Feature, LoadError, Loaded, MapSizeNote, ProgramFailure, open_map};
 
 /// Other routes than default ones change often and matter little: they are listed again at most this often.
 const ROUTES_DELAY: Duration = Duration::from_millis(500);
@@ -59,7 +60,18 @@ pub struct DeviceSettings {
     pub tc: Option<TcMethod>,
 }
 
-/// Attaches the loaded programs and keeps them attached.
+/// Why devices cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceTaskError {
+    /// Nothing is heard of devices.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// A program is not there that has no fallback.
+    #[error(transparent)]
+    Program(#[from] ProgramFailure),
+}
+
+/// Attaches programs and keeps them attached.
 #[derive(Debug)]
 pub struct DeviceTask {
     rules: RoleRules,
@@ -73,6 +85,8 @@ pub struct DeviceTask {
     relist_due: Option<Instant>,
     warnings: BTreeSet<String>,
     published: bool,
+    /// Second stages that the kernel refused after the start.
+    refused: Vec<ProgramFailure>,
     forwarding: ForwardingWatch,
     upkeep: Option<Box<dyn Upkeep>>,
     /// What there is to tell of that.
@@ -82,11 +96,8 @@ pub struct DeviceTask {
 }
 
 impl DeviceTask {
-    /// Takes stock of what a former agent left attached. Fails if a program is missing that has no fallback.
-    pub fn new(mut loaded: Loaded, settings: DeviceSettings) -> Result<Self, LoadError> {
-        for program in programs_at_start() {
-            loaded.programs.ready(program)?;
-        }
+    /// Takes stock of what a former agent left attached.
+    pub fn new(loaded: Loaded, settings: DeviceSettings) -> Result<Self, LoadError> {
         let by_kernel = if loaded.tcx { TcMethod::Tcx } else { TcMethod::Clsact };
         let directory = &loaded.directories.links;
         let links = Links::adopt(directory, settings.tc.unwrap_or(by_kernel))
@@ -105,6 +116,7 @@ impl DeviceTask {
             relist_due: None,
             warnings: BTreeSet::new(),
             published: false,
+            refused: Vec::new(),
             forwarding: ForwardingWatch::new(),
             upkeep: None,
             told: Told::default(),
@@ -119,16 +131,21 @@ impl DeviceTask {
         Self { upkeep, looks: LOOKS, ..self }
     }
 
-    /// Attaches to the devices of the current network namespace and follows them. Returns only when netlink cannot be
-    /// used at all; what is attached stays attached, also when this future is dropped.
+    /// Loads what is not loaded yet, attaches to the devices of the current network namespace and follows them. Returns
+    /// only when a program is missing that has no fallback, or when netlink cannot be used at all; what is attached stays
+    /// attached, also when this future is dropped. Needs a runtime of several threads: the others go on while the verifier
+    /// works.
     pub async fn run(
         mut self,
         network: watch::Sender<NodeNetwork>,
         report: watch::Sender<AttachReport>,
-    ) -> Result<(), NetlinkError> {
+    ) -> Result<(), DeviceTaskError> {
         let mut watcher = DeviceWatcher::open()?;
         let mut inventory = watcher.list().await?;
         self.applier.take_over_entries(&inventory);
+        if !inventory.has_ipv6() {
+            self.applier.programs().postpone_v6();
+        }
         let mut ticks = time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -136,10 +153,12 @@ impl DeviceTask {
             self.tell_new_roles(&former, &inventory);
             // The node's addresses follow from the roles, before anything is attached.
             replace(&network, inventory.node_network(|index| self.role(index)), !self.published);
+            block_in_place(|| self.load())?;
             if self.applier.apply(&self.plan, &inventory).await {
                 self.retry_due.get_or_insert_with(|| Instant::now() + RETRY_DELAY);
             }
             self.publish(&inventory, &report);
+            block_in_place(|| self.load_rest(&inventory, &report));
             let change = loop {
                 let change = tokio::select! {
                     change = watcher.next(&mut inventory) => change,
@@ -161,6 +180,23 @@ impl DeviceTask {
                 self.repairs.note(missing);
             }
             self.refresh(change, &watcher, &mut inventory).await;
+        }
+    }
+
+    /// The programs without which the agent is of no use, and those that the plan asks for.
+    fn load(&mut self) -> Result<(), ProgramFailure> {
+        let programs = self.applier.programs();
+        let needed = programs_at_start();
+        programs.load(&[needed.clone(), tc_programs(&self.plan)].concat());
+        needed.into_iter().try_for_each(|program| programs.ready(program))
+    }
+
+    /// What the start did not wait for.
+    fn load_rest(&mut self, inventory: &Inventory, report: &watch::Sender<AttachReport>) {
+        let refused = self.applier.programs().load_postponed();
+        if !refused.is_empty() {
+            self.refused = refused;
+            self.publish(inventory, report);
         }
     }
 
@@ -248,6 +284,7 @@ impl DeviceTask {
         let mut warnings = warnings::all(inventory, &self.plan, &self.rules);
         warnings.extend(self.forwarding.now().warnings());
         warnings.extend(self.told.warnings.iter().cloned());
+        warnings.extend(self.refused.iter().map(|failure| format!("IPv6 is not served: {failure}")));
         let not_served = self.told.not_served.iter().map(|line| format!("not served: {line}"));
         let lines: BTreeSet<String> = warnings.iter().cloned().chain(not_served).collect();
         for line in lines.difference(&self.warnings) {

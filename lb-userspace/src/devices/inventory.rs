@@ -106,6 +106,13 @@ impl Inventory {
         }
     }
 
+    /// Whether anything but the link-local addresses of IPv6 is in use.
+    pub fn has_ipv6(&self) -> bool {
+        let mut addresses = self.addresses.values().flatten();
+        addresses.any(|address| address.global && address.ip.is_ipv6())
+            || self.routing.defaults.iter().any(|route| route.v6)
+    }
+
     /// Forgets an address.
     pub fn remove_address(&mut self, device: u32, ip: IpAddr, prefix: u8) {
         if let Some(list) = self.addresses.get_mut(&device) {

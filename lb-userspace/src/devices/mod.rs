@@ -28,7 +28,7 @@ pub mod watcher;
 pub mod xdp_mode;
 
 pub use device_report::{AttachReport, DeviceReport};
-pub use device_task::{DeviceSettings, DeviceTask};
+pub use device_task::{DeviceSettings, DeviceTask, DeviceTaskError};
 pub use hook::TcMethod;
 pub use node_network::NodeNetwork;
 pub use role::Role;

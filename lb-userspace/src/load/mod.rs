@@ -58,25 +58,25 @@ impl Loaded {
     /// aligned to 4 bytes. Only what has no fallback is an error: which program is missing, the caller finds out by
     /// [`Programs::ready`].
     pub fn load(settings: &LoadSettings, object: &[u8], programs: &[&'static str]) -> Result<Self, LoadError> {
-        Ok(Self::load_in_turn(settings, object, programs, |_| Ok(()))?.0)
+        Ok(Self::load_in_turn(settings, object, |_| Ok(()), |()| programs.to_vec())?.0)
     }
 
     /// The same for an agent beside which others may run: nothing is pinned before it is this one's turn to start.
     pub fn load_as_candidate(
         settings: &LoadSettings,
         object: &[u8],
-        programs: &[&'static str],
+        programs: impl FnOnce(&Candidate) -> Vec<&'static str>,
     ) -> Result<(Self, Candidate), LoadError> {
-        Self::load_in_turn(settings, object, programs, |path| {
-            Candidate::stand(path).map_err(|source| LoadError::Lock { path: path.to_owned(), source })
-        })
+        let stand =
+            |path: &Path| Candidate::stand(path).map_err(|source| LoadError::Lock { path: path.to_owned(), source });
+        Self::load_in_turn(settings, object, stand, programs)
     }
 
     fn load_in_turn<T>(
         settings: &LoadSettings,
         object: &[u8],
-        programs: &[&'static str],
         turn: impl FnOnce(&Path) -> Result<T, LoadError>,
+        programs: impl FnOnce(&T) -> Vec<&'static str>,
     ) -> Result<(Self, T), LoadError> {
         let found = features::probe()?;
         lift_memory_limit();
@@ -96,7 +96,7 @@ impl Loaded {
         // The ticks pass while the verifier works.
         let mut loaded = Programs::new(object);
         let measurement = TickMeasurement::begin(&mut loaded);
-        loaded.load(programs);
+        loaded.load(&programs(&turn));
         let measured = measurement.and_then(|measurement| measurement.end(&mut loaded));
         let ticks_per_second = measured.or_else(ticks::configured);
         Ok((Self { programs: loaded, directories, features, tcx: found.tcx, map_sizes, ticks_per_second }, turn))

@@ -8,7 +8,7 @@ use aya::Ebpf;
 use aya::programs::{Program, ProgramError};
 
 use super::retry::retry_on_eagain;
-use super::stages::{enter, second_stages};
+use super::stages::{SecondStage, enter, second_stages};
 use crate::causes::with_causes;
 
 /// Why a program is not there.
@@ -39,23 +39,58 @@ pub struct Programs {
     tried: BTreeMap<&'static str, Result<(), ProgramFailure>>,
     /// Numbers of programs, as far as they were asked for.
     ids: BTreeMap<&'static str, u32>,
+    /// Second stages for IPv6 are left for later.
+    without_v6: bool,
 }
 
 impl Programs {
     pub(super) fn new(object: Ebpf) -> Self {
-        Self { object, tried: BTreeMap::new(), ids: BTreeMap::new() }
+        Self { object, tried: BTreeMap::new(), ids: BTreeMap::new(), without_v6: false }
     }
 
-    /// Hands those of these programs that were not tried yet to the verifier, each on its own thread: that is most
-    /// of the time that an agent takes to start.
+    /// Loads those of these programs that were not tried yet, and their second stages: that is most of the time that an
+    /// agent takes to start.
     pub fn load(&mut self, names: &[&'static str]) {
         let first: Vec<&'static str> = names.iter().copied().filter(|name| !self.tried.contains_key(name)).collect();
-        let second = first.iter().flat_map(|name| second_stages(name)).map(|stage| stage.program);
-        let wanted: BTreeSet<&'static str> =
-            first.iter().copied().chain(second).filter(|name| !self.tried.contains_key(name)).collect();
-        if wanted.is_empty() {
-            return;
+        let second = first.iter().flat_map(|name| self.second_stages(name)).map(|stage| stage.program);
+        let wanted = first.iter().copied().chain(second).filter(|name| !self.tried.contains_key(name)).collect();
+        self.verify(&wanted);
+        for name in first {
+            if let Err(failure) = self.join_second_stages(name) {
+                self.tried.insert(name, Err(failure));
+            }
         }
+    }
+
+    /// Leaves the second stages for IPv6 for later, as long as they are not loaded: half of the verifier's work, and on a
+    /// node without an IPv6 address no packet waits for it.
+    pub fn postpone_v6(&mut self) {
+        self.without_v6 = true;
+    }
+
+    /// Loads what was left for later. Returns what the kernel refused.
+    pub fn load_postponed(&mut self) -> Vec<ProgramFailure> {
+        if !std::mem::take(&mut self.without_v6) {
+            return Vec::new();
+        }
+        let loaded = self.tried.iter().filter(|(_, tried)| tried.is_ok()).map(|(name, _)| *name);
+        let first: Vec<&'static str> = loaded.filter(|name| !second_stages(name).is_empty()).collect();
+        let second = first.iter().flat_map(|name| second_stages(name)).map(|stage| stage.program);
+        let wanted = second.filter(|name| !self.tried.contains_key(name)).collect();
+        self.verify(&wanted);
+        let failures: Vec<_> = first.iter().filter_map(|name| self.join_second_stages(name).err()).collect();
+        // Two hooks may share one.
+        let mut told = BTreeSet::new();
+        failures.into_iter().filter(|failure| told.insert(failure.to_string())).collect()
+    }
+
+    fn second_stages(&self, name: &str) -> impl Iterator<Item = SecondStage> + use<> {
+        let without_v6 = self.without_v6;
+        second_stages(name).iter().copied().filter(move |stage| !(without_v6 && stage.v6))
+    }
+
+    /// Hands programs to the verifier, each on its own thread.
+    fn verify(&mut self, wanted: &BTreeSet<&'static str>) {
         let loaded: Vec<_> = thread::scope(|scope| {
             let mut verifying = Vec::with_capacity(wanted.len());
             for (found, program) in self.object.programs_mut() {
@@ -67,23 +102,18 @@ impl Programs {
         });
         self.tried
             .extend(loaded.into_iter().map(|(name, result)| (name, result.map_err(|error| failure(name, &error)))));
-        for name in wanted {
+        for name in wanted.iter().copied() {
             self.tried.entry(name).or_insert(Err(ProgramFailure::Missing { name }));
-        }
-        for name in first {
-            if let Err(failure) = self.join_second_stages(name) {
-                self.tried.insert(name, Err(failure));
-            }
         }
     }
 
     /// A program is of use only with its second stages in place.
     fn join_second_stages(&mut self, name: &'static str) -> Result<(), ProgramFailure> {
-        for stage in second_stages(name) {
+        for stage in self.second_stages(name) {
             if let Some(Err(failure)) = self.tried.get(stage.program) {
                 return Err(failure.clone());
             }
-            enter(&mut self.object, *stage).map_err(|error| ProgramFailure::Refused {
+            enter(&mut self.object, stage).map_err(|error| ProgramFailure::Refused {
                 name: stage.program,
                 reason: with_causes(&error),
                 unread: false,

@@ -17,15 +17,23 @@ pub struct SecondStage {
     table: &'static str,
     /// Its index there.
     index: u32,
+    /// It is for IPv6.
+    pub v6: bool,
 }
 
 const fn tc(v4: &'static str, v6: &'static str, index: u32) -> [SecondStage; 2] {
     let table = map_name::TC_REST;
-    [SecondStage { program: v4, table, index }, SecondStage { program: v6, table, index: index + tc_rest::V6 }]
+    [
+        SecondStage { program: v4, table, index, v6: false },
+        SecondStage { program: v6, table, index: index + tc_rest::V6, v6: true },
+    ]
 }
 
 const fn xdp(v4: &'static str, v6: &'static str, table: &'static str) -> [SecondStage; 2] {
-    [SecondStage { program: v4, table, index: xdp_rest::V4 }, SecondStage { program: v6, table, index: xdp_rest::V6 }]
+    [
+        SecondStage { program: v4, table, index: xdp_rest::V4, v6: false },
+        SecondStage { program: v6, table, index: xdp_rest::V6, v6: true },
+    ]
 }
 
 const INGRESS: [SecondStage; 2] = tc("ingress_rest4", "ingress_rest6", tc_rest::INGRESS);
@@ -77,7 +85,7 @@ pub enum StageError {
 
 /// Enters a loaded second stage into its table.
 pub fn enter(object: &mut Ebpf, stage: SecondStage) -> Result<(), StageError> {
-    let SecondStage { program: name, table, index } = stage;
+    let SecondStage { program: name, table, index, .. } = stage;
     let program = object.program(name).ok_or(StageError::Missing { name })?;
     let fd = program.fd().and_then(|fd| fd.try_clone().map_err(Into::into));
     let fd = fd.map_err(|source| StageError::Program { name, source })?;
