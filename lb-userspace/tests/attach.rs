@@ -23,6 +23,8 @@ use tokio::task::JoinHandle;
 
 #[path = "attach/repair.rs"]
 mod repair;
+#[path = "attach/start.rs"]
+mod start;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
