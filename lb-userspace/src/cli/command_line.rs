@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::completion;
 use super::explain::ExplainArgs;
 use super::flows::FlowsArgs;
 use super::output::FormatArgs;
@@ -36,6 +37,8 @@ pub(super) enum Command {
     Cleanup(PinArgs),
     /// Say field by field what becomes of a configuration file.
     CheckConfig(CheckArgs),
+    /// Completion of this command line, for a shell to read.
+    Completion(completion::CompletionArgs),
     /// Version of this program and of the maps that it understands.
     Version(FormatArgs),
 }

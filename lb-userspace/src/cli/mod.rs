@@ -6,6 +6,7 @@
 mod backends;
 mod cleanup;
 mod command_line;
+mod completion;
 mod explain;
 mod flows;
 mod listen;
@@ -24,7 +25,8 @@ mod sweeping;
 
 use std::process::ExitCode;
 
-use command_line::Command;
+use clap::CommandFactory;
+use command_line::{Cli, Command};
 pub use output::Format;
 
 /// Runs the command line of this process.
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::print(&args),
         Command::Flows(args) => flows::print(&args),
         Command::Cleanup(args) => cleanup::cleanup(&args.pin_path),
+        Command::Completion(args) => completion::print(&args, Cli::command()),
         Command::Version(args) => output::version(args.output),
     };
     match done {
