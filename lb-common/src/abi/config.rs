@@ -138,7 +138,11 @@ plain! {
         pub pad: u32,
         /// Random number of the agent that wrote this; 0: an agent that knows of none.
         pub owner: u64,
+        /// `CONFIG_HZ`, by which times in the flow tables are read; 0: not known.
+        pub ticks_per_second: u32,
         /// Always 0.
-        pub reserved: [u64; 3],
+        pub pad2: u32,
+        /// Always 0.
+        pub reserved: [u64; 2],
     }
 }

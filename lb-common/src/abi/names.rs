@@ -4,7 +4,7 @@
 use super::plain::plain;
 
 /// Room for `namespace/name:port/protocol`, each part at most 63 bytes.
-pub const NAME_LEN: usize = 208;
+pub const NAME_LEN: usize = 200;
 
 plain! {
     /// A service id's name.
@@ -16,6 +16,9 @@ plain! {
         pub family: u32,
         /// `namespace/name:port/PROTOCOL`, UTF-8.
         pub name: [u8; NAME_LEN],
+        /// When it was first written, nanoseconds since the epoch; 0: not known. Earlier versions have the end of the name
+        /// here, which was always 0.
+        pub since_ns: u64,
     }
 }
 

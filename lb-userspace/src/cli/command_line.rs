@@ -4,16 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::completion;
 use super::explain::ExplainArgs;
 use super::flows::FlowsArgs;
+use super::list::ListArgs;
 use super::output::FormatArgs;
-use super::pin_args::{PinArgs, ViewArgs};
+use super::pin_args::PinArgs;
 use super::run::RunArgs;
+use super::status::StatusArgs;
+use super::{completion, groups, man};
 
 /// eBPF load balancer for Kubernetes Services.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, about)]
+#[command(name = "sluice", version, about, help_template = groups::TEMPLATE, after_help = groups::all())]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -23,14 +25,14 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Serve Services on this node until stopped; what is in the kernel stays and goes on working.
     Run(Box<RunArgs>),
-    /// State of the agent and of the data path.
-    Status(ViewArgs),
-    /// Frontends and the backends behind them.
-    Services(ViewArgs),
-    /// Backends with their ids, generations and state.
-    Backends(ViewArgs),
+    /// Whether the node is healthy, and if not, why; the exit code says it, too: 0 healthy, 3 not, 1 cannot be told.
+    Status(StatusArgs),
+    /// Services with their frontends, and what was counted for them.
+    Services(ListArgs),
+    /// Backends below their Services, and what was counted for them.
+    Backends(ListArgs),
     /// Connections in the flow tables.
-    Flows(FlowsArgs),
+    Flows(Box<FlowsArgs>),
     /// Why a Service or an address is served as it is: the rule that decides, and each endpoint with its reason.
     Explain(Box<ExplainArgs>),
     /// Detach everything and remove all pins: nothing is translated any more. Refused while the agent runs.
@@ -39,6 +41,8 @@ pub(super) enum Command {
     CheckConfig(CheckArgs),
     /// Completion of this command line, for a shell to read.
     Completion(completion::CompletionArgs),
+    /// Write the manual pages, one for each command, into a folder.
+    Man(man::ManArgs),
     /// Version of this program and of the maps that it understands.
     Version(FormatArgs),
 }

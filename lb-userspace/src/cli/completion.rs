@@ -1,10 +1,9 @@
 //! `sluice completion SHELL`: the script by which a shell completes the command line.
 
-use std::io::Write as _;
-
-use anyhow::Context;
 use clap::{Args, Command};
 use clap_complete::Shell;
+
+use super::output;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct CompletionArgs {
@@ -21,12 +20,8 @@ fn script(shell: Shell, mut grammar: Command) -> Vec<u8> {
 }
 
 pub(super) fn print(args: &CompletionArgs, grammar: Command) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(&script(args.shell, grammar)).and_then(|()| out.flush()) {
-        // A reader that has seen enough, such as `head`.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.context("cannot write the output"),
-    }
+    let script = script(args.shell, grammar);
+    output::write(&String::from_utf8_lossy(&script)).map(drop)
 }
 
 #[cfg(test)]

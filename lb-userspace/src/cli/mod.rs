@@ -9,7 +9,10 @@ mod command_line;
 mod completion;
 mod explain;
 mod flows;
+mod groups;
+mod list;
 mod listen;
+mod man;
 mod node_args;
 mod output;
 mod panics;
@@ -29,6 +32,8 @@ use clap::CommandFactory;
 use command_line::{Cli, Command};
 pub use output::Format;
 
+use crate::config::findings::Finding;
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let (cli, findings) = match settings::parse(std::env::args_os().collect()) {
@@ -39,22 +44,27 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
-        Command::Run(args) => run::run(&args, &findings),
+        Command::Status(args) => status::print(&args),
+        other => run_command(other, &findings).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        output::complain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn run_command(command: Command, findings: &[Finding]) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => run::run(&args, findings),
         Command::CheckConfig(args) => settings::check(&args.file, args.format.output),
-        Command::Status(args) => status::print(&args.pins.pin_path, args.format.output),
-        Command::Services(args) => services::print(&args.pins.pin_path, args.format.output),
-        Command::Backends(args) => backends::print(&args.pins.pin_path, args.format.output),
+        Command::Status(args) => status::print(&args).map(drop),
+        Command::Services(args) => services::print(&args),
+        Command::Backends(args) => backends::print(&args),
         Command::Explain(args) => explain::print(&args),
         Command::Flows(args) => flows::print(&args),
         Command::Cleanup(args) => cleanup::cleanup(&args.pin_path),
         Command::Completion(args) => completion::print(&args, Cli::command()),
+        Command::Man(args) => man::write(&args, Cli::command()),
         Command::Version(args) => output::version(args.output),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::complain(&error);
-            ExitCode::FAILURE
-        }
     }
 }

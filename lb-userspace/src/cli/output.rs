@@ -36,11 +36,15 @@ pub(super) fn print<T: Serialize>(value: &T, format: Format, table: impl FnOnce(
         Format::Json => serde_json::to_string_pretty(value).context("cannot write JSON")?,
         Format::Yaml => serde_saphyr::to_string(value).context("cannot write YAML")?,
     };
+    write(&text).map(drop)
+}
+
+/// Prints a text, ended by one newline. False: its reader has seen enough, such as `head`.
+pub(super) fn write(text: &str) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
-        // A reader that has seen enough, such as `head`.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.context("cannot write the output"),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        done => done.context("cannot write the output").map(|()| true),
     }
 }
 

@@ -1,22 +1,22 @@
 //! `sluice services`: every frontend, the Service port behind it and its backends.
 //!
-//! JSON: a list of `{service, port, protocol, family, id, affinity_secs, frontends: [{address, port, kind, internal,
-//! external, flags}], source_ranges, traffic, backends: [{address, id, generation, flags, traffic}]}`; `internal` and
-//! `external` are lists of backend ids for clients inside and outside of the cluster; `traffic` is `{connections,
+//! JSON: a list of `{service, port, protocol, family, id, since_ns, affinity_secs, frontends: [{address, port, kind, policy,
+//! internal, external, flags}], source_ranges, traffic, backends: [{address, id, generation, flags, traffic}]}`;
+//! `internal` and `external` are lists of backend ids for clients inside and outside of the cluster; `since_ns` is when
+//! the service port was first in the maps, nanoseconds since the epoch, 0: not known; `traffic` is `{connections,
 //! packets, bytes, reply_packets, reply_bytes}`, and `null` for a backend that is not counted.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 
-use lb_common::abi::{SetRef, StatsValue, frontend_kind};
+use lb_common::abi::{SetRef, StatsValue, frontend_flag, frontend_kind};
 use serde::Serialize;
 
-use super::output::{self, Format};
+use super::list::{Found, Grid, ListArgs, Listed, Owner, Shown, amount};
 use crate::maps::kernel::KernelTables;
 use crate::maps::traffic::Traffic;
 use crate::maps::{Tables, dump};
-use crate::model::desired::{Family, PortId};
+use crate::model::desired::Family;
 use crate::plan::{BackendEntry, Existing};
 
 /// One service port and family.
@@ -32,6 +32,8 @@ struct ServiceRow {
     family: &'static str,
     /// Service id.
     id: u32,
+    /// When it was first in the maps, nanoseconds since the epoch; 0: not known.
+    since_ns: u64,
     /// Session affinity; 0: none.
     affinity_secs: u32,
     frontends: Vec<FrontendRow>,
@@ -46,6 +48,8 @@ struct FrontendRow {
     address: String,
     port: u16,
     kind: &'static str,
+    /// The traffic policy: `Cluster` or `Local`.
+    policy: &'static str,
     /// Backend ids for clients inside the cluster.
     internal: Vec<u32>,
     /// Backend ids for clients outside of it.
@@ -102,25 +106,74 @@ impl BackendRow {
     }
 }
 
-pub(super) fn print(pin_path: &Path, format: Format) -> anyhow::Result<()> {
-    let tables = KernelTables::open(pin_path)?;
-    let existing = tables.read()?;
-    output::print(&rows(&existing, &tables.traffic(&existing)?), format, |rows| table(rows))
+impl ServiceRow {
+    fn owner(&self) -> Owner {
+        Owner::read(&format!("{}:{}/{}", self.service, self.port, self.protocol), Family::V4)
+    }
 }
 
-fn rows(existing: &Existing, traffic: &Traffic) -> Vec<ServiceRow> {
+impl FrontendRow {
+    /// How many backends its clients have: those outside, but for a `ClusterIP`.
+    fn ready(&self) -> usize {
+        if self.kind == dump::kind(frontend_kind::CLUSTER_IP) { self.internal.len() } else { self.external.len() }
+    }
+
+    fn place(&self, protocol: &str) -> String {
+        let address = self.address.parse().map(|ip| SocketAddr::new(ip, self.port).to_string());
+        format!("{}/{protocol}", address.unwrap_or_default())
+    }
+}
+
+/// The policy of those for whom a frontend is there.
+fn policy(kind: u8, flags: u16) -> &'static str {
+    let bit =
+        if kind == frontend_kind::CLUSTER_IP { frontend_flag::INTERNAL_LOCAL } else { frontend_flag::EXTERNAL_LOCAL };
+    if flags & bit == 0 { "Cluster" } else { "Local" }
+}
+
+impl Listed for ServiceRow {
+    const SORT: &'static [(&'static str, &'static str)] = &[
+        ("SERVICE", "service"),
+        ("KIND", "frontends.0.kind"),
+        ("FRONTEND", "frontends.0.address"),
+        ("POLICY", "frontends.0.policy"),
+        ("AFFINITY", "affinity_secs"),
+        ("AGE", "since_ns"),
+        ("CONNECTIONS", "traffic.connections"),
+        ("BYTES", "traffic.bytes"),
+        ("BYTES-BACK", "traffic.reply_bytes"),
+    ];
+
+    fn id(&self) -> String {
+        format!("service/{}/{}/{}", self.owner().service_port(), self.protocol, self.family)
+    }
+}
+
+pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
+    let look = || {
+        let tables = KernelTables::open(&args.pins.pin_path)?;
+        let existing = tables.read()?;
+        let mut rows = rows(&existing, &tables.traffic(&existing)?, &tables.since()?);
+        let owners: Vec<Owner> = rows.iter().map(ServiceRow::owner).collect();
+        let missing = args.select.missing(&owners.iter());
+        let mut owner = owners.iter();
+        rows.retain(|_| owner.next().is_none_or(|owner| args.select.wants(owner)));
+        Ok(Found { rows, missing })
+    };
+    args.form.print(look, grid)
+}
+
+fn rows(existing: &Existing, traffic: &Traffic, since: &BTreeMap<u32, u64>) -> Vec<ServiceRow> {
     let mut rows: BTreeMap<u32, ServiceRow> = BTreeMap::new();
     for (id, family, name) in &existing.names {
-        let (service, port, protocol) = match PortId::parse(name, *family) {
-            Ok(PortId { service, port_name, protocol, .. }) => (service.to_string(), port_name, protocol.name()),
-            Err(_) => (name.clone(), String::new(), ""),
-        };
+        let owner = Owner::read(name, *family);
         let row = ServiceRow {
-            service,
-            port,
-            protocol: protocol.to_owned(),
+            service: owner.service(),
+            port: owner.port,
+            protocol: owner.protocol.to_owned(),
             family: family.name(),
             id: *id,
+            since_ns: since.get(id).copied().unwrap_or(0),
             traffic: traffic.service(*id).into(),
             ..ServiceRow::default()
         };
@@ -137,6 +190,7 @@ fn rows(existing: &Existing, traffic: &Traffic) -> Vec<ServiceRow> {
             address: vip.addr.to_string(),
             port: vip.port,
             kind: dump::kind(value.kind),
+            policy: policy(value.kind, value.flags),
             internal: ids(vip.family(), value.internal),
             external: ids(vip.family(), value.external),
             flags: dump::frontend_flags(value.flags),
@@ -164,46 +218,114 @@ fn rows(existing: &Existing, traffic: &Traffic) -> Vec<ServiceRow> {
     rows
 }
 
-fn table(rows: &[ServiceRow]) -> String {
-    let mut table = output::table(&[
-        "SERVICE",
-        "PORT",
-        "KIND",
-        "FRONTEND",
-        "INTERNAL",
-        "EXTERNAL",
-        "AFFINITY",
-        "CONNECTIONS",
-        "BYTES",
-        "BYTES-BACK",
-    ]);
+fn grid(rows: &[ServiceRow]) -> Grid {
+    let mut grid = Grid::default()
+        .text("SERVICE", Shown::Any)
+        .word("KIND", Shown::Any)
+        .text("FRONTEND", Shown::Any)
+        .word("POLICY", Shown::Any)
+        .number("READY", Shown::Any)
+        .number("AGE", Shown::Any)
+        .number("AFFINITY", Shown::Medium)
+        .number("CONNECTIONS", Shown::Medium)
+        .number("BYTES", Shown::Large)
+        .number("BYTES-BACK", Shown::Large)
+        .text("SOURCES", Shown::Large)
+        .number("ID", Shown::Wide);
     for row in rows {
         for (n, frontend) in row.frontends.iter().enumerate() {
             // The numbers are the service port's, not the frontend's: they appear once.
-            let counted = |number: u64| if n == 0 { number.to_string() } else { String::new() };
-            let address = frontend.address.parse().map(|ip| SocketAddr::new(ip, frontend.port).to_string());
-            table.add_row([
-                row.service.clone(),
-                row.port.clone(),
+            let once = |text: String| if n == 0 { text } else { String::new() };
+            grid.line([
+                row.owner().service_port(),
                 frontend.kind.to_owned(),
-                format!("{}/{}", address.unwrap_or_default(), row.protocol),
-                frontend.internal.len().to_string(),
-                frontend.external.len().to_string(),
+                frontend.place(&row.protocol),
+                frontend.policy.to_owned(),
+                format!("{}/{}", frontend.ready(), row.backends.len()),
+                amount::ago(row.since_ns),
                 if row.affinity_secs == 0 { "-".to_owned() } else { format!("{}s", row.affinity_secs) },
-                counted(row.traffic.connections),
-                counted(row.traffic.bytes),
-                counted(row.traffic.reply_bytes),
+                once(row.traffic.connections.to_string()),
+                once(amount::bytes(row.traffic.bytes)),
+                once(amount::bytes(row.traffic.reply_bytes)),
+                if row.source_ranges.is_empty() { "-".to_owned() } else { row.source_ranges.join(",") },
+                row.id.to_string(),
             ]);
         }
     }
-    table.to_string()
+    grid
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::plan::Vip;
     use lb_common::abi::FrontendValue;
+
+    use super::*;
+    use crate::cli::list::golden;
+    use crate::plan::Vip;
+
+    #[test]
+    fn services_are_printed_as_the_golden_files_say() {
+        let frontend = |address: &str, port, kind, policy, ready: u32| FrontendRow {
+            address: address.into(),
+            port,
+            kind,
+            policy,
+            internal: (0..ready).collect(),
+            external: (0..ready).collect(),
+            flags: vec![],
+        };
+        let backends = |count: u32| -> Vec<BackendRow> {
+            let entry = |n: u32| BackendEntry {
+                addr: format!("10.1.0.{n}:8080").parse().unwrap(),
+                flags: 4,
+                generation: n,
+                service: 1,
+            };
+            (1..=count).map(|n| BackendRow::new(Family::V4, n, &entry(n), &Traffic::default())).collect()
+        };
+        let traffic =
+            TrafficRow { connections: 48_211, packets: 1, bytes: 73_400_320, reply_packets: 1, reply_bytes: 9 << 30 };
+        let rows = [
+            ServiceRow {
+                service: "default/kubernetes".into(),
+                port: "https".into(),
+                protocol: "TCP".into(),
+                family: "IPv4",
+                id: 1,
+                frontends: vec![frontend("10.96.0.1", 443, "ClusterIP", "Cluster", 1)],
+                backends: backends(1),
+                ..ServiceRow::default()
+            },
+            ServiceRow {
+                service: "shop-production/storefront-with-a-long-name".into(),
+                port: "http".into(),
+                protocol: "TCP".into(),
+                family: "IPv4",
+                id: 2,
+                affinity_secs: 10_800,
+                frontends: vec![
+                    frontend("10.96.31.7", 80, "ClusterIP", "Cluster", 3),
+                    frontend("192.0.2.200", 80, "LoadBalancer", "Local", 0),
+                    frontend("192.0.2.11", 30_080, "NodePort", "Local", 0),
+                ],
+                source_ranges: vec!["203.0.113.0/24".into()],
+                traffic,
+                backends: backends(3),
+                ..ServiceRow::default()
+            },
+            ServiceRow {
+                service: "kube-system/kube-dns".into(),
+                port: "dns".into(),
+                protocol: "UDP".into(),
+                family: "IPv6",
+                id: 3,
+                frontends: vec![frontend("fd00:96:1234:5678:9abc:def0:1234:5678", 53, "ClusterIP", "Cluster", 2)],
+                backends: backends(2),
+                ..ServiceRow::default()
+            },
+        ];
+        golden::list("services", &rows, grid);
+    }
 
     #[test]
     fn a_frontend_lists_the_ids_of_its_two_sets() {
@@ -224,7 +346,7 @@ mod tests {
         };
         let mut traffic = Traffic::default();
         traffic.add(Family::V4, 3, 7, &StatsValue { connections: 5, reply_bytes: 1234, ..StatsValue::default() });
-        let json = serde_json::to_value(rows(&existing, &traffic)).unwrap();
+        let json = serde_json::to_value(rows(&existing, &traffic, &BTreeMap::new())).unwrap();
         assert_eq!(json[0]["service"], "default/web");
         assert_eq!(json[0]["port"], "http");
         assert_eq!(json[0]["frontends"][0]["internal"], serde_json::json!([3, 9]));
@@ -232,7 +354,6 @@ mod tests {
         assert_eq!(json[0]["backends"][0]["flags"], serde_json::json!(["local", "in-cluster-set"]));
         assert_eq!(json[0]["traffic"]["connections"], 5);
         assert_eq!(json[0]["backends"][0]["traffic"]["reply_bytes"], 1234);
-        let table = table(&rows(&existing, &traffic));
-        assert!(table.contains("10.96.0.1:80/TCP") && table.contains("1234"), "{table}");
+        assert_eq!(json[0]["frontends"][0]["policy"], "Cluster");
     }
 }

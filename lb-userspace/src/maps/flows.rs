@@ -12,6 +12,7 @@ use lb_common::abi::{FlowKey, FlowValue, V4, V6, flow_action, flow_kind, flow_st
 use super::address::MapAddress;
 use super::batch;
 use super::failure::TableFailure;
+use super::jiffies::Jiffies;
 use super::pins::{open, open_raw, removed};
 
 /// Entries read in one system call.
@@ -120,22 +121,28 @@ pub struct Flow {
     pub backend_id: u32,
     /// How far both sides have closed it.
     pub end: End,
-    /// When the request's direction last saw a packet, in jiffies.
+    /// When either direction last saw a packet, in jiffies; exact to 256 of them.
     pub seen: u32,
 }
 
-/// Up to `limit` flows of both families, established ones first.
-pub fn list(pin_path: &Path, limit: usize) -> Result<Vec<Flow>, TableFailure> {
+/// Up to `limit` flows of both families that are wanted, established ones first.
+pub fn list(pin_path: &Path, limit: usize, wanted: impl Fn(&Flow) -> bool) -> Result<Vec<Flow>, TableFailure> {
     let dir = pin_path.join("maps");
     let mut flows = Vec::new();
     for (names, established) in [(map_name::FLOWS, true), (map_name::HALF_OPEN, false)] {
-        collect(&FlowTable::<V4>::open(&dir, names[0])?, established, limit, &mut flows)?;
-        collect(&FlowTable::<V6>::open(&dir, names[1])?, established, limit, &mut flows)?;
+        collect(&FlowTable::<V4>::open(&dir, names[0])?, established, limit, &wanted, &mut flows)?;
+        collect(&FlowTable::<V6>::open(&dir, names[1])?, established, limit, &wanted, &mut flows)?;
     }
     Ok(flows)
 }
 
-fn collect<A>(table: &FlowTable<A>, established: bool, limit: usize, into: &mut Vec<Flow>) -> Result<(), TableFailure>
+fn collect<A>(
+    table: &FlowTable<A>,
+    established: bool,
+    limit: usize,
+    wanted: &impl Fn(&Flow) -> bool,
+    into: &mut Vec<Flow>,
+) -> Result<(), TableFailure>
 where
     A: MapAddress + 'static,
     FlowKey<A>: Pod,
@@ -146,7 +153,8 @@ where
             if into.len() >= limit {
                 return ControlFlow::Break(());
             }
-            into.push(Flow {
+            let reverse = table.get(&reverse_key(key, value));
+            let flow = Flow {
                 protocol: key.proto,
                 established,
                 direct: value.kind == flow_kind::DIRECT,
@@ -156,9 +164,12 @@ where
                 backend: SocketAddr::new(value.dst.ip(), value.dport.get()),
                 service: value.service,
                 backend_id: value.backend,
-                end: End::of(value.state, table.get(&reverse_key(key, value)).map_or(0, |reverse| reverse.state)),
-                seen: value.seen,
-            });
+                end: End::of(value.state, reverse.map_or(0, |reverse| reverse.state)),
+                seen: reverse.map_or(value.seen, |reverse| Jiffies::later(value.seen, reverse.seen)),
+            };
+            if wanted(&flow) {
+                into.push(flow);
+            }
         }
         ControlFlow::Continue(())
     })

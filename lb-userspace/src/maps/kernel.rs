@@ -1,6 +1,8 @@
 //! The Service maps of the kernel, opened from their pins.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aya::maps::{Array, HashMap, MapData};
 use lb_common::abi::{ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, StatusValue, V4, V6, map_name};
@@ -77,7 +79,7 @@ impl KernelTables {
     }
 
     /// Names alone.
-    fn read_names(&self) -> Result<Existing, TableFailure> {
+    pub fn read_names(&self) -> Result<Existing, TableFailure> {
         let mut existing = Existing { next_generation: self.status()?.next_generation, ..Existing::default() };
         for entry in &self.names {
             let (service, value) = entry.map_err(read_failure(map_name::NAMES))?;
@@ -106,13 +108,23 @@ impl KernelTables {
         Ok(traffic)
     }
 
+    /// When each service port was first written, by service id, in nanoseconds since the epoch; 0: not known.
+    pub fn since(&self) -> Result<BTreeMap<u32, u64>, TableFailure> {
+        let entries = self.names.iter();
+        entries
+            .map(|entry| entry.map(|(id, value)| (id, value.since_ns)).map_err(read_failure(map_name::NAMES)))
+            .collect()
+    }
+
     fn put_name(&mut self, service: u32, family: Family, name: &str) -> Result<(), TableFailure> {
         let bytes = name.as_bytes();
         let len = bytes.len().min(NAME_LEN);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let mut value = NameValue {
             len: u32::try_from(len).unwrap_or(0),
             family: if family == Family::V6 { 6 } else { 4 },
             name: [0; NAME_LEN],
+            since_ns: u64::try_from(now).unwrap_or(0),
         };
         value.name[..len].copy_from_slice(&bytes[..len]);
         self.names.insert(service, value, 0).map_err(|source| write_failure(map_name::NAMES, source))

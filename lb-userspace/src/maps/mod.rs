@@ -13,6 +13,7 @@ pub mod faulty;
 mod filters;
 mod flow_filter;
 pub mod flows;
+pub mod jiffies;
 pub mod kernel;
 mod mapped;
 #[cfg(test)]

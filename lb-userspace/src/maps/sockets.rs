@@ -71,16 +71,25 @@ where
     walked.map_err(|source| TableFailure::Batch { map: name, source })
 }
 
-/// Up to `limit` sockets of both families.
-pub fn list(pin_path: &Path, limit: usize) -> Result<Vec<SocketFlow>, TableFailure> {
+/// Up to `limit` sockets of both families that are wanted.
+pub fn list(
+    pin_path: &Path,
+    limit: usize,
+    wanted: impl Fn(&SocketFlow) -> bool,
+) -> Result<Vec<SocketFlow>, TableFailure> {
     let dir = pin_path.join("maps");
     let mut flows = Vec::new();
-    collect::<V4>(&dir, limit, &mut flows)?;
-    collect::<V6>(&dir, limit, &mut flows)?;
+    collect::<V4>(&dir, limit, &wanted, &mut flows)?;
+    collect::<V6>(&dir, limit, &wanted, &mut flows)?;
     Ok(flows)
 }
 
-fn collect<A>(dir: &Path, limit: usize, into: &mut Vec<SocketFlow>) -> Result<(), TableFailure>
+fn collect<A>(
+    dir: &Path,
+    limit: usize,
+    wanted: &impl Fn(&SocketFlow) -> bool,
+    into: &mut Vec<SocketFlow>,
+) -> Result<(), TableFailure>
 where
     A: MapAddress,
     SocketKey<A>: Pod,
@@ -90,7 +99,7 @@ where
         if into.len() >= limit {
             return ControlFlow::Break(());
         }
-        into.push(SocketFlow {
+        let flow = SocketFlow {
             protocol: key.proto,
             netns: whole(value.netns),
             socket: whole(key.cookie),
@@ -98,7 +107,10 @@ where
             backend: SocketAddr::new(key.addr.ip(), key.port.get()),
             service: value.service,
             backend_id: value.backend,
-        });
+        };
+        if wanted(&flow) {
+            into.push(flow);
+        }
         ControlFlow::Continue(())
     })
 }

@@ -119,9 +119,14 @@ impl Netns {
 
     /// Runs a program inside the namespace and returns its standard output.
     pub fn command(&self, program: &str, args: &[&str]) -> Result<String> {
+        self.command_ending_in(program, args, &[0])
+    }
+
+    /// The same where other exit codes than 0 are no failure.
+    pub fn command_ending_in(&self, program: &str, args: &[&str], codes: &[i32]) -> Result<String> {
         let output = self
             .run(|| Command::new(program).args(args).output().with_context(|| format!("cannot start `{program}`")))?;
-        if !output.status.success() {
+        if !output.status.code().is_some_and(|code| codes.contains(&code)) {
             let stderr = String::from_utf8_lossy(&output.stderr);
             bail!("`{program} {}` failed in {}: {}", args.join(" "), self.name(), stderr.trim());
         }

@@ -32,7 +32,7 @@ fn status_says_what_the_kernel_lacks_and_what_is_done_instead() {
     let devices = report["attach"]["devices"].as_array().unwrap();
     let hooks: Vec<_> = devices.iter().flat_map(|device| device["hooks"].as_array().unwrap()).collect();
     assert!(hooks.len() >= 10 && hooks.iter().all(|hook| hook["how"] == how), "{hooks:?}");
-    let text = node.agent.cli(&["status"]).unwrap();
+    let text = node.agent.cli(&["status", "-o", "wide"]).unwrap();
     assert!(text.contains("socket_refusal") && text.contains(how), "{text}");
 }
 

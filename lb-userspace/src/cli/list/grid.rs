@@ -1,0 +1,184 @@
+//! A table for people: which columns a width has room for, and what is cut where it has not.
+
+use std::fmt::Write;
+
+/// Narrower than this no column gets.
+const LEAST: usize = 8;
+/// Between two columns.
+const GAP: usize = 2;
+
+/// From which width on a column is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::cli) enum Shown {
+    /// Always.
+    Any,
+    /// 120 columns.
+    Medium,
+    /// 200 columns.
+    Large,
+    /// `-o wide` alone.
+    Wide,
+}
+
+/// How wide the output is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Width {
+    /// A terminal's: longer lines are cut.
+    Columns(usize),
+    /// A pipe's or a file's: nothing is cut.
+    Unlimited,
+    /// All columns, nothing is cut.
+    Wide,
+}
+
+impl Width {
+    fn shows(self, from: Shown) -> bool {
+        match self {
+            Self::Wide => true,
+            Self::Unlimited => from <= Shown::Medium,
+            Self::Columns(columns) => match from {
+                Shown::Any => true,
+                Shown::Medium => columns >= 120,
+                Shown::Large => columns >= 200,
+                Shown::Wide => false,
+            },
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Column {
+    head: &'static str,
+    from: Shown,
+    /// To the right.
+    number: bool,
+    /// Never cut.
+    whole: bool,
+}
+
+/// Lines of cells.
+#[derive(Clone, Debug, Default)]
+pub(in crate::cli) struct Grid {
+    columns: Vec<Column>,
+    lines: Vec<Vec<String>>,
+}
+
+impl Grid {
+    /// A column of text, cut in its middle where there is no room.
+    pub(in crate::cli) fn text(mut self, head: &'static str, from: Shown) -> Self {
+        self.columns.push(Column { head, from, number: false, whole: false });
+        self
+    }
+
+    /// A column of words, which are never cut.
+    pub(in crate::cli) fn word(mut self, head: &'static str, from: Shown) -> Self {
+        self.columns.push(Column { head, from, number: false, whole: true });
+        self
+    }
+
+    /// A column of numbers.
+    pub(in crate::cli) fn number(mut self, head: &'static str, from: Shown) -> Self {
+        self.columns.push(Column { head, from, number: true, whole: true });
+        self
+    }
+
+    /// A line; as many cells as there are columns, or a heading alone.
+    pub(in crate::cli) fn line(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.lines.push(cells.into_iter().collect());
+    }
+
+    /// All cells but those that change by themselves.
+    pub(in crate::cli) fn without_ages(&self) -> String {
+        let stays = |at: usize| !matches!(self.columns[at].head, "AGE" | "IDLE");
+        let cells = self.lines.iter().flat_map(|line| line.iter().enumerate().filter(|(at, _)| stays(*at)));
+        cells.map(|(_, cell)| cell.as_str()).collect::<Vec<_>>().join("\t")
+    }
+
+    /// The lines, each ended; the first is that of the heads, if wanted.
+    pub(in crate::cli) fn render(&self, width: Width, heads: bool) -> Vec<String> {
+        let shown: Vec<usize> = (0..self.columns.len()).filter(|&at| width.shows(self.columns[at].from)).collect();
+        let cell = |line: &'_ Vec<String>, at: usize| line.get(at).cloned().unwrap_or_default();
+        let head: Vec<String> = self.columns.iter().map(|column| column.head.to_owned()).collect();
+        let lines = || heads.then_some(&head).into_iter().chain(&self.lines);
+        let heading = |line: &Vec<String>| line.len() == 1 && self.columns.len() > 1;
+        let mut widths: Vec<usize> = shown
+            .iter()
+            .map(|&at| {
+                lines()
+                    .filter(|line| !heading(line))
+                    .map(|line| line.get(at).map_or(0, |cell| cell.chars().count()))
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        if let Width::Columns(room) = width {
+            self.fit(&shown, &mut widths, room);
+        }
+        lines()
+            .map(|line| {
+                if let ([all], true) = (line.as_slice(), heading(line)) {
+                    return if let Width::Columns(room) = width { cut(all, room) } else { all.clone() };
+                }
+                let mut text = String::new();
+                for (place, (&at, &room)) in shown.iter().zip(&widths).enumerate() {
+                    let cut = cut(&cell(line, at), room);
+                    let gap = if place == 0 { 0 } else { GAP };
+                    let pad = room.saturating_sub(cut.chars().count());
+                    let (before, after) = if self.columns[at].number { (gap + pad, 0) } else { (gap, pad) };
+                    let _never_fails = write!(text, "{:before$}{cut}{:after$}", "", "");
+                }
+                text.truncate(text.trim_end().len());
+                text
+            })
+            .collect()
+    }
+
+    /// Takes room from the widest texts until all fits.
+    fn fit(&self, shown: &[usize], widths: &mut [usize], room: usize) {
+        let gaps = GAP * shown.len().saturating_sub(1);
+        while widths.iter().sum::<usize>() + gaps > room {
+            let least = |at: usize| self.columns[shown[at]].head.len().max(LEAST);
+            let text = |&at: &usize| !self.columns[shown[at]].whole && widths[at] > least(at);
+            let Some(widest) = (0..widths.len()).filter(text).max_by_key(|&at| widths[at]) else { return };
+            widths[widest] -= 1;
+        }
+    }
+}
+
+/// Cut in its middle: both ends of a name tell more than its middle.
+fn cut(text: &str, room: usize) -> String {
+    let length = text.chars().count();
+    if length <= room || room == 0 {
+        return text.to_owned();
+    }
+    let end = (room - 1) / 2;
+    let begin = room - 1 - end;
+    text.chars().take(begin).chain(['…']).chain(text.chars().skip(length - end)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grid() -> Grid {
+        let mut grid = Grid::default().text("NAME", Shown::Any).number("COUNT", Shown::Any).text("MORE", Shown::Medium);
+        grid.line(["shop/web-frontend-with-a-long-name".to_owned(), "7".to_owned(), "x".to_owned()]);
+        grid.line(["a".to_owned(), "1234567".to_owned(), String::new()]);
+        grid
+    }
+
+    #[test]
+    fn a_terminal_cuts_texts_in_their_middle_and_numbers_never() {
+        let lines = grid().render(Width::Columns(24), true);
+        assert_eq!(lines, ["NAME               COUNT", "shop/we…ng-name        7", "a                1234567"]);
+        assert!(lines.iter().all(|line| line.chars().count() <= 24));
+    }
+
+    #[test]
+    fn a_pipe_cuts_nothing_and_wider_terminals_show_more() {
+        let lines = grid().render(Width::Unlimited, false);
+        assert_eq!(lines[0], "shop/web-frontend-with-a-long-name        7  x");
+        assert!(!grid().render(Width::Columns(80), true)[0].contains("MORE"));
+        assert!(grid().render(Width::Columns(120), true)[0].contains("MORE"));
+    }
+}
