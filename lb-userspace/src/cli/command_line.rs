@@ -11,11 +11,11 @@ use super::output::FormatArgs;
 use super::pin_args::PinArgs;
 use super::run::RunArgs;
 use super::status::StatusArgs;
-use super::{completion, groups, man};
+use super::{completion, man};
 
 /// eBPF load balancer for Kubernetes Services.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, about, help_template = groups::TEMPLATE, after_help = groups::all())]
+#[command(name = "sluice", version, about)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,

@@ -2,12 +2,10 @@
 
 use std::fmt::Write;
 
-use clap::Subcommand as _;
-
-use super::command_line::Command;
+use clap::Command;
 
 /// Without clap's own list of commands, which has no groups.
-pub(super) const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n{after-help}\nOptions:\n{options}\n";
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\nOptions:\n{options}\n";
 
 /// The groups, and their commands in order.
 const GROUPS: &[(&str, &[&str])] = &[
@@ -16,20 +14,19 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Maintain", &["cleanup", "completion", "man", "version"]),
 ];
 
-/// All groups with their commands and what each is for.
-pub(super) fn all() -> String {
-    let commands = Command::augment_subcommands(clap::Command::new("sluice"));
+/// The grammar whose help has its commands in groups.
+pub(super) fn grouped(grammar: Command) -> Command {
     let mut text = String::new();
     for (group, names) in GROUPS {
         let _never_fails = writeln!(text, "\n{group}:");
         for name in *names {
-            let about = commands.find_subcommand(name).and_then(|command| command.get_about());
+            let about = grammar.find_subcommand(name).and_then(Command::get_about);
             let about = about.map_or_else(String::new, ToString::to_string);
             let short = about.split([':', ';']).next().unwrap_or_default();
             let _never_fails = writeln!(text, "  {name:<13} {short}");
         }
     }
-    text
+    grammar.help_template(TEMPLATE).after_help(text)
 }
 
 #[cfg(test)]
@@ -42,12 +39,12 @@ mod tests {
 
     #[test]
     fn each_command_is_in_one_group() {
-        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
-        grouped.sort_unstable();
+        let mut listed: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        listed.sort_unstable();
         let cli = Cli::command();
         let mut all: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
         all.sort_unstable();
-        assert_eq!(grouped, all);
-        golden::compare("help", &Cli::command().render_help().to_string());
+        assert_eq!(listed, all);
+        golden::compare("help", &grouped(Cli::command()).render_help().to_string());
     }
 }

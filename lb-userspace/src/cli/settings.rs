@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::command_line::Cli;
+use super::groups;
 use super::output::{self, Format};
 use crate::config::file;
 use crate::config::findings::{Finding, Loaded, Takes, Verdict};
@@ -19,7 +20,7 @@ const RUN: &str = "run";
 
 /// The command line's grammar with the environment added.
 fn grammar() -> Command {
-    Cli::command().mut_subcommand(RUN, |run| {
+    groups::grouped(Cli::command()).mut_subcommand(RUN, |run| {
         run.mut_args(|arg| {
             let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
             let name = format!("SLUICE_{}", long.replace('-', "_").to_ascii_uppercase());

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use super::{Form, FormArgs, Grid, Listed, Width};
+use super::form::Form;
+use super::grid::{Grid, Width};
+use super::print::{FormArgs, Listed};
 
 /// Compares with `NAME.txt`.
 pub(in crate::cli) fn compare(name: &str, text: &str) {

@@ -3,8 +3,10 @@
 
 use std::str::FromStr;
 
+use jsonpath_rust::parser::model::JpQuery;
+use jsonpath_rust::parser::parse_json_path;
+use jsonpath_rust::query::{QueryRef, js_path_process};
 use serde_json::Value;
-use serde_json_path::JsonPath;
 
 /// A template.
 #[derive(Clone, Debug)]
@@ -13,8 +15,8 @@ pub(in crate::cli) struct Template(Vec<Part>);
 #[derive(Clone, Debug)]
 enum Part {
     Text(String),
-    Path(JsonPath),
-    Range(JsonPath, Vec<Part>),
+    Path(JpQuery),
+    Range(JpQuery, Vec<Part>),
 }
 
 impl FromStr for Template {
@@ -61,7 +63,7 @@ fn parts(rest: &mut &str, in_range: bool) -> Result<Vec<Part>, String> {
     Ok(found)
 }
 
-/// Where the brace that is open is closed; one within quotes is none.
+/// Where the brace that is open is closed; one within quotes does not count.
 fn closing(text: &str) -> Option<usize> {
     let mut quote = None;
     text.char_indices().find_map(|(at, c)| {
@@ -81,7 +83,7 @@ fn quoted(text: &str) -> Option<String> {
     Some(inner.replace("\\n", "\n").replace("\\t", "\t").replace("\\\"", "\""))
 }
 
-fn path(text: &str) -> Result<JsonPath, String> {
+fn path(text: &str) -> Result<JpQuery, String> {
     let full = match text.chars().next() {
         Some('$') => text.to_owned(),
         Some('.' | '[') => format!("${text}"),
@@ -89,7 +91,7 @@ fn path(text: &str) -> Result<JsonPath, String> {
         _ => format!("$.{text}"),
     };
     let full = if full == "$." { "$".to_owned() } else { full };
-    JsonPath::parse(&full).map_err(|error| format!("path {text}: {error}"))
+    parse_json_path(&full).map_err(|error| format!("path {text}: {error}"))
 }
 
 impl Template {
@@ -110,16 +112,21 @@ fn write(parts: &[Part], value: &Value, text: &mut String) {
         match part {
             Part::Text(words) => text.push_str(words),
             Part::Path(path) => {
-                let found: Vec<String> = path.query(value).iter().map(|found| plain(found)).collect();
+                let found: Vec<String> = found(path, value).map(plain).collect();
                 text.push_str(&found.join(" "));
             }
             Part::Range(path, parts) => {
-                for found in path.query(value).iter() {
+                for found in found(path, value) {
                     write(parts, found, text);
                 }
             }
         }
     }
+}
+
+/// What is at a path; nothing where it leads nowhere.
+fn found<'a>(path: &JpQuery, value: &'a Value) -> impl Iterator<Item = &'a Value> {
+    js_path_process(path, value).unwrap_or_default().into_iter().map(QueryRef::val)
 }
 
 fn plain(value: &Value) -> String {

@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Status;
-use super::health::Severity;
+use super::state::{Severity, Status};
 use crate::cli::list::{Width, amount};
 use crate::devices::Role;
 use crate::reconcile::agent_report::AgentReport;
@@ -121,7 +120,7 @@ mod tests {
     use super::super::health;
     use super::*;
     use crate::cli::list::golden;
-    use crate::cli::status::{Agent, MapRow};
+    use crate::cli::status::state::{Agent, MapRow};
     use crate::reconcile::agent_report::{RefusalRow, SourceRow};
 
     fn status() -> Status {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::Status;
+use super::state::Status;
 use crate::cli::list::amount;
 use crate::cli::output;
 use crate::devices::device_report::Repairs;

@@ -2,31 +2,13 @@
 
 use lb_common::abi::table::Kind;
 use lb_common::abi::tables;
-use serde::Serialize;
 
-use super::Status;
+use super::state::{Problem, Severity, Status};
 use crate::cli::list::amount;
 use crate::reconcile::agent_report::AgentReport;
 
 /// A map is nearly full from here on, in percent.
 const NEARLY_FULL: usize = 90;
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Severity {
-    /// Sluice does not do its work, or will not once something changes.
-    Error,
-    /// A person should look at it.
-    Warning,
-}
-
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Problem {
-    pub(super) severity: Severity,
-    pub(super) message: String,
-}
 
 /// Everything that is wrong.
 pub(super) fn problems(status: &Status) -> Vec<Problem> {

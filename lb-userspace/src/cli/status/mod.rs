@@ -11,8 +11,8 @@
 mod brief;
 mod full;
 mod health;
+mod state;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -20,16 +20,14 @@ use anyhow::bail;
 use clap::Args;
 use lb_common::abi::table::Table;
 use lb_common::abi::{StatusValue, tables};
-use serde::Serialize;
 
-use self::health::{Problem, Severity};
+use self::state::{Agent, MapRow, Severity, Status};
 use super::list::{Form, form_width};
 use super::output;
 use super::pin_args::PinArgs;
 use crate::load::writer_lock::has_writer;
 use crate::maps::kernel::KernelTables;
 use crate::maps::{observe, observe::Fill};
-use crate::reconcile::agent_report::AgentReport;
 
 /// Exit code of a node that is not healthy, as `systemctl status` has it for what does not run.
 const NOT_HEALTHY: u8 = 3;
@@ -41,48 +39,6 @@ pub(super) struct StatusArgs {
     output: Form,
     #[command(flatten)]
     pins: PinArgs,
-}
-
-#[derive(Debug, Serialize)]
-struct Status {
-    /// Nothing is wrong with Sluice on this node.
-    healthy: bool,
-    /// What is wrong, or should be looked at.
-    problems: Vec<Problem>,
-    /// The first full state of the newest agent is in the kernel.
-    synced: bool,
-    /// Version of the maps' layouts.
-    abi: u32,
-    agent: Agent,
-    /// Service ports with something written.
-    services: usize,
-    backends: usize,
-    frontends: usize,
-    /// Counters of the data path by name.
-    counters: BTreeMap<&'static str, u64>,
-    maps: Vec<MapRow>,
-    /// The agent's own report; null: not written yet, or by another version.
-    report: Option<AgentReport>,
-}
-
-#[derive(Debug, Serialize)]
-struct Agent {
-    /// In its own namespace of processes.
-    pid: u32,
-    /// Its random number.
-    owner: String,
-    /// It runs: it holds the lock beside the pins.
-    alive: bool,
-    started_ns: u64,
-    synced_ns: u64,
-    updated_ns: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct MapRow {
-    map: &'static str,
-    used: usize,
-    capacity: u32,
 }
 
 /// Whether the agent that wrote this runs, and is of a version that takes no lock.
