@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod devices;
 pub mod events;
+pub mod faults;
 #[cfg(test)]
 mod golden;
 pub mod health;

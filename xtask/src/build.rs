@@ -77,6 +77,14 @@ pub fn agent(release: bool) -> Result<PathBuf> {
     Ok(agent_path(release))
 }
 
+/// Builds the agent with places at which tests make it die, hang or fail (`sluice::faults`), and returns its path.
+pub fn faulty_agent() -> Result<PathBuf> {
+    let mut build = cargo("build");
+    build.args(["--package", "lb-userspace", "--bin", "sluice-faulty", "--features", "lb-userspace/fault-points"]);
+    run_command(&mut build)?;
+    Ok(agent_path(false).with_file_name("sluice-faulty"))
+}
+
 /// Where `agent` leaves the binary.
 pub fn agent_path(release: bool) -> PathBuf {
     let profile = if release { "release" } else { "debug" };

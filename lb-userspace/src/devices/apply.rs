@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aya::maps::{HashMap, MapData};
+use aya::maps::{HashMap, MapData, MapError};
 use lb_common::abi::{DeviceValue, device_flag};
 
 use super::hook::{Hook, TcMethod};
 use super::inventory::{Device, Inventory};
 use super::links::Links;
 use super::plan::{DevicePlan, Plan, TcPrograms, XDP_LINEAR_PROGRAM, XDP_PROGRAM, XdpPlan, tc_programs};
+use crate::faults;
 use crate::load::{Feature, ProgramFailure, Programs};
 
 /// What came of a device's plan.
@@ -230,7 +231,8 @@ impl Applier {
         if self.written.get(&device.index) == Some(&value) {
             return;
         }
-        match self.devices.insert(device.index, value, 0) {
+        let written = faults::point("DEVICES").map_err(MapError::IoError);
+        match written.and_then(|()| self.devices.insert(device.index, value, 0)) {
             Ok(()) => {
                 self.written.insert(device.index, value);
             }
@@ -244,7 +246,8 @@ impl Applier {
     }
 
     fn remove_entry(&mut self, index: u32) {
-        if let Err(error) = self.devices.remove(&index) {
+        let allowed = faults::point("DEVICES").map_err(MapError::IoError);
+        if let Err(error) = allowed.and_then(|()| self.devices.remove(&index)) {
             tracing::debug!(index, %error, "device had no entry");
         }
     }

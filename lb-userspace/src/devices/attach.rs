@@ -10,6 +10,7 @@ use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use super::hook::Hook;
 use super::inventory::Device;
 use crate::causes::with_causes;
+use crate::faults;
 use crate::linux::bpf_link;
 use crate::load::{ProgramFailure, Programs};
 
@@ -62,6 +63,7 @@ pub(super) fn update(
     let unusable = |error: LinkError| HookFailure::Pin { path: pin.to_owned(), source: Box::new(error) };
     let refused = |source| HookFailure::Attach { program, hook: hook.name(), source: Box::new(source) };
     let link = FdLink::from(PinnedLink::from_pin(pin).map_err(unusable)?);
+    faults::point("link of a device, update").map_err(|error| refused(ProgramError::IOError(error)))?;
     // The pin keeps the link; the handles taken out here are dropped at once.
     if hook == Hook::Xdp {
         let program = xdp(programs, program)?;
@@ -90,8 +92,10 @@ pub(super) fn attach_link(
     let no_pin = |source| HookFailure::Pin { path: pin.to_owned(), source };
     if hook == Hook::Xdp {
         let program = xdp(programs, name)?;
+        faults::point("link of XDP, create").map_err(|error| refused(ProgramError::IOError(error)))?;
         let id = program.attach_to_if_index(device.index, XdpMode::Driver).map_err(refused)?;
         let link: FdLink = program.take_link(id).map_err(refused)?.try_into().map_err(not_a_link)?;
+        faults::point("link of XDP, pin").map_err(|error| no_pin(Box::new(error)))?;
         return link.pin(pin).map(drop).map_err(|error| no_pin(Box::new(error)));
     }
     let program = classifier(programs, name)?.fd().map_err(refused)?;

@@ -7,6 +7,7 @@ use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandl
 
 use super::attach::{HookFailure, classifier};
 use super::hook::Hook;
+use crate::faults;
 use crate::load::Programs;
 
 /// The priority and handle of Sluice's filters: first, and found again without any pin.
@@ -33,6 +34,7 @@ pub(super) fn attach(programs: &mut Programs, device: &str, hook: Hook, name: &'
     let refused = |source| HookFailure::Attach { program: name, hook: hook.name(), source: Box::new(source) };
     let io_refused = |error| refused(ProgramError::IOError(error));
     let program = classifier(programs, name)?;
+    faults::point("filter of clsact").map_err(io_refused)?;
     let former = SchedClassifierLink::attached(device, hook.tc(), PRIORITY, HANDLE, None).map_err(io_refused)?;
     let id = if let Ok(id) = program.attach_to_link(former) {
         id

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::hook::Hook;
+use crate::faults;
 
 /// `DEVICE:HOOK`. A BPF file system refuses dots in names; a device's name has no colon, so colons stand for its dots.
 pub(super) fn pin_name(device: &str, hook: Hook) -> String {
@@ -19,7 +20,7 @@ pub(super) fn device_of_pin(path: &Path) -> String {
 /// Removes a pin; with it goes the link, unless someone else holds it.
 pub(super) fn remove_pin(path: Option<&Path>) {
     if let Some(path) = path
-        && let Err(error) = std::fs::remove_file(path)
+        && let Err(error) = faults::point("link, remove").and_then(|()| std::fs::remove_file(path))
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(pin = %path.display(), %error, "pin cannot be removed");

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::faults;
+
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -109,6 +111,7 @@ pub fn update(link: &impl AsFd, program: &impl AsFd) -> io::Result<()> {
         flags: 0,
         old_prog_fd: 0,
     };
+    faults::point("link, update")?;
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
@@ -150,6 +153,7 @@ pub fn create_tcx(program: &impl AsFd, ifindex: u32, attach_type: u32) -> io::Re
         relative: [0; 2],
         expected_revision: 0,
     };
+    faults::point("link, create")?;
     let fd = libc::c_int::try_from(bpf(BPF_LINK_CREATE, &mut attr)?).map_err(io::Error::other)?;
     // SAFETY: the kernel just returned this descriptor to us; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -160,6 +164,7 @@ pub fn pin(link: &impl AsFd, path: &Path) -> io::Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let bpf_fd = link.as_fd().as_raw_fd().cast_unsigned();
     let mut attr = ObjGet { pathname: name.as_ptr().expose_provenance() as u64, bpf_fd, file_flags: 0 };
+    faults::point("link, pin")?;
     bpf(BPF_OBJ_PIN, &mut attr).map(drop)
 }
 

@@ -8,6 +8,8 @@ use aya::maps::{MapError, ProgramArray};
 use aya::programs::ProgramError;
 use lb_common::abi::{map_name, tc_rest, xdp_rest};
 
+use crate::faults;
+
 /// A second stage, and where its first stages find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecondStage {
@@ -91,5 +93,6 @@ pub fn enter(object: &mut Ebpf, stage: SecondStage) -> Result<(), StageError> {
     let fd = fd.map_err(|source| StageError::Program { name, source })?;
     let map = object.map_mut(table).ok_or(StageError::Missing { name: table })?;
     let failed = |source| StageError::Table { table, source };
+    faults::point("second stage").map_err(|error| failed(MapError::IoError(error)))?;
     ProgramArray::try_from(map).map_err(failed)?.set(index, &fd, 0).map_err(failed)
 }

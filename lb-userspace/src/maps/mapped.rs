@@ -16,7 +16,7 @@ use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::failure::TableFailure;
-use super::pins::{open_raw, read_failure};
+use super::pins::{fault, open_raw, read_failure};
 
 /// Bytes that are mapped at a time: an array has room for far more than most nodes use, and what is mapped counts as
 /// this process's memory.
@@ -90,6 +90,7 @@ impl<V: Pod> MappedArray<V> {
     /// Writes an entry. What is written afterwards is seen afterwards.
     pub(super) fn set(&mut self, index: u32, value: V) -> Result<(), TableFailure> {
         let Some(place) = self.place(index)? else { return Err(TableFailure::Full { map: self.name }) };
+        fault(self.name)?;
         // SAFETY: as for reading.
         unsafe { ptr::write_volatile(place, value) };
         fence(Ordering::Release);

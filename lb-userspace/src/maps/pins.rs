@@ -5,6 +5,7 @@ use std::path::Path;
 use aya::maps::{Map, MapData, MapError};
 
 use super::failure::TableFailure;
+use crate::faults;
 
 /// Opens a pin as a typed map.
 pub(super) fn open<T: TryFrom<Map, Error = MapError>>(dir: &Path, name: &str) -> Result<T, TableFailure> {
@@ -32,6 +33,11 @@ pub(super) fn write_failure(map: &'static str, source: MapError) -> TableFailure
         Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM) => TableFailure::Full { map },
         _ => TableFailure::Write { map, source },
     }
+}
+
+/// A place at which a test may let a write fail, as if the kernel had no memory for it.
+pub(super) fn fault(map: &'static str) -> Result<(), TableFailure> {
+    faults::point(map).map_err(|_no_memory| TableFailure::Full { map })
 }
 
 /// Removing what is not there is no failure.

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, Program, ProgramError};
@@ -12,6 +14,7 @@ use super::hook_plan::{SocketMode, SocketReport, SocketSettings};
 use super::reach::nobody_served;
 use crate::causes::with_causes;
 use crate::devices::{Told, Upkeep};
+use crate::faults;
 use crate::linux::{bpf_link, kernel_version};
 use crate::load::{Loaded, Programs};
 
@@ -29,6 +32,8 @@ const HOOKS: [&str; 9] = [
 ];
 /// Where links are pinned, below the agent's pins.
 const PINS: &str = "sockets";
+/// An attachment that failed is tried once more after this.
+const AGAIN: Duration = Duration::from_millis(50);
 /// Programs that keep processes off `NodePort`s.
 const BIND_HOOKS: [&str; 2] = ["bind4", "bind6"];
 
@@ -114,7 +119,7 @@ impl SocketReport {
                     programs.load(&hooks);
                     for hook in hooks {
                         let pin = pin_path(root, id, hook);
-                        match ensure(programs, &dir, hook, &pin) {
+                        match ensure_again(programs, &dir, hook, &pin) {
                             Ok(()) => self.hooks.push(hook.into()),
                             Err(why) => self.errors.push(format!("{hook} at {}: {why}", cgroup.display())),
                         }
@@ -156,6 +161,14 @@ fn remove_others(pins: &Path, kept: &[PathBuf]) {
     }
 }
 
+/// The same as [`ensure`], and once more: hooks are attached at the start only, and the kernel may lack memory for a moment.
+fn ensure_again(programs: &mut Programs, cgroup: &File, hook: &'static str, pin: &Path) -> Result<(), String> {
+    ensure(programs, cgroup, hook, pin).or_else(|_first| {
+        thread::sleep(AGAIN);
+        ensure(programs, cgroup, hook, pin)
+    })
+}
+
 /// Makes sure that a hook runs this agent's program: a pinned link gets it without a gap.
 fn ensure(programs: &mut Programs, cgroup: &File, hook: &'static str, pin: &Path) -> Result<(), String> {
     programs.ready(hook).map_err(|failure| failure.to_string())?;
@@ -170,6 +183,7 @@ fn ensure(programs: &mut Programs, cgroup: &File, hook: &'static str, pin: &Path
             }
         }
     }
+    faults::point("link of a cgroup, create").map_err(|error| error.to_string())?;
     let link = attach(program, cgroup).map_err(|error| {
         let in_the_way = match &error {
             ProgramError::SyscallError(failed) if failed.io_error.kind() == io::ErrorKind::PermissionDenied => {
@@ -179,6 +193,7 @@ fn ensure(programs: &mut Programs, cgroup: &File, hook: &'static str, pin: &Path
         };
         format!("{}{in_the_way}", with_causes(&error))
     })?;
+    faults::point("link of a cgroup, pin").map_err(|error| error.to_string())?;
     link.pin(pin).map(drop).map_err(|error| error.to_string())
 }
 
