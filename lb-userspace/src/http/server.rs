@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::connections::{Busy, Connections, Limits};
 
 /// For what the whole node is asked.
-pub const NODE: Limits = Limits { all: 128, per_peer: 32 };
+pub const NODE: Limits = Limits { all: 128, per_peer: 64 };
 /// For each of many ports.
 pub const PORT: Limits = Limits { all: 32, per_peer: 8 };
 /// A client that says nothing for so long, or does not come to the end of its request's headers, is let go.

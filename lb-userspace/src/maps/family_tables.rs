@@ -20,8 +20,9 @@ use super::address::{MapAddress, cidrs, prefixes};
 use super::batch;
 use super::failure::TableFailure;
 use super::filters::{FamilyFilters, FlowEnds};
+use super::first_rows::Owned;
 use super::mapped::MappedArray;
-use super::pins::{halves, open, open_raw, read_failure, removed, write_failure};
+use super::pins::{fault, halves, open, open_raw, read_failure, removed, write_failure};
 use super::service_ranges::service_ranges;
 use super::tables::{FamilySettings, PinnedFacts};
 use super::traffic::{Cells, Traffic};
@@ -110,6 +111,7 @@ where
     pub(super) fn put_frontend(&mut self, vip: &Vip, value: &FrontendValue) -> Result<(), TableFailure> {
         let key = Self::key(vip)?;
         self.filters()?.before_frontend(&key)?;
+        fault(Self::FRONTENDS)?;
         let inserted = self.frontends.insert(key, value, 0);
         inserted.map_err(|source| write_failure(Self::FRONTENDS, source))
     }
@@ -118,6 +120,7 @@ where
         let key = Self::key(vip)?;
         // Before it is gone, for then what the filters hold could not be read from it.
         self.filters()?;
+        fault(Self::FRONTENDS)?;
         removed(Self::FRONTENDS, self.frontends.remove(&key))?;
         self.filters()?.after_frontend(&key);
         Ok(())
@@ -152,6 +155,22 @@ where
             }
         }
         Ok(())
+    }
+
+    /// Backends that are counted, with the ids of their service ports. Read from the array's memory.
+    pub(super) fn owned(&self, into: &mut Vec<Owned>) -> Result<(), TableFailure> {
+        for id in 1..self.backends.len().min(self.stats.len()) {
+            let backend = self.backends.get(id)?.filter(|backend| backend.generation != 0);
+            into.extend(backend.map(|backend| (A::FAMILY, id, backend.service)));
+        }
+        Ok(())
+    }
+
+    /// A backend's address, and what was counted for it.
+    pub(super) fn counted(&self, id: u32) -> Result<(SocketAddr, StatsValue), TableFailure> {
+        let backend = self.backends.get(id)?.unwrap_or_default();
+        let counted = self.stats.read(id, backend.generation)?.unwrap_or_default();
+        Ok((SocketAddr::new(backend.addr.ip(), backend.port.get()), counted))
     }
 
     pub(super) fn delete_backend(&mut self, id: u32) -> Result<(), TableFailure> {
@@ -192,11 +211,13 @@ where
     }
 
     pub(super) fn put_range(&mut self, service: u32, net: &IpNet) -> Result<(), TableFailure> {
+        fault(Self::RANGES)?;
         let inserted = self.ranges.insert(&Self::range_key(service, net)?, 1, 0);
         inserted.map_err(|source| write_failure(Self::RANGES, source))
     }
 
     pub(super) fn delete_range(&mut self, service: u32, net: &IpNet) -> Result<(), TableFailure> {
+        fault(Self::RANGES)?;
         removed(Self::RANGES, self.ranges.remove(&Self::range_key(service, net)?))
     }
 
@@ -264,6 +285,7 @@ where
     }
 
     fn write_config(&mut self) -> Result<(), TableFailure> {
+        fault(Self::CONFIG)?;
         self.config.set(0, self.wanted, 0).map_err(|source| write_failure(Self::CONFIG, source))
     }
 

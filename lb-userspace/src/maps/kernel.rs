@@ -1,26 +1,38 @@
 //! The Service maps of the kernel, opened from their pins.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aya::maps::{Array, HashMap, MapData};
-use lb_common::abi::{ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, StatusValue, V4, V6, map_name};
+use lb_common::abi::{
+    ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, StatsValue, StatusValue, V4, V6, map_name,
+};
 
+use super::batch;
 use super::failure::TableFailure;
 use super::family_tables::FamilyTables;
 use super::filters::LiveFlows;
-use super::pins::{open, read_failure, removed, write_failure};
+use super::first_rows::{Counts, FirstRows, first_rows};
+use super::pins::{fault, open, open_raw, read_failure, removed, write_failure};
 use super::tables::{AgentTables, FamilySettings, PinnedFacts, Tables};
 use super::traffic::{Totals, Traffic};
 use crate::model::family::{Family, PerFamily};
 use crate::plan::{Existing, Limits, Op};
+
+/// Names read in one system call.
+const NAMES_AT_ONCE: usize = 512;
 
 /// The pinned maps below one pin path.
 pub struct KernelTables {
     v4: FamilyTables<V4>,
     v6: FamilyTables<V6>,
     names: HashMap<MapData, u32, NameValue>,
+    /// The same map, for reading in batches.
+    names_raw: MapData,
     status: Array<MapData, StatusValue>,
     report: Array<MapData, ReportValue>,
     totals: Totals,
@@ -40,6 +52,7 @@ impl KernelTables {
             v4: FamilyTables::open(&dir)?,
             v6: FamilyTables::open(&dir)?,
             names: open(&dir, map_name::NAMES)?,
+            names_raw: open_raw(&dir, map_name::NAMES)?,
             status,
             report: open(&dir, map_name::REPORT)?,
             totals: Totals::open(&dir)?,
@@ -57,6 +70,7 @@ impl KernelTables {
         let mut status = self.status()?;
         change(&mut status);
         status.abi = ABI_VERSION;
+        fault(map_name::STATUS)?;
         let written = self.status.set(0, status, 0);
         written.map_err(|source| write_failure(map_name::STATUS, source))
     }
@@ -75,20 +89,41 @@ impl KernelTables {
         let room = value.json.get_mut(..json.len()).ok_or(TableFailure::Full { map: map_name::REPORT })?;
         room.copy_from_slice(json.as_bytes());
         value.len = u32::try_from(json.len()).unwrap_or(0);
+        fault(map_name::REPORT)?;
         self.report.set(0, value, 0).map_err(|source| write_failure(map_name::REPORT, source))
     }
 
     /// Names alone.
     pub fn read_names(&self) -> Result<Existing, TableFailure> {
         let mut existing = Existing { next_generation: self.status()?.next_generation, ..Existing::default() };
-        for entry in &self.names {
-            let (service, value) = entry.map_err(read_failure(map_name::NAMES))?;
-            let family = if value.family == 6 { Family::V6 } else { Family::V4 };
-            let len = usize::try_from(value.len).unwrap_or(0).min(NAME_LEN);
-            let name = String::from_utf8_lossy(&value.name[..len]).into_owned();
-            existing.names.push((service, family, name));
-        }
+        self.each_name(|id, family, name| existing.names.push((id, family, name)))?;
         Ok(existing)
+    }
+
+    fn each_name(&self, mut each: impl FnMut(u32, Family, String)) -> Result<(), TableFailure> {
+        let walked = batch::walk::<u32, NameValue>(self.names_raw.fd().as_fd(), NAMES_AT_ONCE, |ids, values| {
+            for (id, value) in ids.iter().zip(values) {
+                let family = if value.family == 6 { Family::V6 } else { Family::V4 };
+                let len = usize::try_from(value.len).unwrap_or(0).min(NAME_LEN);
+                each(*id, family, String::from_utf8_lossy(&value.name[..len]).into_owned());
+            }
+            ControlFlow::Continue(())
+        });
+        walked.map_err(|source| TableFailure::Batch { map: map_name::NAMES, source })
+    }
+
+    /// What was counted, of at most so many service ports and backends.
+    pub fn first_rows(&self, limit: usize) -> Result<FirstRows, TableFailure> {
+        let (mut names, mut owned) = (Vec::new(), Vec::new());
+        self.each_name(|id, family, name| names.push((name, family, id)))?;
+        let has = |wanted: Family| names.iter().any(|(_, family, _)| *family == wanted);
+        if has(Family::V4) {
+            self.v4.owned(&mut owned)?;
+        }
+        if has(Family::V6) {
+            self.v6.owned(&mut owned)?;
+        }
+        first_rows(names, &owned, limit, self)
     }
 
     /// Names and backends, without what leads to them.
@@ -127,6 +162,7 @@ impl KernelTables {
             since_ns: u64::try_from(now).unwrap_or(0),
         };
         value.name[..len].copy_from_slice(&bytes[..len]);
+        fault(map_name::NAMES)?;
         self.names.insert(service, value, 0).map_err(|source| write_failure(map_name::NAMES, source))
     }
 }
@@ -169,6 +205,7 @@ impl Tables for KernelTables {
             }
             Op::DeleteName(service) => {
                 self.totals.remove(*service)?;
+                fault(map_name::NAMES)?;
                 removed(map_name::NAMES, self.names.remove(service))
             }
         }
@@ -198,6 +235,19 @@ impl Tables for KernelTables {
         match family {
             Family::V4 => self.v4.configure(settings),
             Family::V6 => self.v6.configure(settings),
+        }
+    }
+}
+
+impl Counts for KernelTables {
+    fn total(&self, service: u32) -> Result<StatsValue, TableFailure> {
+        self.totals.get(service)
+    }
+
+    fn backend(&self, family: Family, id: u32) -> Result<(SocketAddr, StatsValue), TableFailure> {
+        match family {
+            Family::V4 => self.v4.counted(id),
+            Family::V6 => self.v6.counted(id),
         }
     }
 }

@@ -171,6 +171,7 @@ impl AgentTables for MemoryTables {
 impl MemoryTables {
     /// Backend ids of a set.
     pub fn ids(&self, family: Family, set: SetRef) -> Box<[u32]> {
-        (set.base..set.base + set.count).map(|slot| self.slots.get(&(family, slot)).copied().unwrap_or(0)).collect()
+        let end = set.base.saturating_add(set.count).min(self.limits.slots[family]);
+        (set.base..end).map(|slot| self.slots.get(&(family, slot)).copied().unwrap_or(0)).collect()
     }
 }

@@ -11,6 +11,7 @@ mod family_tables;
 #[cfg(test)]
 pub mod faulty;
 mod filters;
+mod first_rows;
 mod flow_filter;
 pub mod flows;
 pub mod jiffies;
@@ -28,4 +29,5 @@ pub mod traffic;
 
 pub use failure::TableFailure;
 pub use filters::LiveFlows;
+pub use first_rows::FirstRows;
 pub use tables::{AgentTables, FamilySettings, PinnedFacts, Tables};

@@ -14,6 +14,7 @@ use lb_common::abi::*;
 
 use super::batch;
 use super::failure::TableFailure;
+use super::mapped::MappedArray;
 use super::pins::{open, open_raw, read_failure};
 
 /// Capacity of a pinned map.
@@ -120,9 +121,12 @@ fn prefixes<K: Pod, V: Pod>(dir: &Path, map: &'static str) -> Result<Fill, Table
 }
 
 fn filled<V: Pod>(dir: &Path, map: &'static str, is_used: impl Fn(&V) -> bool) -> Result<Fill, TableFailure> {
+    let array = MappedArray::<V>::open(dir, map)?;
     let mut used = 0;
-    walk::<u32, V>(dir, map, |values| used += values.iter().filter(|value| is_used(value)).count())?;
-    Ok(Fill { map, used, capacity: capacity(dir, map)? })
+    for index in 0..array.len() {
+        used += usize::from(array.get(index)?.is_some_and(|value| is_used(&value)));
+    }
+    Ok(Fill { map, used, capacity: array.len() })
 }
 
 fn fill<K: Pod, V: Pod>(dir: &Path, map: &'static str) -> Result<Fill, TableFailure> {

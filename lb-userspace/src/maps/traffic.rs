@@ -11,7 +11,7 @@ use lb_common::abi::{StatsValue, map_name};
 
 use super::failure::TableFailure;
 use super::mapped::MappedArray;
-use super::pins::{open, read_failure, removed, write_failure};
+use super::pins::{fault, open, read_failure, removed, write_failure};
 use crate::model::desired::Family;
 use crate::plan::Existing;
 
@@ -49,6 +49,11 @@ pub(super) struct Cells(MappedArray<StatsValue>);
 impl Cells {
     pub(super) fn open(dir: &Path, name: &'static str) -> Result<Self, TableFailure> {
         Ok(Self(MappedArray::open(dir, name)?))
+    }
+
+    /// Backends with ids below this are counted.
+    pub(super) const fn len(&self) -> u32 {
+        self.0.len()
     }
 
     fn empty(generation: u32) -> StatsValue {
@@ -97,10 +102,12 @@ impl Totals {
             return Ok(());
         }
         let total = self.get(service)?.plus(counted);
+        fault(map_name::TOTALS)?;
         self.0.insert(service, total, 0).map_err(|source| write_failure(map_name::TOTALS, source))
     }
 
     pub(super) fn remove(&mut self, service: u32) -> Result<(), TableFailure> {
+        fault(map_name::TOTALS)?;
         removed(map_name::TOTALS, self.0.remove(&service))
     }
 

@@ -1,25 +1,20 @@
 //! Families by Service and by backend: packets, bytes and connections.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use lb_common::abi::StatsValue;
 
 use super::metric_family::{Families, Row, total};
-use crate::maps::TableFailure;
 use crate::maps::kernel::KernelTables;
-use crate::maps::traffic::Traffic;
+use crate::maps::{FirstRows, TableFailure};
 use crate::model::desired::{Family, PortId};
-use crate::plan::Existing;
 
 /// Labels that tell a row from all others.
 type Labels = Vec<(&'static str, String)>;
 
 /// Adds the families of what is pinned at `pin_path`.
 pub(super) fn families(pin_path: &Path, families: &mut Families) -> Result<(), TableFailure> {
-    let tables = KernelTables::open(pin_path)?;
-    let existing = tables.read_owners()?;
-    add(&existing, &tables.traffic(&existing)?, families);
+    add(&KernelTables::open(pin_path)?.first_rows(families.limit())?, families);
     Ok(())
 }
 
@@ -43,40 +38,16 @@ fn owner(name: &str, family: Family) -> Labels {
 
 /// Rows are in a stable order, so that a limit always leaves out the same ones. Those that it leaves out are not made: a
 /// node may have a hundred thousand backends.
-fn add(existing: &Existing, traffic: &Traffic, families: &mut Families) {
-    let mut services: Vec<(&str, Family, StatsValue)> =
-        existing.names.iter().map(|(id, family, name)| (name.as_str(), *family, traffic.service(*id))).collect();
-    services.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    services.dedup_by(|next, kept| {
-        let same = (next.0, next.1) == (kept.0, kept.1);
-        if same {
-            kept.2 = kept.2.plus(&next.2);
-        }
-        same
+fn add(rows: &FirstRows, families: &mut Families) {
+    group(&SERVICES, rows.all_services, families, |row| {
+        let (name, family, counted) = &rows.services[row];
+        (owner(name, *family), *counted)
     });
-    group(&SERVICES, services.len(), families, |row| {
-        let (name, family, counted) = services[row];
-        (owner(name, family), counted)
-    });
-
-    let names: HashMap<u32, &str> = existing.names.iter().map(|(id, _, name)| (*id, name.as_str())).collect();
-    let mut backends: Vec<(&str, usize)> = Vec::with_capacity(existing.backends.len());
-    for (at, (family, id, entry)) in existing.backends.iter().enumerate() {
-        if let Some(name) = names.get(&entry.service)
-            && traffic.backend(*family, *id).is_some()
-        {
-            backends.push((name, at));
-        }
-    }
-    let of = |at: usize| &existing.backends[at];
-    let place = |at: usize| (of(at).0, of(at).2.addr);
-    backends.sort_unstable_by(|a, b| a.0.cmp(b.0).then_with(|| place(a.1).cmp(&place(b.1))));
-    group(&BACKENDS, backends.len(), families, |row| {
-        let (name, at) = backends[row];
-        let (family, id, entry) = of(at);
+    group(&BACKENDS, rows.all_backends, families, |row| {
+        let (name, family, addr, counted) = &rows.backends[row];
         let mut labels = owner(name, *family);
-        labels.push(("backend", entry.addr.to_string()));
-        (labels, traffic.backend(*family, *id).unwrap_or_default())
+        labels.push(("backend", addr.to_string()));
+        (labels, *counted)
     });
 }
 
@@ -121,35 +92,33 @@ fn group(group: &Group, many: usize, families: &mut Families, of: impl Fn(usize)
 mod tests {
     use super::*;
     use crate::metrics::{encode, lint};
-    use crate::plan::BackendEntry;
-
-    fn backend(id: u32, addr: &str, service: u32) -> (Family, u32, BackendEntry) {
-        (Family::V4, id, BackendEntry { addr: addr.parse().unwrap(), flags: 0, generation: id, service })
-    }
 
     fn text(limit: usize) -> String {
-        let existing = Existing {
-            names: vec![(7, Family::V4, "shop/web:http/TCP".into()), (8, Family::V4, "shop/dns:/UDP".into())],
-            backends: vec![backend(1, "10.1.0.1:80", 7), backend(2, "10.1.0.2:80", 7), backend(9, "10.1.0.3:53", 8)],
-            ..Existing::default()
-        };
-        let mut traffic = Traffic::default();
-        let counted = |packets| StatsValue {
+        let counted = |packets, backends| StatsValue {
             packets,
             bytes: 10 * packets,
-            reply_packets: 1,
-            connections: 2,
+            reply_packets: backends,
+            connections: 2 * backends,
             ..Default::default()
         };
-        traffic.add(Family::V4, 1, 7, &counted(3));
-        traffic.add(Family::V4, 2, 7, &counted(4));
+        let backend =
+            |addr: &str, packets| ("shop/web:http/TCP".into(), Family::V4, addr.parse().unwrap(), counted(packets, 1));
+        let rows = FirstRows {
+            services: vec![
+                ("shop/dns:/UDP".into(), Family::V4, counted(0, 0)),
+                ("shop/web:http/TCP".into(), Family::V4, counted(7, 2)),
+            ],
+            all_services: 2,
+            backends: vec![backend("10.1.0.1:80", 3), backend("10.1.0.2:80", 4)],
+            all_backends: 2,
+        };
         let mut families = Families::new(limit);
-        add(&existing, &traffic, &mut families);
+        add(&rows, &mut families);
         encode(&families.finish()).unwrap()
     }
 
     #[test]
-    fn a_service_port_has_the_sum_of_its_backends() {
+    fn each_row_has_its_labels_and_both_directions() {
         let text = text(100);
         assert_eq!(lint::lint(&text), Vec::<String>::new(), "{text}");
         let web = "namespace=\"shop\",service=\"web\",port=\"http\",protocol=\"TCP\",ip_family=\"IPv4\"";
@@ -163,8 +132,6 @@ mod tests {
         ] {
             assert!(text.contains(&format!("{line}\n")), "{line}: not in\n{text}");
         }
-        // A backend beyond the counters has no rows, rather than zeros.
-        assert!(!text.contains("10.1.0.3:53"), "{text}");
     }
 
     #[test]
