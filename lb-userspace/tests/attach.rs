@@ -21,6 +21,8 @@ use sluice::load::{LoadError, LoadSettings, Loaded, MapSizes};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+#[path = "attach/foreign.rs"]
+mod foreign;
 #[path = "attach/repair.rs"]
 mod repair;
 #[path = "attach/start.rs"]
@@ -159,10 +161,8 @@ fn kernel_programs(name: &str) -> Vec<(u32, String)> {
 }
 
 fn pins(pin_path: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(pin_path.join("links"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let entries = std::fs::read_dir(pin_path.join("links")).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }

@@ -77,9 +77,17 @@ pub enum LoadError {
         /// This agent's version.
         ours: u32,
     },
+    /// Something else is pinned in the place of a map.
+    #[error("{path} is no map, something else than Sluice has put it there: remove {path} and start again")]
+    NoMap {
+        /// The pin.
+        path: PathBuf,
+        /// Cause.
+        source: aya::maps::MapError,
+    },
     /// A pinned map with another layout.
     #[error(
-        "pinned map {path} has {found}, this agent needs {needed}: it is not of this version; remove the pin \
+        "pinned map {path} is {found}, this agent needs {needed}: it is not of this version; remove the pin \
          directory (its connections are lost) and start again"
     )]
     ForeignMap {

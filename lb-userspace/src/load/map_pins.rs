@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use aya::maps::{Array, Map, MapData, MapInfo};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo};
 use lb_common::abi::{ABI_VERSION, StatusValue, map_name};
 use serde::{Deserialize, Serialize};
 
 use super::layouts::{self, Layout};
 use super::pins::PinDirectories;
 use super::{LoadError, MapSizes};
+use crate::faults;
 
 /// A pinned map keeps its capacity over restarts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,17 +42,22 @@ fn open_status(directories: &PinDirectories) -> Result<Array<MapData, StatusValu
 
 /// Pins of another ABI version are not touched. All maps count as foreign when some are there but `STATUS` is not.
 pub(super) fn check_abi(directories: &PinDirectories) -> Result<(), LoadError> {
-    let pinned = layouts::all().iter().any(|layout| directories.maps.join(layout.name).exists());
-    if !pinned {
+    let is_pinned = layouts::all().iter().any(|layout| directories.maps.join(layout.name).exists());
+    if !is_pinned {
         return Ok(());
     }
     let foreign = |found| LoadError::ForeignAbi { path: directories.root.clone(), found, ours: ABI_VERSION };
     if !directories.maps.join(map_name::STATUS).exists() {
         return Err(foreign(0));
     }
-    let info = MapInfo::from_pin(directories.maps.join(map_name::STATUS)).map_err(map_error(map_name::STATUS))?;
+    let path = directories.maps.join(map_name::STATUS);
+    let info = pinned(&path)?;
+    let layout = layouts::all().into_iter().find(|layout| layout.name == map_name::STATUS);
     if usize::try_from(info.value_size()).ok() != Some(size_of::<StatusValue>()) {
         return Err(foreign(0));
+    }
+    if let Some(layout) = layout {
+        check_layout(&layout, &path, &info)?;
     }
     let status = open_status(directories)?.get(&0, 0).map_err(map_error(map_name::STATUS))?;
     // Zero: an agent made the maps and ended before it wrote anything.
@@ -64,9 +70,23 @@ pub(super) fn claim_abi(directories: &PinDirectories) -> Result<(), LoadError> {
     let mut status = map.get(&0, 0).map_err(map_error(map_name::STATUS))?;
     if status.abi == 0 {
         status.abi = ABI_VERSION;
+        faults::point("STATUS, first").map_err(|error| map_error(map_name::STATUS)(MapError::IoError(error)))?;
         map.set(0, status, 0).map_err(map_error(map_name::STATUS))?;
     }
     Ok(())
+}
+
+/// What is pinned there, if it is a map.
+fn pinned(path: &Path) -> Result<MapInfo, LoadError> {
+    MapInfo::from_pin(path).map_err(|source| LoadError::NoMap { path: path.to_owned(), source })
+}
+
+fn check_layout(layout: &Layout, path: &Path, info: &MapInfo) -> Result<(), LoadError> {
+    let found = layout.found(info).map_err(|source| LoadError::NoMap { path: path.to_owned(), source })?;
+    if found == *layout {
+        return Ok(());
+    }
+    Err(LoadError::ForeignMap { path: path.to_owned(), found: found.to_string(), needed: layout.to_string() })
 }
 
 /// Pinned maps must have this agent's layout; their capacity stays, and is noted where another one was asked for.
@@ -77,11 +97,8 @@ pub(super) fn check_pinned_maps(directories: &PinDirectories, sizes: &MapSizes) 
         if !path.exists() {
             continue;
         }
-        let info = MapInfo::from_pin(&path).map_err(map_error(layout.name))?;
-        let found = Layout { name: layout.name, key: info.key_size(), value: info.value_size() };
-        if found != layout {
-            return Err(LoadError::ForeignMap { path, found: found.to_string(), needed: layout.to_string() });
-        }
+        let info = pinned(&path)?;
+        check_layout(&layout, &path, &info)?;
         if let Some(wanted) = sizes.of(layout.name)
             && wanted != info.max_entries()
         {

@@ -45,7 +45,10 @@ impl IdPool {
 
     /// Gives an id back; it rests until [`IdPool::release`].
     pub(crate) fn put(&mut self, id: u32) {
-        self.resting.push(id);
+        // Somebody else may have written what has another one.
+        if (1..self.limit).contains(&id) {
+            self.resting.push(id);
+        }
     }
 
     /// Gives an id back under which nothing was written: it may be used at once.

@@ -209,13 +209,6 @@ macro_rules! family {
                     value.last_ns = value.last_ns.saturating_sub(seconds * 1_000_000_000);
                     table.insert(key, value, 0).unwrap();
                 }
-                let mut table = self.table::<FlowKey<$addr>, FlowValue<$addr>>(map_name::HALF_OPEN[$at]);
-                let entries: Vec<_> = table.iter().collect::<Result<_, _>>().unwrap();
-                for (key, mut value) in entries {
-                    // A kernel counts at most 1,000 ticks a second.
-                    value.seen = value.seen.wrapping_sub(u32::try_from(seconds * 1_000).unwrap());
-                    table.insert(key, value, 0).unwrap();
-                }
             }
 
             fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome {

@@ -2,6 +2,7 @@
 
 mod examples;
 mod fixtures;
+mod foreign;
 mod history;
 mod idle;
 mod meaning;
