@@ -325,7 +325,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         configz: args.configz(),
         requests: source.requests.clone(),
     })?;
-    let reaper = args.sockets.start_reaper(settings.sockets.attached, &args.pins.pin_path, &servers.metrics);
+    let reaper = args.sockets.start_reaper(&settings.sockets, &args.pins.pin_path, &servers.metrics);
     let claim = Claim::new(Arc::new(move || lock.has_successor()));
     let origin = source.origin.clone();
     let reconciler = Reconciler::new(tables, settings, origin, servers.observers, reaper, started, claim)?;

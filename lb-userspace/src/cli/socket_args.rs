@@ -48,13 +48,13 @@ impl SocketArgs {
     }
 
     /// Destroys sockets of removed backends, on a separate thread. Without hooks there are none.
-    pub(super) fn start_reaper(&self, attached: bool, pin_path: &Path, metrics: &Metrics) -> Reaper {
-        if !attached {
+    pub(super) fn start_reaper(&self, facts: &SocketFacts, pin_path: &Path, metrics: &Metrics) -> Reaper {
+        if !facts.attached {
             return Reaper::default();
         }
         let metrics = metrics.clone();
         let count = move |destroyed| metrics.sockets_destroyed(destroyed);
-        let (reaper, why_not) = Reaper::start(pin_path.to_owned(), self.socket_destroy, count);
+        let (reaper, why_not) = Reaper::start(pin_path.to_owned(), self.socket_destroy, !facts.host_only, count);
         if let Some(why) = why_not {
             tracing::warn!("{why}");
         }

@@ -47,8 +47,14 @@ pub struct Reaper(Option<(SyncSender<()>, Receiver<()>)>);
 
 impl Reaper {
     /// Starts the thread, unless nothing is to be destroyed or the kernel cannot. The second value is what a person
-    /// should know. `count` gets how many sockets each look destroyed.
-    pub fn start(pin_path: PathBuf, which: Destroy, count: impl Fn(usize) + Send + 'static) -> (Self, Option<String>) {
+    /// should know. `everywhere`: sockets of other network namespaces are served, too. `count` gets how many sockets each
+    /// look destroyed.
+    pub fn start(
+        pin_path: PathBuf,
+        which: Destroy,
+        everywhere: bool,
+        count: impl Fn(usize) + Send + 'static,
+    ) -> (Self, Option<String>) {
         if which == Destroy::Off {
             return (Self::default(), Some("sockets of dead backends are left alone (--socket-destroy off)".into()));
         }
@@ -57,9 +63,13 @@ impl Reaper {
         }
         let (wake, woken) = sync_channel(1);
         let (done, looked) = sync_channel(1);
-        let started = thread::Builder::new()
-            .name("reaper".into())
-            .spawn(move || reap(&woken, &done, &pin_path, which.protocols(), &count));
+        let started = thread::Builder::new().name("reaper".into()).spawn(move || {
+            let mut destroyer = Destroyer::default();
+            if everywhere {
+                warn_of_namespaces_out_of_reach(&mut destroyer);
+            }
+            reap(&mut destroyer, (&woken, &done), &pin_path, which.protocols(), &count);
+        });
         match started {
             Ok(_) => (Self(Some((wake, looked))), None),
             Err(error) => (Self::default(), Some(format!("sockets of dead backends are left alone: {error}"))),
@@ -77,9 +87,13 @@ impl Reaper {
     }
 }
 
-fn reap(woken: &Receiver<()>, done: &SyncSender<()>, pin_path: &Path, protocols: &[u8], count: &impl Fn(usize)) {
-    let mut destroyer = Destroyer::default();
-    warn_of_namespaces_out_of_reach(&mut destroyer);
+fn reap(
+    destroyer: &mut Destroyer,
+    (woken, done): (&Receiver<()>, &SyncSender<()>),
+    pin_path: &Path,
+    protocols: &[u8],
+    count: &impl Fn(usize),
+) {
     let mut again = false;
     loop {
         // A second look, unless there is news before it is due: then that look is the second one as well.
@@ -94,7 +108,7 @@ fn reap(woken: &Receiver<()>, done: &SyncSender<()>, pin_path: &Path, protocols:
         } else {
             return;
         };
-        look(&mut destroyer, pin_path, protocols, count);
+        look(destroyer, pin_path, protocols, count);
         if news {
             let _nobody_waits = done.try_send(());
         }

@@ -168,7 +168,7 @@ fn options(sluice: &Path, dir: &RunDir, count: u32) -> Result<AgentOptions> {
         ];
         args.extend(sizes.into_iter().flat_map(|(flag, number)| [flag.to_owned(), number.to_string()]));
     }
-    Ok(AgentOptions { binary: sluice.to_owned(), source, args, launcher: Vec::new() })
+    Ok(AgentOptions::from_parts(sluice, source, args))
 }
 
 /// A node with an uplink and a Pod's device.

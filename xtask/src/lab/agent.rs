@@ -12,6 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+#[cfg(target_arch = "x86_64")]
+use super::confinement::Confinement;
 use super::netns::Netns;
 use super::plan::{CLUSTER_CIDRS, NODE1, SERVICE_CIDRS};
 use super::rundir::RunDir;
@@ -35,6 +37,9 @@ pub struct AgentOptions {
     pub args: Vec<String>,
     /// A program, with arguments, that starts the agent; empty: it is started itself.
     pub launcher: Vec<String>,
+    /// What the agent may do; `None`: everything.
+    #[cfg(target_arch = "x86_64")]
+    pub confinement: Option<Confinement>,
 }
 
 impl AgentOptions {
@@ -53,7 +58,19 @@ impl AgentOptions {
         let ranges = service_cidrs.map(|cidr| ["--service-cidr", cidr]).into_iter();
         let pods = CLUSTER_CIDRS.map(|cidr| ["--cluster-cidr", cidr]);
         let args = ranges.chain(pods).flatten().chain(["--external-ips"]).map(str::to_owned).collect();
-        Self { binary: binary.to_owned(), source, args, launcher: Vec::new() }
+        Self::from_parts(binary, source, args)
+    }
+
+    /// These arguments and no others.
+    pub fn from_parts(binary: &Path, source: Vec<String>, args: Vec<String>) -> Self {
+        Self {
+            binary: binary.to_owned(),
+            source,
+            args,
+            launcher: Vec::new(),
+            #[cfg(target_arch = "x86_64")]
+            confinement: None,
+        }
     }
 
     /// Adds an argument.
@@ -133,7 +150,12 @@ impl Agent {
         let Self { options, pin_path, .. } = self;
         let mut words = options.launcher.iter().map(AsRef::as_ref).chain([options.binary.as_os_str()]);
         let program = words.next().context("nothing to start")?;
-        Command::new(program)
+        let mut command = Command::new(program);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(confinement) = &options.confinement {
+            confinement.confine(&mut command);
+        }
+        command
             .args(words)
             .arg("run")
             .args(&options.source)

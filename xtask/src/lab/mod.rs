@@ -5,6 +5,8 @@
 
 mod agent;
 pub mod cgroup;
+#[cfg(target_arch = "x86_64")]
+pub mod confinement;
 pub mod dns;
 pub mod expect;
 mod http;

@@ -25,6 +25,8 @@ mod load;
 mod local;
 mod matrix;
 mod own;
+#[cfg(target_arch = "x86_64")]
+mod privileges;
 mod refusal;
 mod rivals;
 mod scale;

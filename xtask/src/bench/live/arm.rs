@@ -113,7 +113,7 @@ impl Arm {
         args.extend(POD_DEVICES.into_iter().flat_map(|device| ["--pod-device".into(), device.to_owned()]));
         args.extend(mode.iter().map(ToString::to_string));
         let source = vec!["--manifests".into(), dir.manifests().display().to_string()];
-        let options = AgentOptions { binary: sluice.to_owned(), source, args, launcher: Vec::new() };
+        let options = AgentOptions::from_parts(sluice, source, args);
         let log = format!("agent-{}.log", kind.name());
         let mut agent = Agent::on(&self.island.node, dir, &format!("sluice-{}", kind.name()), &log, options);
         agent.spawn()?;
