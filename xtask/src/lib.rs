@@ -10,6 +10,7 @@ pub mod demo;
 pub mod lab;
 pub mod lint;
 pub mod setup;
+pub mod soak;
 pub mod test;
 pub mod tidy;
 pub mod vm;

@@ -28,6 +28,8 @@ enum Verb {
     Demo(xtask::demo::Args),
     /// Measure what a packet costs in the kernel programs.
     Bench(xtask::bench::Args),
+    /// Run an agent for minutes or hours, with changes, restarts, scrapes and devices; report what it uses over time.
+    Soak(xtask::soak::Args),
     /// Run the tests, layer by layer.
     Test(xtask::test::Args),
     /// Run the tests that meet the kernel on other kernels, in virtual machines.
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Tidy(args) => xtask::tidy::run(&args),
         Verb::Demo(args) => xtask::demo::run(&args),
         Verb::Bench(args) => xtask::bench::run(&args),
+        Verb::Soak(args) => xtask::soak::run(&args),
         Verb::Test(args) => xtask::test::run(&args),
         Verb::Vm(args) => xtask::vm::run(&args),
     };
