@@ -123,8 +123,8 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
 
     #[inline(always)]
     fn touch(&self, flow: FlowPtr<A>) -> FlowPtr<A> {
-        // Written once in 256 ticks, so that a flow's cache line stays clean.
         let now = Host::<A>::ticks(self) & !0xff;
+        // Written once in 256 ticks, so that a flow's cache line stays clean.
         if flow.seen != now {
             // SAFETY: in-place write of an aligned word to map memory.
             unsafe { (*flow.0).seen = now };
@@ -132,11 +132,6 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
             unsafe { (*flow.0).tally.burst = 0 };
         }
         flow
-    }
-
-    #[inline(always)]
-    fn is_stale(&self, flow: FlowPtr<A>) -> bool {
-        flow.seen != Host::<A>::ticks(self) & !0xff
     }
 
     #[inline(always)]

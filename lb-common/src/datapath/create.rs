@@ -35,42 +35,13 @@ pub(super) fn create<A: Address, E: Env<A>>(
     forward.next = if headers.opens() { headers.end } else { 0 };
     forward.reserved = 0;
     forward.addr_delta = checksum::delta(key.src.sum() + key.dst.sum(), forward.src.sum() + forward.dst.sum());
-    mirror(env, headers, arrival, scratch);
-    allocate_port(env, scratch, key.proto)?;
-    if env.insert_half_open(key, &scratch.forward) { Ok(()) } else { Err(Counter::DropFlowInsert) }
-}
-
-/// Makes the reverse entry of the half-open flow in `scratch.forward` anew, whose key is in `scratch.reverse_key`, where the
-/// kernel has evicted it alone: what a client sends unanswered keeps only the forward entry in use. False: the flow has to
-/// begin anew. TCP's numbers went with the entry, or another flow has its place.
-#[inline(never)]
-pub(super) fn mend<A: Address, E: Env<A>>(
-    env: &E,
-    headers: &Headers<A>,
-    arrival: Arrival,
-    scratch: &mut Scratch<A>,
-) -> bool {
-    let taken = env.half_open(&scratch.reverse_key).is_some() || env.flow(&scratch.reverse_key).is_some();
-    if taken || headers.has_handshake() {
-        return false;
-    }
-    mirror(env, headers, arrival, scratch);
-    env.insert_half_open(&scratch.reverse_key, &scratch.reverse)
-}
-
-/// The reverse entry of `scratch.forward`, into `scratch.reverse`.
-#[inline(always)]
-fn mirror<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, scratch: &mut Scratch<A>) {
-    let key = &headers.key;
-    let Scratch { forward, reverse, .. } = scratch;
+    let reverse = &mut scratch.reverse;
     *reverse = *forward;
     reverse.src = key.dst;
     reverse.dst = key.src;
     reverse.sport = key.dport;
     reverse.dport = key.sport;
     reverse.addr_delta = !forward.addr_delta;
-    reverse.port_delta = !forward.port_delta;
-    reverse.tally = Tally::default();
     reverse.from = 0;
     reverse.next = 0;
     if flow_action::keeps_source(forward.action) {
@@ -88,4 +59,6 @@ fn mirror<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival
             reverse.ifindex = 0;
         }
     }
+    allocate_port(env, scratch, key.proto)?;
+    if env.insert_half_open(key, &scratch.forward) { Ok(()) } else { Err(Counter::DropFlowInsert) }
 }

@@ -71,8 +71,6 @@ pub trait Flows<A> {
     fn note(&self, flow: Self::Flow, state: u16) -> Self::Flow;
     /// Marks an entry as just used; where that changes it, the flow starts being counted afresh. Returns it as it is then.
     fn touch(&self, flow: Self::Flow) -> Self::Flow;
-    /// Whether [`Flows::touch`] would change an entry.
-    fn is_stale(&self, flow: Self::Flow) -> bool;
     /// Notes the number behind the newest byte of an entry's direction; returns it as it is then.
     fn renumber(&self, flow: Self::Flow, next: u32) -> Self::Flow;
     /// Notes the device by which an entry's packets enter the node; returns it as it is then.

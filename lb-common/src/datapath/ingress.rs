@@ -1,9 +1,9 @@
 //! Packets on their way in from a client: VIP to Pod. Also replies to an SNAT port.
 
 use super::arrival::Arrival;
-use super::create::{create, mend};
+use super::create::create;
 use super::env::Env;
-use super::flow::{Reply, establish, forward_key, refresh, reply, reverse_key};
+use super::flow::{Reply, establish, refresh, reply, reverse_key};
 use super::gate::{self, claim};
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
@@ -79,8 +79,7 @@ fn beside_half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fas
 }
 
 /// No established flow: a datagram of one without a reply so far (there may never be one, as for statsd and syslog, so
-/// it is no rare case), or an answer to a connection of the node's own. Where the entry is to be marked as used, the slow
-/// path sees whether the other is still there.
+/// it is no rare case), or an answer to a connection of the node's own.
 #[inline(always)]
 fn unanswered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> Fast<E::Flow> {
     match env.half_open(&headers.key) {
@@ -93,10 +92,9 @@ fn unanswered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arr
             if flow.kind == flow_kind::FORWARD
                 && flow.state & flow_state::REPLIED == 0
                 && flow.ifindex == arrival.ifindex
-                && !env.is_stale(flow)
                 && env.generation(flow.backend) == flow.generation =>
         {
-            Fast::Hit(flow)
+            Fast::Hit(env.touch(flow))
         }
         _ => Fast::Slow,
     }
@@ -199,13 +197,6 @@ fn half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arri
         env.remove_half_open(key);
         return false;
     }
-    if (headers.opens() || !headers.has_handshake()) && is_alone(env, headers, scratch) {
-        scratch.forward = *flow;
-        if !mend(env, headers, arrival, scratch) {
-            env.remove_half_open(key);
-            return false;
-        }
-    }
     let flow = if headers.opens() { env.renumber(flow, headers.end) } else { flow };
     let flow = refresh(env, headers, flow);
     let flow = follow(env, flow, env.half_open(&scratch.reverse_key), arrival);
@@ -215,13 +206,6 @@ fn half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arri
     }
     scratch.forward.tally = Tally::default();
     true
-}
-
-/// Whether a half-open flow has lost its reverse entry, whose key is in `scratch.reverse_key`.
-#[inline(never)]
-fn is_alone<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &Scratch<A>) -> bool {
-    let key = &headers.key;
-    env.half_open(&scratch.reverse_key).is_none_or(|reverse| forward_key(&reverse, key.proto) != *key)
 }
 
 /// Where the client's packets come by another device than before, its replies go there. Returns the forward entry as it is

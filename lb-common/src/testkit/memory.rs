@@ -226,10 +226,6 @@ impl<A: Family> Flows<A> for Memory<A> {
         })
     }
 
-    fn is_stale(&self, flow: FlowRef<A>) -> bool {
-        flow.seen != self.ticks()
-    }
-
     fn renumber(&self, flow: FlowRef<A>, next: u32) -> FlowRef<A> {
         self.change(flow, |value| value.next = next)
     }

@@ -107,8 +107,6 @@ macro_rules! each_vector {
                 pod_under_an_address_that_is_elsewhere_is_dropped
                 udp_moves_when_its_backend_goes
                 udp_without_a_reply_moves_when_its_backend_goes
-                evicted_half_of_an_unanswered_flow_is_made_again
-                syn_of_a_flow_whose_half_was_evicted_begins_anew
                 udp_is_refused_when_the_last_backend_goes
                 removed_backend_keeps_its_tcp_connections
                 syn_to_a_removed_backend_goes_elsewhere
