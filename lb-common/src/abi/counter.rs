@@ -1,12 +1,12 @@
 //! `COUNTERS`: per-CPU array of 64-bit counters. Every drop has a named reason; names are the metric labels.
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
         /// A counter of the data path, by its index in `COUNTERS`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u32)]
         pub enum Counter {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl Counter {
@@ -30,6 +30,13 @@ macro_rules! counters {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Counter::$variant => $name,)*
+                }
+            }
+
+            /// What it counts, for people.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Counter::$variant => concat!($($doc),*).trim_ascii(),)*
                 }
             }
         }

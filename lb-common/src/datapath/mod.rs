@@ -39,6 +39,7 @@ pub use frame::Frame;
 pub use headers::{Headers, Parsed};
 pub use outcome::{Outcome, Reason, Verdict};
 pub use schedule::Choice;
+pub use scope::inside;
 pub use scratch::{Scratch, Workspace};
 pub use socket::{
     SocketCall, SocketVerdict, socket_bind, socket_closed, socket_connect, socket_peer, socket_released, socket_send,

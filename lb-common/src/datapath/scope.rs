@@ -41,7 +41,7 @@ pub(super) fn is_snat_port<A>(config: &FamilyConfig<A>, port: Be16) -> bool {
 /// Whether a client is inside the cluster: by the device it came in by where that is how it is told, else by its address
 /// where the cluster's prefixes are known, else by the device's role.
 #[inline(always)]
-pub(super) fn inside<A: Address, E: Host<A>>(env: &E, client: A, arrival: Arrival) -> bool {
+pub fn inside<A: Address, E: Host<A>>(env: &E, client: A, arrival: Arrival) -> bool {
     let config = env.config();
     if config.flags & config_flag::LOCAL_DEVICES != 0 {
         return env.device_flags(arrival.ifindex) & device_flag::LOCAL != 0;

@@ -11,6 +11,7 @@ use super::output::FormatArgs;
 use super::pin_args::PinArgs;
 use super::run::RunArgs;
 use super::status::StatusArgs;
+use super::trace::TraceArgs;
 use super::{completion, man};
 
 /// eBPF load balancer for Kubernetes Services.
@@ -35,6 +36,8 @@ pub(super) enum Command {
     Flows(Box<FlowsArgs>),
     /// Why a Service or an address is served as it is: the rule that decides, and each endpoint with its reason.
     Explain(Box<ExplainArgs>),
+    /// What becomes of a packet that nobody has sent: each look-up, each backend, and the way behind Sluice, there and back.
+    Trace(Box<TraceArgs>),
     /// Detach everything and remove all pins: nothing is translated any more. Refused while the agent runs.
     Cleanup(PinArgs),
     /// Say field by field what becomes of a configuration file.

@@ -25,6 +25,7 @@ mod socket_args;
 mod status;
 mod succession;
 mod sweeping;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,7 @@ fn run_command(command: Command, findings: &[Finding]) -> anyhow::Result<()> {
         Command::Services(args) => services::print(&args),
         Command::Backends(args) => backends::print(&args),
         Command::Explain(args) => explain::print(&args),
+        Command::Trace(args) => trace::print(&args),
         Command::Flows(args) => flows::print(&args),
         Command::Cleanup(args) => cleanup::cleanup(&args.pin_path),
         Command::Completion(args) => completion::print(&args, Cli::command()),

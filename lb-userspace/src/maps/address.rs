@@ -8,7 +8,7 @@ use lb_common::abi::{Address, Cidr, V4, V6};
 use crate::model::desired::Family;
 
 /// An address type that maps are keyed by.
-pub(crate) trait MapAddress: Address + Ord {
+pub trait MapAddress: Address + Ord {
     /// Its family.
     const FAMILY: Family;
     /// Address bits.

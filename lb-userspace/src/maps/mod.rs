@@ -16,6 +16,7 @@ mod flow_filter;
 pub mod flows;
 pub mod jiffies;
 pub mod kernel;
+pub mod lookups;
 mod mapped;
 #[cfg(test)]
 pub mod memory;
@@ -27,6 +28,7 @@ pub mod sweep;
 mod tables;
 pub mod traffic;
 
+pub use address::MapAddress;
 pub use failure::TableFailure;
 pub use filters::LiveFlows;
 pub use first_rows::FirstRows;

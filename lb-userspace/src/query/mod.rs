@@ -1,3 +1,4 @@
-//! Questions that operators ask, answered from the model: why is this Service served as it is?
+//! Questions that operators ask, answered from the model and the maps: why is this Service served as it is, what becomes of a packet?
 
 pub mod explain;
+pub mod trace;

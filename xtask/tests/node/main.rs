@@ -37,6 +37,7 @@ mod sockets_odd;
 mod sockets_reach;
 mod sockets_speed;
 mod sockets_udp;
+mod trace;
 mod traffic;
 mod tunnel;
 mod uplinks;
