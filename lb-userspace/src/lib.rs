@@ -4,6 +4,7 @@
 
 pub mod allocator;
 pub mod causes;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod devices;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::check::CheckArgs;
 use super::explain::ExplainArgs;
 use super::flows::FlowsArgs;
 use super::list::ListArgs;
@@ -38,10 +39,12 @@ pub(super) enum Command {
     Explain(Box<ExplainArgs>),
     /// What becomes of a packet that nobody has sent: each look-up, each backend, and the way behind Sluice, there and back.
     Trace(Box<TraceArgs>),
+    /// Whether the node is fit for Sluice and lets Services work; or whether manifests say what was meant.
+    Check(Box<CheckArgs>),
     /// Detach everything and remove all pins: nothing is translated any more. Refused while the agent runs.
     Cleanup(PinArgs),
     /// Say field by field what becomes of a configuration file.
-    CheckConfig(CheckArgs),
+    CheckConfig(CheckConfigArgs),
     /// Completion of this command line, for a shell to read.
     Completion(completion::CompletionArgs),
     /// Write the manual pages, one for each command, into a folder.
@@ -51,7 +54,7 @@ pub(super) enum Command {
 }
 
 #[derive(Clone, Debug, Args)]
-pub(super) struct CheckArgs {
+pub(super) struct CheckConfigArgs {
     /// The file: `KubeProxyConfiguration`, `SluiceConfiguration`, or both.
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,

@@ -1,20 +1,25 @@
 //! `sluice explain`: why a Service or an address is served as it is. The first three lines name the deciding rule.
 //!
 //! JSON: `{decisions: [{verdict, rule, object, frontend, kind, client, backends, endpoints, notes}], endpoints: [{port,
-//! endpoint, slice, local, cluster, node}], slices: [{slice, port, usage}], refusals: [[reason, message]], notes,
+//! endpoint, slice, local, cluster, node}], slices: [{slice, port, usage}], refusals: [[reason, message]], notes, behind,
 //! differences}`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use lb_common::abi::frontend_kind;
+use lb_common::abi::{frontend_kind, proto};
 
 use super::output;
 use super::pin_args::ViewArgs;
+use crate::check::behind::trouble;
+use crate::check::facts::Way;
+use crate::check::gather::{self, Backend};
 use crate::config::values::external_ips;
+use crate::devices::Role;
 use crate::maps::Tables;
 use crate::maps::kernel::KernelTables;
 use crate::model::desired::{ExternalIps, NodeFacts, ResolveSettings};
@@ -24,6 +29,9 @@ use crate::plan::Existing;
 use crate::query::explain::{Client, Decision, Explanation, Target, Verdict, differences, explain};
 use crate::reconcile::agent_report::AgentReport;
 use crate::source::manifests;
+
+/// Backends of which the ways are looked at.
+const BACKENDS: usize = 200;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct ExplainArgs {
@@ -48,6 +56,9 @@ pub(super) struct ExplainArgs {
     /// Whether `spec.externalIPs` are served: `auto`, `on` or `off`, as for `sluice run`.
     #[arg(long, value_name = "MODE", default_value = "auto", value_parser = external_ips)]
     external_ips: ExternalIps,
+    /// Ask each backend for a TCP connection, from this node. Without it no packet is sent.
+    #[arg(long, conflicts_with = "manifests")]
+    probe: bool,
     #[command(flatten)]
     view: ViewArgs,
 }
@@ -57,6 +68,8 @@ struct Ground {
     folder: PathBuf,
     node: NodeFacts,
     existing: Option<Existing>,
+    /// What the agent says; none without an agent.
+    report: Option<AgentReport>,
 }
 
 pub(super) fn print(args: &ExplainArgs) -> anyhow::Result<()> {
@@ -68,7 +81,7 @@ pub(super) fn print(args: &ExplainArgs) -> anyhow::Result<()> {
         ..NodeFacts::default()
     };
     let ground = match &args.manifests {
-        Some(folder) => Ground { folder: folder.clone(), node, existing: None },
+        Some(folder) => Ground { folder: folder.clone(), node, existing: None, report: None },
         None => ask_agent(&args.view.pins.pin_path, node)?,
     };
     let mut world = World::new(ground.node, ResolveSettings { external_ips: args.external_ips });
@@ -84,14 +97,21 @@ pub(super) fn print(args: &ExplainArgs) -> anyhow::Result<()> {
     if let Some(existing) = &ground.existing {
         answer.differences = differences(&world, &args.target, existing);
     }
+    if let Some(report) = &ground.report {
+        answer.behind = behind(&answer, report, args.probe)?;
+    }
     output::print(&answer, args.view.format.output, text)
 }
 
 /// What the agent of these pins reads, and what it has written.
 fn ask_agent(pin_path: &Path, mut node: NodeFacts) -> anyhow::Result<Ground> {
     let tables = KernelTables::open(pin_path).context("--manifests DIR explains a folder without an agent")?;
+    let json = tables.report()?;
+    if json.is_empty() {
+        bail!("the agent has not said yet what it reads: --manifests DIR explains a folder without an agent");
+    }
     let report: AgentReport =
-        serde_json::from_str(&tables.report()?).context("the agent's report cannot be read: use its version")?;
+        serde_json::from_str(&json).context("the agent's report cannot be read: use its version")?;
     if report.source.kind != "manifests" {
         bail!(
             "the agent reads {} {}, which explain cannot read yet: export the objects and give --manifests DIR",
@@ -101,7 +121,7 @@ fn ask_agent(pin_path: &Path, mut node: NodeFacts) -> anyhow::Result<Ground> {
     }
     let existing = tables.read()?;
     if node.name.is_empty() {
-        node.name = report.node_name;
+        node.name.clone_from(&report.node_name);
     }
     if node.node_port_addresses.is_empty() {
         let of_node_ports = existing.frontends.iter().filter(|(_, value)| value.kind == frontend_kind::NODE_PORT);
@@ -112,11 +132,34 @@ fn ask_agent(pin_path: &Path, mut node: NodeFacts) -> anyhow::Result<Ground> {
         node.addresses.clone_from(&addresses);
         node.node_port_addresses = addresses;
     }
-    // A relative path is the agent's, which may have begun elsewhere.
-    let agent = PathBuf::from(format!("/proc/{}/cwd", tables.status()?.pid));
-    let given = PathBuf::from(report.source.from);
-    let folder = if agent.exists() { agent.join(given) } else { given };
-    Ok(Ground { folder, node, existing: Some(existing) })
+    let folder = folder_of(tables.status()?.pid, &report.source.from);
+    Ok(Ground { folder, node, existing: Some(existing), report: Some(report) })
+}
+
+/// The folder that an agent reads. A relative path is the agent's, which may have begun elsewhere.
+pub(super) fn folder_of(pid: u32, from: &str) -> PathBuf {
+    let begun = PathBuf::from(format!("/proc/{pid}/cwd"));
+    if begun.exists() { begun.join(from) } else { PathBuf::from(from) }
+}
+
+/// What is wrong behind Sluice, on the way to the backends that clients get.
+fn behind(answer: &Explanation, report: &AgentReport, probe: bool) -> anyhow::Result<Vec<String>> {
+    let is_member = |standing: Option<Standing>| standing.is_some_and(Standing::is_member);
+    let members = answer.endpoints.iter().filter(|row| is_member(row.cluster) || is_member(row.node));
+    let backends: BTreeSet<Backend> = members
+        .filter_map(|row| {
+            let protocol = if row.port.contains("/TCP ") { proto::TCP } else { proto::UDP };
+            Some(Backend { addr: row.endpoint.parse().ok()?, protocol, local: row.local })
+        })
+        .take(BACKENDS)
+        .collect();
+    let backends: Vec<Backend> = backends.into_iter().collect();
+    let uplinks = report.attach.devices.iter().filter(|device| device.role == Role::Uplink);
+    let uplinks = uplinks.map(|device| device.name.clone()).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let ways = runtime.block_on(gather::ways(&backends, &uplinks, probe)).context("cannot look behind Sluice")?;
+    let line = |way: &Way| trouble(way).map(|(what, todo)| format!("{}: {what}; do: {todo}", way.backend));
+    Ok(ways.iter().filter_map(line).collect())
 }
 
 fn text(answer: &Explanation) -> String {
@@ -152,6 +195,9 @@ fn write_text(text: &mut String, answer: &Explanation) -> std::fmt::Result {
         writeln!(text, "Verdict:   {}{at}, for {client}: {} of {endpoints} endpoints", verdict(*what), backends.len())?;
         writeln!(text, "Rule:      {}: {}", rule.name(), rule.meaning())?;
         writeln!(text, "Object:    {object}")?;
+    }
+    for line in &answer.behind {
+        writeln!(text, "Behind:    {line}")?;
     }
     for line in &answer.differences {
         writeln!(text, "DIFFERENT: {line}")?;

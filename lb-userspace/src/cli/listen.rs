@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 
+use crate::check::board::Board;
 use crate::config::values::{BindAddress, duration};
 use crate::events::{Event, EventSink, Regarding};
 use crate::health::{HealthCheckRegistry, ProxyHealth, check_ports, node};
@@ -59,6 +60,7 @@ pub(super) struct Agent {
     pub(super) events: EventSink,
     pub(super) configz: String,
     pub(super) requests: Option<RestClientMetrics>,
+    pub(super) board: Board,
 }
 
 /// Who hears of what the rest of the agent does.
@@ -75,7 +77,7 @@ impl ListenArgs {
 
     /// Starts all servers. An address that is taken is no failure unless it should be.
     pub(super) fn start(&self, agent: Agent) -> anyhow::Result<Servers> {
-        let Agent { pin_path, node_name, source, events, configz, requests } = agent;
+        let Agent { pin_path, node_name, source, events, configz, requests, board } = agent;
         let health = Arc::new(ProxyHealth::new(self.sync_period.max(Duration::from_secs(1))));
         let info = AgentInfo { version: env!("CARGO_PKG_VERSION"), node: node_name.clone(), source };
         let metrics = Metrics::new(pin_path, info, self.metrics_max_series).context("cannot set up the metrics")?;
@@ -104,7 +106,7 @@ impl ListenArgs {
             tokio::spawn(serve_when_free(addr, begun, answers, problem));
         }
         tokio::spawn(check_ports::run(checks.clone(), Arc::clone(&health), events.clone(), node_name, taken.clone()));
-        let observers = Observers::new(metrics.clone(), health, checks, events, taken);
+        let observers = Observers::new(metrics.clone(), health, checks, events, taken, board);
         Ok(Servers { observers, metrics })
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! `-o json` and `-o yaml` print the row types of the sub-commands' modules; their field names are stable.
 
+mod auditing;
 mod backends;
+mod check;
 mod cleanup;
 mod command_line;
 mod completion;
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
 fn run_command(command: Command, findings: &[Finding]) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => run::run(&args, findings),
+        Command::Check(args) => check::print(&args),
         Command::CheckConfig(args) => settings::check(&args.file, args.format.output),
         Command::Status(args) => status::print(&args).map(drop),
         Command::Services(args) => services::print(&args),

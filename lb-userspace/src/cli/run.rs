@@ -20,12 +20,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
+use super::auditing::{self, Audit};
 use super::listen::{Agent, ListenArgs};
 use super::node_args::NodeArgs;
 use super::pin_args::PinArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
 use super::{panics, succession, sweeping};
+use crate::check::board::Board;
 use crate::config::effective::Effective;
 use crate::config::findings::Finding;
 use crate::config::forward::ForwardMode;
@@ -163,7 +165,7 @@ pub(super) struct RunArgs {
     log: String,
 }
 
-fn port_range(text: &str) -> Result<(u16, u16), String> {
+pub(super) fn port_range(text: &str) -> Result<(u16, u16), String> {
     let range = text.split_once('-').and_then(|(lo, hi)| Some((lo.parse().ok()?, hi.parse().ok()?)));
     range.filter(|(lo, hi)| 0 < *lo && lo <= hi).ok_or_else(|| format!("\"{text}\" is not a range such as 1024-29999"))
 }
@@ -317,6 +319,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (report, report_changes) = watch::channel(AttachReport::default());
     let mut following = tokio::spawn(devices.run(network, report));
 
+    let board = Board::new(&args.node_name, args.kube);
     let servers = args.listen.start(Agent {
         pin_path: args.pins.pin_path.clone(),
         node_name: args.node_name.clone(),
@@ -324,8 +327,16 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         events: source.events(&args.node_name),
         configz: args.configz(),
         requests: source.requests.clone(),
+        board: board.clone(),
     })?;
     let reaper = args.sockets.start_reaper(&settings.sockets, &args.pins.pin_path, &servers.metrics);
+    auditing::start(Audit {
+        pin_path: args.pins.pin_path.clone(),
+        snat_ports: args.snat_ports,
+        attach: report_changes.clone(),
+        board,
+        metrics: servers.metrics.clone(),
+    });
     let claim = Claim::new(Arc::new(move || lock.has_successor()));
     let origin = source.origin.clone();
     let reconciler = Reconciler::new(tables, settings, origin, servers.observers, reaper, started, claim)?;

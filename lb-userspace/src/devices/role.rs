@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What is behind a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Pods.
@@ -11,6 +11,7 @@ pub enum Role {
     /// The outside, or other nodes.
     Uplink,
     /// Nothing that Sluice serves; no program is attached.
+    #[default]
     Ignored,
 }
 

@@ -205,3 +205,24 @@ pub fn links_at(ifindex: u32, attach_type: u32) -> io::Result<Vec<(u32, u32)>> {
     let count = usize::try_from(attr.count).map_err(io::Error::other)?;
     Ok(links.into_iter().zip(programs).take(count).collect())
 }
+
+/// Programs at a hook of a cgroup, by their numbers, in the order in which they run.
+pub fn programs_at_cgroup(cgroup: &impl AsFd, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut programs = [0_u32; AT_A_HOOK];
+    let mut attr = Query {
+        target_ifindex: cgroup.as_fd().as_raw_fd().cast_unsigned(),
+        attach_type,
+        flags: 0,
+        attach_flags: 0,
+        prog_ids: programs.as_mut_ptr().expose_provenance() as u64,
+        count: u32::try_from(AT_A_HOOK).map_err(io::Error::other)?,
+        pad: 0,
+        prog_attach_flags: 0,
+        link_ids: 0,
+        link_attach_flags: 0,
+        revision: 0,
+    };
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    let count = usize::try_from(attr.count).map_err(io::Error::other)?;
+    Ok(programs.into_iter().take(count).collect())
+}

@@ -2,6 +2,7 @@
 
 pub mod bpf_link;
 pub mod firewall;
+pub mod clock;
 pub mod kernel_version;
 pub mod limits;
 pub mod mounts;

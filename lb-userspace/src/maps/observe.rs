@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::Pod;
-use aya::maps::{MapData, MapInfo, PerCpuArray, lpm_trie::LpmTrie};
+use aya::maps::{Array, MapData, MapInfo, PerCpuArray, lpm_trie::LpmTrie};
 use lb_common::abi::*;
 
 use super::batch;
@@ -35,6 +35,14 @@ pub fn counters(pin_path: &Path) -> Result<Vec<(&'static str, u64)>, TableFailur
         Ok((counter.name(), values.iter().sum()))
     };
     Counter::ALL.iter().filter(|counter| counter.index() < map.len()).map(sum).collect()
+}
+
+/// Source ports for source NAT; none: no agent has said it yet.
+pub fn snat_ports(pin_path: &Path) -> Result<Option<(u16, u16)>, TableFailure> {
+    let map: Array<MapData, FamilyConfig<V4>> = open(&pin_path.join("maps"), map_name::CONFIG[0])?;
+    let config = map.get(&0, 0).map_err(read_failure(map_name::CONFIG[0]))?;
+    let (low, high) = (config.snat_lo.get(), config.snat_hi.get());
+    Ok((low != 0).then_some((low, high)))
 }
 
 /// How full a map is.

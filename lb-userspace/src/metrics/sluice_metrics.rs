@@ -10,6 +10,7 @@ use prometheus::proto::MetricFamily;
 
 use super::metric_family::{Families, count, total};
 use super::traffic;
+use crate::check::finding::Level;
 use crate::devices::{AttachReport, Role};
 use crate::maps::TableFailure;
 use crate::maps::observe::{self, Fill};
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub attach: AttachReport,
     /// Refusals by kind and reason.
     pub refusals: BTreeMap<(&'static str, Reason), usize>,
+    /// The worst of each of the agent's own checks.
+    pub checks: BTreeMap<String, Level>,
     /// Whether the source can be read now.
     pub source_connected: bool,
     /// Whether the first full state is in the kernel.
@@ -158,6 +161,12 @@ impl Collector {
         let refusals = snapshot.refusals.iter().map(|((kind, reason), number)| {
             (vec![("kind", (*kind).to_owned()), ("reason", reason.name().to_owned())], count(*number))
         });
+        let checks = snapshot.checks.iter().map(|(check, level)| (vec![("check", check.clone())], level.number()));
+        families.gauges(
+            "sluice_check",
+            "What the agent's own checks found last: 0 in order, 1 not looked at, 2 a warning, 3 a problem",
+            checks,
+        );
         families.gauges("sluice_refusals", "Parts of objects that are not served, by kind and reason", refusals);
     }
 

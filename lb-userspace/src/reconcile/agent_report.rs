@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::finding::Finding;
 use crate::config::forward::ForwardMode;
 use crate::devices::AttachReport;
 use crate::model::desired::Refusal;
@@ -27,6 +28,8 @@ pub struct AgentReport {
     pub sockets: SocketReport,
     /// Ports of the agent that somebody else has, and what they are for.
     pub ports_taken: Vec<String>,
+    /// What the agent's own checks found last, the worst first.
+    pub checks: Vec<Finding>,
     /// How packets of Services reach the Pods of this node.
     pub forward: ForwardRow,
     /// What is not served, and why.
@@ -174,6 +177,7 @@ mod tests {
             attach,
             sockets,
             ports_taken: vec!["p".into()],
+            checks: vec![Finding::warning("odd", "look").of("clock")],
             forward: ForwardMode::Redirect.into(),
             refusals: refusals(1),
             refusals_omitted: 3,
@@ -190,7 +194,7 @@ mod tests {
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
         assert_eq!(
             keys(&json),
-            "attach forward node_name ports_taken refusals refusals_omitted sockets source version"
+            "attach checks forward node_name ports_taken refusals refusals_omitted sockets source version"
         );
         assert_eq!(keys(&json["source"]), "connected failing_since_ns from kind last_error");
         assert_eq!(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::writer::Outcome;
+use crate::check::board::Board;
 use crate::devices::AttachReport;
 use crate::events::{Event, EventSink, RefusalWatch, Regarding};
 use crate::health::check_ports::HealthChange;
@@ -26,6 +27,7 @@ pub struct Observers {
     checks: HealthCheckRegistry,
     events: EventSink,
     taken: TakenPorts,
+    board: Board,
     tracker: Tracker,
     refusals: RefusalWatch,
     /// Services of which it was told that they use `externalIPs`.
@@ -47,6 +49,7 @@ impl Observers {
         checks: HealthCheckRegistry,
         events: EventSink,
         taken: TakenPorts,
+        board: Board,
     ) -> Self {
         Self {
             metrics,
@@ -54,6 +57,7 @@ impl Observers {
             checks,
             events,
             taken,
+            board,
             tracker: Tracker::new(),
             refusals: RefusalWatch::default(),
             external: HashSet::new(),
@@ -67,6 +71,7 @@ impl Observers {
 
     /// Events of the source have arrived.
     pub(super) fn received(&self, events: &[SourceEvent]) {
+        self.board.heard(events);
         let (mut services, mut slices) = (0, 0);
         for event in events {
             let (kind, number) = match event {
@@ -160,6 +165,11 @@ impl Observers {
     /// Ports of the agent that somebody else has.
     pub(super) const fn taken(&self) -> &TakenPorts {
         &self.taken
+    }
+
+    /// What the agent's own checks found.
+    pub(super) const fn board(&self) -> &Board {
+        &self.board
     }
 
     /// The task that writes is alive.

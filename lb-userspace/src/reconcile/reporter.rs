@@ -8,6 +8,8 @@ use tokio::sync::watch;
 use super::agent_report::{AgentReport, SourceRow};
 use super::facts::ReconcileSettings;
 use super::origin::Origin;
+use crate::check::board::Board;
+use crate::check::finding::Finding;
 use crate::config::forward::ForwardMode;
 use crate::devices::AttachReport;
 use crate::http::TakenPorts;
@@ -40,6 +42,7 @@ pub(super) struct Reporter {
     attach: AttachReport,
     sockets: SocketReport,
     taken: watch::Receiver<BTreeMap<SocketAddr, String>>,
+    checks: watch::Receiver<Vec<Finding>>,
     forward: ForwardMode,
     /// Version of the refusals, of the world and of the writer, that was told.
     refusals_seen: Option<[u64; 2]>,
@@ -53,7 +56,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) fn new(settings: &ReconcileSettings, origin: Origin, taken: &TakenPorts) -> Self {
+    pub(super) fn new(settings: &ReconcileSettings, origin: Origin, taken: &TakenPorts, board: &Board) -> Self {
         Self {
             node_name: settings.node_name.clone(),
             source: origin.row(),
@@ -61,6 +64,7 @@ impl Reporter {
             attach: AttachReport::default(),
             sockets: settings.socket_report.clone(),
             taken: taken.follow(),
+            checks: board.follow(),
             forward: settings.forward,
             refusals_seen: None,
             logged: HashSet::new(),
@@ -97,7 +101,9 @@ impl Reporter {
             news.attach = true;
         }
         news.refusals = self.refusals_seen.replace(refusals) != Some(refusals);
-        self.stale |= news != News::default() || self.taken.has_changed().unwrap_or(false);
+        self.stale |= news != News::default()
+            || self.taken.has_changed().unwrap_or(false)
+            || self.checks.has_changed().unwrap_or(false);
         news
     }
 
@@ -143,6 +149,7 @@ impl Reporter {
             },
             sockets: self.sockets.clone(),
             ports_taken: self.taken.borrow_and_update().values().take(PORTS).cloned().collect(),
+            checks: self.checks.borrow_and_update().clone(),
             forward: self.forward.into(),
             refusals: refusals.map(Into::into).collect(),
             refusals_omitted: 0,

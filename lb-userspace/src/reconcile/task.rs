@@ -82,7 +82,7 @@ impl<T: AgentTables> Reconciler<T> {
         Ok(Self {
             writer,
             world: World::new(facts.clone(), settings.resolve.clone()),
-            reporter: Reporter::new(&settings, origin, observers.taken()),
+            reporter: Reporter::new(&settings, origin, observers.taken(), observers.board()),
             settings,
             observers,
             reaper,

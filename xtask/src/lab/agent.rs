@@ -131,6 +131,11 @@ impl Agent {
         Self::on(&lab.node1, &lab.dir, "sluice", log, options)
     }
 
+    /// An agent with separate pins of this name, and a separate log; not started yet.
+    pub fn with_pins(lab: &Lab, name: &str, options: AgentOptions) -> Self {
+        Self::on(&lab.node1, &lab.dir, name, &format!("{name}.log"), options)
+    }
+
     /// An agent on any node, not started yet: the names of its folder of pins and of its log in a lab's folder.
     pub fn on(node: &Netns, dir: &RunDir, pins: &str, log: &str, options: AgentOptions) -> Self {
         let (pin_path, log) = (dir.bpf().join(pins), dir.path().join(log));

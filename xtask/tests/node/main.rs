@@ -9,6 +9,7 @@ mod affinity;
 mod bad_input;
 mod bulk;
 mod busy;
+mod check;
 mod crash;
 mod devices;
 mod direct;

@@ -4,6 +4,7 @@ use lb_common::abi::table::Kind;
 use lb_common::abi::tables;
 
 use super::state::{Problem, Severity, Status};
+use crate::check::finding::Finding;
 use crate::cli::list::amount;
 use crate::reconcile::agent_report::AgentReport;
 
@@ -30,6 +31,9 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
         let AgentReport { attach, ports_taken, .. } = report;
         let lines = attach.warnings.iter().chain(&attach.not_served).chain(ports_taken);
         lines.for_each(|line| warning(line.clone()));
+        for Finding { check, found, todo, .. } in &report.checks {
+            warning(format!("{check}: {found}; do: {}", todo.as_deref().unwrap_or("see `sluice check`")));
+        }
         if let Some(first) = report.refusals.first() {
             let count = report.refusals.len() + report.refusals_omitted;
             warning(format!("{count} refused, such as {} {}: {}", first.kind, first.object, first.message));

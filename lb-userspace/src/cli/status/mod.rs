@@ -5,7 +5,7 @@
 //! {name: value}, maps: [{map, used, capacity}], report: {version, node_name, source: {kind, from,
 //! connected, last_error, failing_since_ns}, attach: {devices, features,
 //! map_sizes, not_served, warnings, forwarding: {v4, v6, devices_off}, repairs: {count, last, last_ns}}, sockets: {mode,
-//! cgroup, hooks, notes, errors}, ports_taken,
+//! cgroup, hooks, notes, errors}, ports_taken, checks: [{check, level, found, todo}],
 //! forward: {mode, note}, refusals: [{kind, object, reason, message}], refusals_omitted}}`.
 
 mod brief;

@@ -1,5 +1,6 @@
 //! Which rule decided, from what the model made of the Service.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::decision::{Decision, Rule, Verdict};
@@ -10,6 +11,9 @@ use crate::model::reason::Reason;
 use crate::model::record::{PortRecord, ServiceRecord, Skip};
 use crate::model::topology::{Endpoint, Mode, SetRule};
 use crate::model::view::View;
+
+/// Nodes that a note names.
+const NODES: usize = 5;
 
 /// What becomes of clients of the Service.
 pub(super) fn decisions(view: &View<'_>, target: &Target, client: Option<Client>) -> Vec<Decision> {
@@ -143,7 +147,7 @@ impl At<'_> {
             client: kind.name(),
             backends,
             endpoints: endpoints.len(),
-            notes: self.notes(outside, set),
+            notes: self.notes(outside, set, rule),
         }
     }
 
@@ -188,8 +192,19 @@ impl At<'_> {
         nearest.map_or(if uses.is_empty() { Rule::NoSlice } else { Rule::NoEndpoint }, |(_, rule)| *rule)
     }
 
-    fn notes(&self, outside: bool, set: SetKind) -> Vec<String> {
+    /// Where the endpoints are, by the names of nodes: a wrong `--node-name` shows there.
+    fn whereabouts(&self) -> String {
+        let endpoints = self.view.slices.iter().flat_map(|slice| &slice.endpoints);
+        let nodes: BTreeSet<&str> = endpoints.filter_map(|endpoint| endpoint.node.as_deref()).collect();
+        let nodes: Vec<&str> = nodes.into_iter().take(NODES).collect();
+        format!("this node is {:?}; endpoints are on {}", self.view.node.name, nodes.join(", "))
+    }
+
+    fn notes(&self, outside: bool, set: SetKind, rule: Rule) -> Vec<String> {
         let mut notes = Vec::new();
+        if rule == Rule::NoneLocal {
+            notes.push(self.whereabouts());
+        }
         if self.desired.affinity_secs != 0 {
             let secs = self.desired.affinity_secs;
             notes

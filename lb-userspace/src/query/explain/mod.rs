@@ -31,6 +31,8 @@ pub struct Explanation {
     pub refusals: Vec<(String, String)>,
     /// What to know about this answer.
     pub notes: Vec<String>,
+    /// What is wrong on the way to its backends, behind Sluice.
+    pub behind: Vec<String>,
     /// Where the kernel's maps are not what they should be.
     pub differences: Vec<String>,
 }

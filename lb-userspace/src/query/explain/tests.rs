@@ -196,6 +196,15 @@ fn each_situation_has_its_rule_in_the_first_place() {
 }
 
 #[test]
+fn who_finds_no_local_endpoint_learns_where_they_are() {
+    let spec = "type: NodePort, externalTrafficPolicy: Local, ports: [{port: 80, nodePort: 30080}]";
+    let world = world(&(service(spec) + &slice(THERE)), me());
+    let answer = explain(&world, &"web".parse().unwrap(), Some(Client::Outside)).unwrap();
+    assert_eq!(answer.decisions[0].rule, Rule::NoneLocal);
+    assert_eq!(answer.decisions[0].notes[0], "this node is \"me\"; endpoints are on other");
+}
+
+#[test]
 fn each_endpoint_says_why_it_is_in_a_set_or_left_out() {
     let endpoints = [HERE, THERE, UNREADY, DRAINING, OVER].join(", ");
     let spec = "type: NodePort, externalTrafficPolicy: Local, ports: [{port: 80, nodePort: 30080}]";

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::fixtures::ROOMY;
+use crate::check::board::Board;
 use crate::devices::{AttachReport, NodeNetwork};
 use crate::events::EventSink;
 use crate::health::{HealthCheckRegistry, ProxyHealth};
@@ -41,6 +42,7 @@ impl Agent {
             HealthCheckRegistry::default(),
             EventSink::log_only(),
             TakenPorts::default(),
+            Board::default(),
         );
         let settings = ReconcileSettings { node_name: "n".into(), ..ReconcileSettings::default() };
         let origin = Origin::Manifests(folder.to_owned());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::fixtures::ROOMY;
+use crate::check::board::Board;
 use crate::devices::NodeNetwork;
 use crate::events::EventSink;
 use crate::health::{HealthCheckRegistry, ProxyHealth};
@@ -28,6 +29,7 @@ fn agent(tables: MemoryTables) -> Reconciler<MemoryTables> {
         HealthCheckRegistry::default(),
         EventSink::log_only(),
         TakenPorts::default(),
+        Board::default(),
     );
     let settings = ReconcileSettings { node_name: "n".into(), node_cidrs: true, ..ReconcileSettings::default() };
     let origin = Origin::Kube(watch::channel(Connection::default()).1);

@@ -20,9 +20,9 @@ pub struct Unreadable {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Head {
-    api_version: Option<String>,
-    kind: Option<String>,
+pub(super) struct Head {
+    pub(super) api_version: Option<String>,
+    pub(super) kind: Option<String>,
 }
 
 /// The object of a piece; none when it is of a kind that is of no interest.
@@ -47,19 +47,21 @@ pub(super) fn decode(piece: &Piece<'_>) -> Result<Option<Object>, Unreadable> {
 fn parse_kind(kind: &str, api_version: Option<&str>, piece: &Piece<'_>) -> Result<Option<Object>, Unreadable> {
     macro_rules! try_kind {
         ($api:ty) => {
-            if <$api>::IN_MANIFESTS {
-                let name = <$api as ApiObject>::KIND.name();
-                if kind == name && api_version.is_none_or(|version| is_of_group::<$api>(version)) {
-                    return Ok(Some(parse::<$api>(piece)?.into_object()));
-                }
-                if kind.strip_suffix("List") == Some(name) {
-                    return Err(unreadable_list(piece));
-                }
+            if is_of_kind::<$api>(kind, api_version) {
+                return Ok(Some(parse::<$api>(piece)?.into_object()));
+            }
+            if <$api>::IN_MANIFESTS && kind.strip_suffix("List") == Some(<$api as ApiObject>::KIND.name()) {
+                return Err(unreadable_list(piece));
             }
         };
     }
     for_each_kind!(try_kind);
     if kind == "List" { Err(unreadable_list(piece)) } else { Ok(None) }
+}
+
+/// Whether a piece of this kind and version is read as this type.
+pub(super) fn is_of_kind<K: ApiObject>(kind: &str, api_version: Option<&str>) -> bool {
+    K::IN_MANIFESTS && kind == <K as ApiObject>::KIND.name() && api_version.is_none_or(is_of_group::<K>)
 }
 
 /// The core group has one version; in others a newer version is read by the fields that are known.
@@ -100,7 +102,7 @@ impl std::fmt::Display for Key {
 }
 
 /// Kind and version. In block style they are found without parsing, elsewhere the piece is read twice.
-fn head(piece: &Piece<'_>) -> Result<Head, Unreadable> {
+pub(super) fn head(piece: &Piece<'_>) -> Result<Head, Unreadable> {
     let kind = match piece.form {
         Form::Yaml | Form::YamlItem => top_level(piece.text, "kind"),
         Form::Json => None,
@@ -113,7 +115,8 @@ fn head(piece: &Piece<'_>) -> Result<Head, Unreadable> {
     parse(piece)
 }
 
-fn parse<T: DeserializeOwned>(piece: &Piece<'_>) -> Result<T, Unreadable> {
+/// A piece as this type.
+pub(super) fn parse<T: DeserializeOwned>(piece: &Piece<'_>) -> Result<T, Unreadable> {
     let beyond = |line: u64| piece.line + usize::try_from(line).unwrap_or(1).saturating_sub(1);
     match piece.form {
         Form::Json => serde_json::from_str(piece.text)

@@ -240,7 +240,8 @@ pub(super) fn is_manifest(name: &str) -> bool {
     !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
-fn list(folder: &Path) -> io::Result<BTreeSet<String>> {
+/// Names of the files that are read.
+pub(super) fn list(folder: &Path) -> io::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder)? {
         if let Ok(name) = entry?.file_name().into_string()

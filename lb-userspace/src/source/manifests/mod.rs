@@ -13,6 +13,7 @@ mod lists;
 mod plain;
 mod reading;
 mod split;
+mod strict;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -25,6 +26,7 @@ use tokio::sync::mpsc::Sender;
 
 pub use self::decode::Unreadable;
 use self::folder::Folder;
+pub use self::strict::{Slip, SlipKind, slips};
 use crate::model::event::{Object, SourceEvent};
 
 /// Why a folder cannot be a source.

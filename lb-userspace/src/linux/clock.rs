@@ -1,0 +1,11 @@
+//! What the kernel says of its clock.
+#![expect(unsafe_code, reason = "a system call that the libraries do not have")]
+
+/// Whether somebody keeps the clock right (`adjtimex(2)`); none: it cannot be asked.
+pub fn is_synchronised() -> Option<bool> {
+    // SAFETY: all-zero bytes are a valid `timex`: it has nothing but numbers.
+    let mut asked: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live `timex`; with `modes` 0 the kernel only fills it in.
+    let state = unsafe { libc::adjtimex(&raw mut asked) };
+    (state >= 0).then_some(asked.status & libc::STA_UNSYNC == 0)
+}
