@@ -29,7 +29,9 @@ impl Names {
                     if *kind == Kind::Node {
                         self.object = (own_node_only || !objects.is_empty()).then_some(false);
                     }
-                    objects.iter().for_each(|object| self.object(object));
+                    for object in objects {
+                        self.object(object);
+                    }
                 }
                 SourceEvent::Apply(object) => self.object(object),
                 SourceEvent::Delete { kind: Kind::Node, name, .. } if *name == self.own => self.object = Some(false),

@@ -21,7 +21,7 @@ use crate::devices::{Role, RoleRules, XdpMode};
 use crate::linux::netlink::NetlinkError;
 use crate::linux::{clock, kernel_version, mounts};
 
-/// The initial cgroup namespace's file (`PROC_CGROUP_INIT_INO`, linux/proc_ns.h).
+/// The initial cgroup namespace's file (`PROC_CGROUP_INIT_INO`, `linux/proc_ns.h`).
 const FIRST_CGROUP_NAMESPACE: &str = "cgroup:[4026531835]";
 
 /// What to look at.
