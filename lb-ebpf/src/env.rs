@@ -1,14 +1,14 @@
 //! What the data path needs around a packet, by maps and helpers.
 
-use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::maps::Array;
 use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use lb_common::abi::{
-    AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue,
-    SocketKey, SocketValue, SourceRangeKey, StatsValue, device_flag, filter,
+    AffinityKey, AffinityValue, BackendValue, Be16, CauseKey, CauseValue, Counter, FamilyConfig, FlowValue,
+    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, device_flag, filter,
 };
 use lb_common::datapath::{Counters, Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage};
 use lb_common::wire::ethernet::mac_words;
@@ -192,9 +192,44 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Counters<A> for Kernel<PART> {
     }
 
     #[inline(always)]
-    fn connected(&self, backend: u32, generation: u32) {
+    fn connected(&self, backend: u32, generation: u32, waits: bool) {
         if let Some(stats) = counted::<A>(backend, generation) {
             add(&stats.connections, 1);
+            if waits {
+                add(&stats.unanswered, 1);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn answered(&self, backend: u32, generation: u32) {
+        if let Some(stats) = counted::<A>(backend, generation) {
+            subtract_one(&stats.unanswered);
+        }
+    }
+
+    #[inline(always)]
+    fn refused(&self, backend: u32, generation: u32) {
+        if let Some(stats) = counted::<A>(backend, generation) {
+            add(&stats.refused, 1);
+        }
+    }
+
+    #[inline(always)]
+    fn blame(&self, service: u32, cause: u32) {
+        let key = CauseKey { service, counter: cause };
+        // SAFETY: the helper has no arguments and no preconditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        match maps::CAUSES.get_ptr_mut(&key) {
+            Some(cell) => {
+                // SAFETY: the entry is there, or, evicted meanwhile, memory of the map still: at worst another entry
+                // counts one too many.
+                let cell = unsafe { &mut *cell };
+                add(&cell.count, 1);
+                cell.last_ns = now;
+            }
+            // Of two processors that begin it one loses a count.
+            None => _ = maps::CAUSES.insert(&key, &CauseValue { count: 1, last_ns: now }, u64::from(BPF_NOEXIST)),
         }
     }
 }
@@ -212,6 +247,14 @@ fn add(number: &u64, more: u32) {
     // SAFETY: memory of the map, aligned to 8 bytes, which all programs change in this way; the agent writes a cell only
     // between two backends.
     let _before = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(number, u64::from(more)) };
+}
+
+/// The same downwards, by all ones: what is added wraps.
+#[inline(always)]
+fn subtract_one(number: &u64) {
+    let number = core::ptr::from_ref(number).cast_mut();
+    // SAFETY: as above.
+    let _before = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(number, u64::MAX) };
 }
 
 /// Whether a filter holds what has its bits here. A block that is not there (it always is) holds everything.

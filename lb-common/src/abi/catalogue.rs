@@ -7,7 +7,7 @@ pub const ABI_VERSION: u32 = 4;
 /// What the fields of all maps come to, in that version (see the test in `tables.rs`): sizes are compared with the
 /// pins', so two fields that change places are what nobody would notice.
 #[cfg(test)]
-pub(super) const SHAPE: u64 = 0x4e60_81f4_7f32_7160;
+pub(super) const SHAPE: u64 = 0x98a0_445f_e424_fd4b;
 
 /// Hands all maps of one group to the macro `$then`: `family` (one map for each address family; types for the address
 /// type `$addr`), `single` (one for both), `agent` (one, which programs know nothing of).
@@ -302,6 +302,15 @@ macro_rules! tables {
                 writer: "agent (at start)",
                 readers: "kernel",
                 miss: "TC does the work: `second_stage_missing`",
+            }
+            /// Why clients of service ports got nothing.
+            CAUSES causes [CAUSES]: pinned LruHash(CauseKey => CauseValue) {
+                size: Size::Constant(1 << 14),
+                object: 16_384,
+                holds: "service id, counter → number, time",
+                writer: "kernel; agent removes",
+                readers: "agent, CLI",
+                miss: "it never happened",
             }
             /// Counters, per CPU.
             COUNTERS counters [COUNTERS]: pinned PerCpuArray(u32 => u64) {

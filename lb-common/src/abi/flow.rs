@@ -78,8 +78,8 @@ plain! {
         pub port_delta: u16,
         /// What this entry's packets add to the backend's count, as far as it has not been added yet.
         pub tally: Tally,
-        /// Always 0.
-        pub reserved: u32,
+        /// When the flow began, in jiffies; 0: not known.
+        pub born: u32,
     }
 }
 

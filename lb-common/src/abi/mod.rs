@@ -7,6 +7,7 @@
 mod addr;
 mod backend;
 mod catalogue;
+mod cause;
 mod config;
 mod counter;
 pub mod filter;
@@ -23,6 +24,7 @@ pub mod tables;
 pub use addr::*;
 pub use backend::*;
 pub use catalogue::ABI_VERSION;
+pub use cause::*;
 pub use config::*;
 pub use counter::*;
 pub use flow::*;

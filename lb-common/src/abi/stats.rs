@@ -22,8 +22,12 @@ plain! {
         pub generation: u32,
         /// Zero.
         pub pad: u32,
-        /// Zero. With it a cell is as large as a cache line.
-        pub reserved: [u64; 2],
+        /// New flows of packets, less those that the backend has answered. Flows that began before this was counted make
+        /// it smaller: below zero, as a signed number, is none.
+        pub unanswered: u64,
+        /// Refusals by the backend: a RST for a SYN, an ICMP error "port unreachable" for a datagram. With it a cell is as
+        /// large as a cache line.
+        pub refused: u64,
     }
 }
 
@@ -39,12 +43,19 @@ impl StatsValue {
             connections: self.connections.wrapping_add(other.connections),
             generation: 0,
             pad: 0,
-            reserved: [0; 2],
+            unanswered: self.unanswered.wrapping_add(other.unanswered),
+            refused: self.refused.wrapping_add(other.refused),
         }
     }
 
     /// Whether nothing was counted.
     pub const fn is_empty(&self) -> bool {
-        self.packets | self.bytes | self.reply_packets | self.reply_bytes | self.connections == 0
+        let traffic = self.packets | self.bytes | self.reply_packets | self.reply_bytes;
+        traffic | self.connections | self.unanswered | self.refused == 0
+    }
+
+    /// Flows that the backend has not answered, or not yet.
+    pub const fn waiting(&self) -> u64 {
+        if self.unanswered >> 63 == 0 { self.unanswered } else { 0 }
     }
 }

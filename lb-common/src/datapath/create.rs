@@ -33,7 +33,7 @@ pub(super) fn create<A: Address, E: Env<A>>(
     forward.tally = Tally::default();
     forward.from = arrival.from;
     forward.next = if headers.opens() { headers.end } else { 0 };
-    forward.reserved = 0;
+    forward.born = forward.seen;
     forward.addr_delta = checksum::delta(key.src.sum() + key.dst.sum(), forward.src.sum() + forward.dst.sum());
     let reverse = &mut scratch.reverse;
     *reverse = *forward;

@@ -186,8 +186,14 @@ pub trait Counters<A> {
     fn count_index(&self, index: u32);
     /// Counts packets of a flow towards its backend, or with `reply` from it; none when the backend is gone.
     fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32);
-    /// Counts a new connection to a backend of this generation.
-    fn connected(&self, backend: u32, generation: u32);
+    /// Counts a new connection to a backend of this generation; with `waits` it is one whose answer will be seen.
+    fn connected(&self, backend: u32, generation: u32, waits: bool);
+    /// Counts that a backend has answered a connection, for the first time.
+    fn answered(&self, backend: u32, generation: u32);
+    /// Counts that a backend has refused a connection or a datagram.
+    fn refused(&self, backend: u32, generation: u32);
+    /// Counts for a service port why its client got nothing: one of `CAUSES_OF_SERVICES`, by its index.
+    fn blame(&self, service: u32, cause: u32);
 }
 
 /// Which direction's packets a program sees.

@@ -148,9 +148,12 @@ fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arriv
             env.renumber(forward, headers.ack);
         }
     }
-    if !handshake && scratch.reverse.state & flow_state::REPLIED == 0 {
-        // There may never be a second question.
-        note_client(env, &scratch.reverse);
+    if scratch.reverse.state & flow_state::REPLIED == 0 {
+        count_answer(env, &scratch.reverse, said);
+        if !handshake {
+            // There may never be a second question.
+            note_client(env, &scratch.reverse);
+        }
     }
     if let Some(reverse) = env.half_open(&scratch.reverse_key) {
         let reverse = env.note(reverse, state | said);
@@ -160,6 +163,19 @@ fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arriv
     scratch.forward = scratch.reverse;
     scratch.forward.tally = Tally::default();
     Reply::Taken
+}
+
+/// Counts a flow's first reply for its backend. A call, for the sake of the stack.
+#[inline(never)]
+fn count_answer<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, state: u16) {
+    // The twin of a direct connection has none.
+    if reverse.backend == 0 {
+        return;
+    }
+    env.answered(reverse.backend, reverse.generation);
+    if state & flow_state::RST != 0 {
+        env.refused(reverse.backend, reverse.generation);
+    }
 }
 
 /// Notes the client of a flow whose Service has affinity; `reverse` is the flow's reverse entry.

@@ -19,12 +19,14 @@ struct Quoted<A> {
     l3: u8,
     /// Offset of its transport header.
     l4: u8,
+    /// The error is "port unreachable": who was asked does not listen there.
+    refused: bool,
 }
 
 #[inline(always)]
 fn quoted<A: IpVersion, P: Read>(pkt: &P, headers: &Headers<A>) -> Option<Quoted<A>> {
     let at = usize::from(headers.l4);
-    let [kind, _] = pkt.u16_at(at)?.to_ne_bytes();
+    let [kind, code] = pkt.u16_at(at)?.to_ne_bytes();
     let error = if A::IS_V6 { icmp::is_error::<true>(kind) } else { icmp::is_error::<false>(kind) };
     if !error {
         return None;
@@ -40,6 +42,7 @@ fn quoted<A: IpVersion, P: Read>(pkt: &P, headers: &Headers<A>) -> Option<Quoted
         key: FlowKey { src, dst, sport: Be16(hi(ports)), dport: Be16(lo(ports)), proto: protocol, pad: [0; 3] },
         l3: u8::try_from(l3).ok()?,
         l4: u8::try_from(l4).ok()?,
+        refused: if A::IS_V6 { (kind, code) == (1, 4) } else { (kind, code) == (3, 3) },
     })
 }
 
@@ -71,11 +74,28 @@ pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
 ) -> Outcome {
     let Some(quoted) = quoted(frame, headers) else { return Outcome::pass(Reason::NOT_SERVED) };
     let Some(flow) = find(env, arrival, &quoted.key) else { return Outcome::pass(Reason::NOT_SERVED) };
+    let outcome = translate_as(frame, env, arrival, (headers, &quoted), flow);
+    let from_backend = flow.kind != flow_kind::FORWARD && headers.key.src == quoted.key.dst;
+    if quoted.refused && from_backend && outcome.reason() == Reason::counted(Counter::IcmpTranslated) {
+        env.refused(flow.backend, flow.generation);
+    }
+    outcome
+}
+
+/// Translates it as the flow's entry says.
+#[inline(always)]
+fn translate_as<A: IpVersion, F: Frame, E: Env<A>>(
+    frame: &mut F,
+    env: &E,
+    arrival: Arrival,
+    (headers, quoted): (&Headers<A>, &Quoted<A>),
+    flow: E::Flow,
+) -> Outcome {
     if !E::is_ingress(arrival) || flow_action::keeps_source(flow.action) {
         if !frame.mark_translated() {
             return Outcome::pass(Reason::HANDED_OVER);
         }
-        return match write(frame, headers, &quoted, &flow, 0) {
+        return match write(frame, headers, quoted, &flow, 0) {
             Some(()) => Outcome::pass(Reason::counted(Counter::IcmpTranslated)),
             None => Outcome::drop(Counter::DropRewrite),
         };
@@ -88,7 +108,7 @@ pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
     if headers.hop_limit <= 1 {
         return Outcome::drop(Counter::DropTtl);
     }
-    if write(frame, headers, &quoted, &flow, 1).is_none() {
+    if write(frame, headers, quoted, &flow, 1).is_none() {
         return Outcome::drop(Counter::DropRewrite);
     }
     let outcome = depart(frame, way, &hop);

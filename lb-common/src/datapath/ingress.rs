@@ -271,7 +271,7 @@ fn new_flow<A: Address, E: Env<A>>(
     let chosen = select(env, &mut scratch.choice, &client, set, member_flag(flags & local != 0));
     match chosen.and_then(|()| create(env, headers, arrival, scratch)) {
         Ok(()) => {
-            env.connected(scratch.forward.backend, scratch.forward.generation);
+            env.connected(scratch.forward.backend, scratch.forward.generation, true);
             env.count(Counter::NewFlow);
             Decision::TRANSLATE
         }

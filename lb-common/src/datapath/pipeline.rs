@@ -103,12 +103,18 @@ fn rest<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arri
     }
     let Some(mut scratch) = env.scratch() else { return Outcome::pass(Reason::NO_MEMORY) };
     let decision = rare::decided(env, headers, arrival, &mut scratch, !headers.may_be_of_flow(F::L3));
-    match decision.step() {
-        Step::Pass => Outcome::pass(decision.reason()),
-        Step::Translate => rare::translated(frame, env, arrival, headers, env.decided(scratch)),
-        Step::Refuse => rare::refused(frame, env, arrival, headers, decision.reason()),
-        Step::Drop => Outcome::leave(Verdict::Drop, 0, decision.reason()),
-    }
+    let service = scratch.choice.frontend.service;
+    let (service, outcome) = match decision.step() {
+        Step::Pass => return Outcome::pass(decision.reason()),
+        Step::Translate => {
+            let flow = env.decided(scratch);
+            (flow.service, rare::translated(frame, env, arrival, headers, flow))
+        }
+        Step::Refuse => (service, rare::refused(frame, env, arrival, headers, decision.reason())),
+        Step::Drop => (service, Outcome::leave(Verdict::Drop, 0, decision.reason())),
+    };
+    rare::blame(env, service, outcome.reason());
+    outcome
 }
 
 #[inline(always)]
@@ -123,6 +129,7 @@ mod rare {
     use super::super::outcome::{Decision, Fast, Outcome, Reason};
     use super::super::scratch::Scratch;
     use super::{Arrival, Frame, Headers, IpVersion, Parsed, egress, ingress, look, refuse, translate};
+    use crate::abi::is_of_service;
 
     #[inline(never)]
     pub(super) fn parsed<A: IpVersion, F: Frame>(frame: &mut F, headers: &mut Headers<A>) -> Parsed {
@@ -151,6 +158,16 @@ mod rare {
         reason: Reason,
     ) -> Outcome {
         refuse(frame, env, arrival, headers, reason)
+    }
+
+    /// Counts a reason for the service port that it concerns, if it does concern one.
+    #[inline(never)]
+    pub(super) fn blame<A: IpVersion, E: Env<A>>(env: &E, service: u32, reason: Reason) {
+        if let Some(index) = reason.counter_index()
+            && is_of_service(index)
+        {
+            env.blame(service, index);
+        }
     }
 
     /// `looked_at`: the first stage has seen that the packet is not an ordinary one of a flow.

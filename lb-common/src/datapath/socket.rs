@@ -224,7 +224,11 @@ fn choose<A: Address, E: SocketEnv<A>>(
     }
     if set.count == 0 {
         // Silence is for packets to keep.
-        return if flags & frontend_flag::INTERNAL_EMPTY_DROPS != 0 { SocketVerdict::Pass } else { refused(env) };
+        if flags & frontend_flag::INTERNAL_EMPTY_DROPS != 0 {
+            return SocketVerdict::Pass;
+        }
+        env.blame(service, Counter::RejectNoEndpoints.index());
+        return refused(env);
     }
     let local = flags & frontend_flag::INTERNAL_LOCAL != 0;
     let client = AffinityKey { client: A::ZERO, service, netns: call.netns };
@@ -235,7 +239,7 @@ fn choose<A: Address, E: SocketEnv<A>>(
     let (addr, port) = (choice.backend.addr, choice.backend.port);
     remember(env, call, choice, stay);
     env.count(Counter::SocketConnected);
-    env.connected(choice.id, choice.backend.generation);
+    env.connected(choice.id, choice.backend.generation, false);
     SocketVerdict::To(addr, port)
 }
 

@@ -40,10 +40,27 @@ impl<A: Family> Counters<A> for Memory<A> {
         *sum += u64::from(bytes);
     }
 
-    fn connected(&self, backend: u32, generation: u32) {
+    fn connected(&self, backend: u32, generation: u32, waits: bool) {
         if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), backend, generation) {
             stats.connections += 1;
+            stats.unanswered = stats.unanswered.wrapping_add(u64::from(waits));
         }
+    }
+
+    fn answered(&self, backend: u32, generation: u32) {
+        if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), backend, generation) {
+            stats.unanswered = stats.unanswered.wrapping_sub(1);
+        }
+    }
+
+    fn refused(&self, backend: u32, generation: u32) {
+        if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), backend, generation) {
+            stats.refused += 1;
+        }
+    }
+
+    fn blame(&self, service: u32, cause: u32) {
+        *self.causes.borrow_mut().entry((service, cause)).or_default() += 1;
     }
 }
 

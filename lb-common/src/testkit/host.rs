@@ -212,6 +212,10 @@ impl<A: Family> Node<A> for HostNode<A> {
         self.memory.counters.borrow().get(&counter.index()).copied().unwrap_or(0)
     }
 
+    fn causes(&mut self, service: u32, cause: Counter) -> u64 {
+        self.memory.causes.borrow().get(&(service, cause.index())).copied().unwrap_or(0)
+    }
+
     fn stats(&mut self, backend: u32) -> StatsValue {
         self.memory.stats.borrow().get(&backend).copied().unwrap_or_default()
     }

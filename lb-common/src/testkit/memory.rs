@@ -62,6 +62,8 @@ pub struct Memory<A> {
     pub full: Cell<bool>,
     /// Counters by index.
     pub counters: RefCell<HashMap<u32, u64>>,
+    /// Causes by service id and counter.
+    pub causes: RefCell<HashMap<(u32, u32), u64>>,
     /// Traffic by backend.
     pub stats: RefCell<HashMap<u32, StatsValue>>,
     /// Look-ups so far.
@@ -102,6 +104,7 @@ impl<A: Family> Default for Memory<A> {
             seed: Cell::new(0x5eed),
             full: Cell::new(false),
             counters: RefCell::default(),
+            causes: RefCell::default(),
             stats: RefCell::default(),
             lookups: Cell::default(),
             front_filter: TestFilter::new(filter::FRONT_BLOCKS),

@@ -78,6 +78,8 @@ pub trait Node<A: Family> {
     fn replayed(&mut self) -> Vec<Vec<u8>>;
     /// Value of a counter.
     fn counter(&mut self, counter: Counter) -> u64;
+    /// How often a service port's clients got nothing for this reason.
+    fn causes(&mut self, service: u32, cause: Counter) -> u64;
     /// What was counted for a backend.
     fn stats(&mut self, backend: u32) -> StatsValue;
     /// What established flows to a backend have gathered, to be counted later.

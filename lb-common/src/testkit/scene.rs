@@ -153,6 +153,21 @@ impl<'n, A: Family> Scene<'n, A> {
         assert_eq!(numbers, (towards, back, connections), "{}: backend {backend} after step {}", self.name, self.step);
     }
 
+    /// Connections that a backend has not answered, and those that it has refused.
+    #[track_caller]
+    pub fn answers(&mut self, backend: u32, unanswered: u64, refused: u64) {
+        let got = self.node.stats(backend);
+        let numbers = (got.unanswered, got.refused);
+        assert_eq!(numbers, (unanswered, refused), "{}: backend {backend} after step {}", self.name, self.step);
+    }
+
+    /// So often clients of a service port got nothing for this reason.
+    #[track_caller]
+    pub fn blamed(&mut self, service: u32, cause: Counter, count: u64) {
+        let got = self.node.causes(service, cause);
+        assert_eq!(got, count, "{}: {} of {service} after step {}", self.name, cause.name(), self.step);
+    }
+
     /// So many established and embryonic entries exist.
     #[track_caller]
     pub fn flows(&mut self, established: usize, embryonic: usize) {

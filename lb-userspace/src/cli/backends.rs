@@ -1,14 +1,16 @@
 //! `sluice backends`: every backend with its id, below its service port.
 //!
-//! JSON: a list of `{address, id, generation, flags, traffic, service, family}`; `service` is
+//! JSON: a list of `{address, id, generation, flags, traffic, open, service, family}`; `open` are established connections, `service` is
 //! `namespace/name:port/PROTOCOL`, `traffic` as in `sluice services`.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::backend_row::{BackendRow, TrafficRow};
+use super::labelled;
 use super::list::{Form, Found, Grid, ListArgs, Listed, Owner, Shown, amount};
-use super::services::{BackendRow, TrafficRow};
+use crate::maps::flows;
 use crate::maps::kernel::KernelTables;
 use crate::model::desired::Family;
 
@@ -16,6 +18,8 @@ use crate::model::desired::Family;
 struct Row {
     #[serde(flatten)]
     backend: BackendRow,
+    /// Established connections.
+    open: u64,
     /// `namespace/name:port/PROTOCOL`.
     service: String,
     /// `IPv4` or `IPv6`.
@@ -31,6 +35,9 @@ impl Listed for Row {
         ("ID", "id"),
         ("GENERATION", "generation"),
         ("CONNECTIONS", "traffic.connections"),
+        ("OPEN", "open"),
+        ("UNANSWERED", "traffic.unanswered"),
+        ("REFUSED", "traffic.refused"),
         ("PACKETS", "traffic.packets"),
         ("PACKETS-BACK", "traffic.reply_packets"),
         ("BYTES", "traffic.bytes"),
@@ -43,6 +50,7 @@ impl Listed for Row {
 }
 
 pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
+    let select = labelled::resolve(&args.select, &args.pins.pin_path)?;
     let look = || {
         let tables = KernelTables::open(&args.pins.pin_path)?;
         let existing = tables.read_owners()?;
@@ -52,12 +60,14 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
             .iter()
             .map(|(id, family, name)| (*id, (name.as_str(), Owner::read(name, *family))))
             .collect();
-        let missing = args.select.missing(&owners.values().map(|(_, owner)| owner));
+        let open = flows::open_by_backend(&args.pins.pin_path)?;
+        let missing = select.missing(&owners.values().map(|(_, owner)| owner));
         let row = |(family, id, entry): &(Family, u32, _)| {
             let backend = BackendRow::new(*family, *id, entry, &traffic);
             let (service, owner) = owners.get(&entry.service).cloned().unwrap_or_default();
-            args.select.wants(&owner).then(|| Row {
+            select.wants(&owner).then(|| Row {
                 backend,
+                open: open.get(&(*family, *id)).copied().unwrap_or(0),
                 service: service.to_owned(),
                 family: family.name(),
                 owner,
@@ -85,10 +95,13 @@ fn grid(rows: &[Row], flat: bool) -> Grid {
         .text("SERVICE", if flat { Shown::Any } else { Shown::Wide })
         .word("STATE", Shown::Any)
         .number("CONNECTIONS", Shown::Any)
-        .number("BYTES", Shown::Any)
-        .number("BYTES-BACK", Shown::Any)
-        .number("PACKETS", Shown::Medium)
-        .number("PACKETS-BACK", Shown::Medium)
+        .number("OPEN", Shown::Any)
+        .number("UNANSWERED", Shown::Any)
+        .number("REFUSED", Shown::Any)
+        .number("BYTES", Shown::Medium)
+        .number("BYTES-BACK", Shown::Medium)
+        .number("PACKETS", Shown::Large)
+        .number("PACKETS-BACK", Shown::Large)
         .number("ID", Shown::Large)
         .number("GENERATION", Shown::Large)
         .word("SETS", Shown::Large);
@@ -107,6 +120,9 @@ fn grid(rows: &[Row], flat: bool) -> Grid {
             format!("{}/{}", owner.service_port(), owner.protocol),
             state(&backend.flags),
             counted(|t| t.connections.to_string()),
+            row.open.to_string(),
+            counted(|t| t.unanswered.to_string()),
+            counted(|t| t.refused.to_string()),
             counted(|t| amount::bytes(t.bytes)),
             counted(|t| amount::bytes(t.reply_bytes)),
             counted(|t| t.packets.to_string()),
@@ -137,6 +153,8 @@ mod tests {
             reply_packets: 60,
             reply_bytes: 90_000,
             connections: 9,
+            unanswered: 4,
+            refused: 1,
             ..Default::default()
         };
         if id != 3 {
@@ -144,6 +162,7 @@ mod tests {
         }
         Row {
             backend: BackendRow::new(Family::V4, id, &entry, &traffic),
+            open: 2,
             service: service.to_owned(),
             family: Family::of(&entry.addr.ip()).name(),
             owner: Owner::read(service, Family::V4),

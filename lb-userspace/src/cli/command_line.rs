@@ -11,8 +11,10 @@ use super::list::ListArgs;
 use super::output::FormatArgs;
 use super::pin_args::PinArgs;
 use super::run::RunArgs;
+use super::services::ServicesArgs;
 use super::status::StatusArgs;
 use super::trace::TraceArgs;
+use super::top::TopArgs;
 use super::{completion, man};
 
 /// eBPF load balancer for Kubernetes Services.
@@ -30,11 +32,13 @@ pub(super) enum Command {
     /// Whether the node is healthy, and if not, why; the exit code says it, too: 0 healthy, 3 not, 1 cannot be told.
     Status(StatusArgs),
     /// Services with their frontends, and what was counted for them.
-    Services(ListArgs),
+    Services(Box<ServicesArgs>),
     /// Backends below their Services, and what was counted for them.
     Backends(ListArgs),
     /// Connections in the flow tables.
     Flows(Box<FlowsArgs>),
+    /// What Services and backends do now: connections, bytes, errors by second.
+    Top(Box<TopArgs>),
     /// Why a Service or an address is served as it is: the rule that decides, and each endpoint with its reason.
     Explain(Box<ExplainArgs>),
     /// What becomes of a packet that nobody has sent: each look-up, each backend, and the way behind Sluice, there and back.

@@ -1,8 +1,8 @@
 //! `sluice flows`: connections in the flow tables.
 //!
-//! JSON: a list of `{via, protocol, state, idle_secs, client, frontend, source, backend, service, backend_id}`. `via` is
+//! JSON: a list of `{via, protocol, state, age_secs, idle_secs, client, frontend, source, backend, service, backend_id}`. `via` is
 //! `packet` or `socket`; `source` is the client's address as the backend sees it; `state` is `embryonic`, `established`,
-//! `half-closed`, `closed` or `direct`; `idle_secs` is `null` where it is not known.
+//! `half-closed`, `closed` or `direct`; `age_secs` and `idle_secs` are `null` where they are not known.
 //! For a socket that was load-balanced when it connected, `client` is `netns/COOKIE socket/COOKIE` (as `ss -e` shows
 //! the latter, in hexadecimal), `source` is empty and `state` is `connected`.
 
@@ -14,6 +14,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::labelled;
 use super::list::{FormArgs, Found, Grid, Listed, Owner, SelectArgs, Shown, amount};
 use super::pin_args::PinArgs;
 use crate::maps::dump;
@@ -23,7 +24,7 @@ use crate::maps::kernel::KernelTables;
 use crate::maps::sockets::{self, SocketFlow};
 use crate::plan::Existing;
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct FlowsArgs {
     #[command(flatten)]
     select: SelectArgs,
@@ -127,6 +128,8 @@ struct Row {
     via: &'static str,
     protocol: String,
     state: State,
+    /// Seconds since it began.
+    age_secs: Option<u64>,
     /// Seconds without a packet, exact to a second or so.
     idle_secs: Option<u64>,
     client: String,
@@ -142,6 +145,7 @@ impl Listed for Row {
     const SORT: &'static [(&'static str, &'static str)] = &[
         ("PROTO", "protocol"),
         ("STATE", "state"),
+        ("AGE", "age_secs"),
         ("IDLE", "idle_secs"),
         ("CLIENT", "client"),
         ("FRONTEND", "frontend"),
@@ -211,6 +215,7 @@ fn of_packets(flow: &Flow, now: Jiffies, names: &Names) -> Row {
         via: "packet",
         protocol: dump::protocol(flow.protocol),
         state: State::of(flow),
+        age_secs: now.secs_since(flow.born),
         idle_secs: now.secs_since(flow.seen),
         client: flow.client.to_string(),
         frontend: flow.frontend.to_string(),
@@ -226,6 +231,7 @@ fn of_socket(flow: &SocketFlow, names: &Names) -> Row {
         via: "socket",
         protocol: dump::protocol(flow.protocol),
         state: State::Connected,
+        age_secs: None,
         idle_secs: None,
         client: format!("netns/{} socket/{:x}", flow.netns, flow.socket),
         frontend: flow.frontend.to_string(),
@@ -237,6 +243,7 @@ fn of_socket(flow: &SocketFlow, names: &Names) -> Row {
 }
 
 pub(super) fn print(args: &FlowsArgs) -> anyhow::Result<()> {
+    let args = FlowsArgs { select: labelled::resolve(&args.select, &args.pins.pin_path)?, ..args.clone() };
     args.form.print(|| args.look(), grid)
 }
 
@@ -244,6 +251,7 @@ fn grid(rows: &[Row]) -> Grid {
     let mut grid = Grid::default()
         .word("PROTO", Shown::Any)
         .word("STATE", Shown::Any)
+        .number("AGE", Shown::Any)
         .number("IDLE", Shown::Any)
         .text("CLIENT", Shown::Any)
         .text("FRONTEND", Shown::Any)
@@ -256,6 +264,7 @@ fn grid(rows: &[Row]) -> Grid {
         grid.line([
             row.protocol.clone(),
             row.state.name().to_owned(),
+            row.age_secs.map_or_else(|| "-".to_owned(), amount::age),
             row.idle_secs.map_or_else(|| "-".to_owned(), amount::age),
             row.client.clone(),
             row.frontend.clone(),
@@ -296,6 +305,7 @@ mod tests {
             service: 1,
             backend_id: 4,
             end: state.1,
+            born: 3,
             seen: 5,
         }
     }
@@ -316,7 +326,7 @@ mod tests {
             of_packets(&seen_as, now, &names),
             of_packets(&Flow { service: 9, ..flow("10.1.0.3:41235", (true, End::HalfClosed)) }, now, &names),
         ];
-        rows[0].idle_secs = Some(3725);
+        (rows[0].age_secs, rows[0].idle_secs) = (Some(90_000), Some(3725));
         let socket = SocketFlow {
             protocol: 17,
             netns: 4_026_531_840,

@@ -39,7 +39,8 @@ pub(super) struct ListenArgs {
     /// An update that waits for twice as long makes the node unhealthy.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(super) sync_period: Duration,
-    /// Rows of a metric family that grows with the node, such as those by device; further rows are only counted.
+    /// Rows of metrics, as far as they grow with the node: of Services and backends the busiest that are not zero are shown,
+    /// a family by device has at most a quarter of them; further rows are only counted.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     metrics_max_series: usize,
 }

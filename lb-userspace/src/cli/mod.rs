@@ -4,6 +4,7 @@
 //! `-o json` and `-o yaml` print the row types of the sub-commands' modules; their field names are stable.
 
 mod auditing;
+mod backend_row;
 mod backends;
 mod check;
 mod cleanup;
@@ -12,6 +13,7 @@ mod completion;
 mod explain;
 mod flows;
 mod groups;
+mod labelled;
 mod list;
 mod listen;
 mod man;
@@ -19,6 +21,7 @@ mod node_args;
 mod output;
 mod panics;
 mod pin_args;
+mod problems;
 mod run;
 mod services;
 mod settings;
@@ -28,6 +31,7 @@ mod status;
 mod succession;
 mod sweeping;
 mod trace;
+mod top;
 
 use std::process::ExitCode;
 
@@ -67,6 +71,7 @@ fn run_command(command: Command, findings: &[Finding]) -> anyhow::Result<()> {
         Command::Explain(args) => explain::print(&args),
         Command::Trace(args) => trace::print(&args),
         Command::Flows(args) => flows::print(&args),
+        Command::Top(args) => top::print(&args),
         Command::Cleanup(args) => cleanup::cleanup(&args.pin_path),
         Command::Completion(args) => completion::print(&args, Cli::command()),
         Command::Man(args) => man::write(&args, Cli::command()),

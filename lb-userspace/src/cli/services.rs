@@ -1,23 +1,31 @@
 //! `sluice services`: every frontend, the Service port behind it and its backends.
 //!
 //! JSON: a list of `{service, port, protocol, family, id, since_ns, affinity_secs, frontends: [{address, port, kind, policy,
-//! internal, external, flags}], source_ranges, traffic, backends: [{address, id, generation, flags, traffic}]}`;
+//! internal, external, flags}], source_ranges, traffic, problems, backends: [{address, id, generation, flags, traffic}]}`;
 //! `internal` and `external` are lists of backend ids for clients inside and outside of the cluster; `since_ns` is when
 //! the service port was first in the maps, nanoseconds since the epoch, 0: not known; `traffic` is `{connections,
-//! packets, bytes, reply_packets, reply_bytes}`, and `null` for a backend that is not counted.
+//! packets, bytes, reply_packets, reply_bytes, unanswered, refused}`, and `null` for a backend that is not counted;
+//! `problems` is a list of `{problem, count, last_secs, message}`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use lb_common::abi::{SetRef, StatsValue, frontend_flag, frontend_kind};
+use clap::Args;
+use lb_common::abi::{SetRef, frontend_flag, frontend_kind};
+use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use super::backend_row::{BackendRow, TrafficRow};
+use super::labelled;
 use super::list::{Found, Grid, ListArgs, Listed, Owner, Shown, amount};
+use super::problems::{self, Problem};
+use crate::maps::causes::Cause;
 use crate::maps::kernel::KernelTables;
 use crate::maps::traffic::Traffic;
 use crate::maps::{Tables, dump};
 use crate::model::desired::Family;
-use crate::plan::{BackendEntry, Existing};
+use crate::plan::Existing;
 
 /// One service port and family.
 #[derive(Debug, Default, Serialize)]
@@ -40,6 +48,8 @@ struct ServiceRow {
     source_ranges: Vec<String>,
     /// Of the backends that are gone, too.
     traffic: TrafficRow,
+    /// What is wrong with it.
+    problems: Vec<Problem>,
     backends: Vec<BackendRow>,
 }
 
@@ -55,55 +65,6 @@ struct FrontendRow {
     /// Backend ids for clients outside of it.
     external: Vec<u32>,
     flags: Vec<&'static str>,
-}
-
-/// One backend.
-#[derive(Debug, Serialize)]
-pub(super) struct BackendRow {
-    /// `address:port`.
-    pub(super) address: String,
-    /// Backend id.
-    pub(super) id: u32,
-    /// Generation of the id.
-    pub(super) generation: u32,
-    /// Its state.
-    pub(super) flags: Vec<&'static str>,
-    /// What was counted for it; none: its id is beyond the counters.
-    pub(super) traffic: Option<TrafficRow>,
-}
-
-/// What was counted.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct TrafficRow {
-    /// New connections; of UDP: flows.
-    pub(super) connections: u64,
-    /// Packets towards the backend.
-    pub(super) packets: u64,
-    /// Bytes of them, link headers not counted.
-    pub(super) bytes: u64,
-    /// Packets from the backend.
-    pub(super) reply_packets: u64,
-    /// Bytes of them.
-    pub(super) reply_bytes: u64,
-}
-
-impl From<StatsValue> for TrafficRow {
-    fn from(counted: StatsValue) -> Self {
-        let StatsValue { packets, bytes, reply_packets, reply_bytes, connections, .. } = counted;
-        Self { connections, packets, bytes, reply_packets, reply_bytes }
-    }
-}
-
-impl BackendRow {
-    pub(super) fn new(family: Family, id: u32, entry: &BackendEntry, traffic: &Traffic) -> Self {
-        Self {
-            address: entry.addr.to_string(),
-            id,
-            generation: entry.generation,
-            flags: dump::backend_flags(entry.flags),
-            traffic: traffic.backend(family, id).map(Into::into),
-        }
-    }
 }
 
 impl ServiceRow {
@@ -140,6 +101,8 @@ impl Listed for ServiceRow {
         ("AFFINITY", "affinity_secs"),
         ("AGE", "since_ns"),
         ("CONNECTIONS", "traffic.connections"),
+        ("UNANSWERED", "traffic.unanswered"),
+        ("REFUSED", "traffic.refused"),
         ("BYTES", "traffic.bytes"),
         ("BYTES-BACK", "traffic.reply_bytes"),
     ];
@@ -149,18 +112,82 @@ impl Listed for ServiceRow {
     }
 }
 
-pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
+#[derive(Clone, Debug, Args)]
+pub(super) struct ServicesArgs {
+    /// Those alone with which something is wrong, a line for each problem.
+    #[arg(long, help_heading = "Which")]
+    problems: bool,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// Nanoseconds of the clock by which causes are noted.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(0)
+}
+
+pub(super) fn print(args: &ServicesArgs) -> anyhow::Result<()> {
+    let ServicesArgs { problems, list: args } = args;
+    let select = labelled::resolve(&args.select, &args.pins.pin_path)?;
     let look = || {
         let tables = KernelTables::open(&args.pins.pin_path)?;
         let existing = tables.read()?;
         let mut rows = rows(&existing, &tables.traffic(&existing)?, &tables.since()?);
+        find_problems(&mut rows, &tables.causes()?, monotonic_ns());
         let owners: Vec<Owner> = rows.iter().map(ServiceRow::owner).collect();
-        let missing = args.select.missing(&owners.iter());
+        let missing = select.missing(&owners.iter());
         let mut owner = owners.iter();
-        rows.retain(|_| owner.next().is_none_or(|owner| args.select.wants(owner)));
+        rows.retain(|row| {
+            let wanted = owner.next().is_none_or(|owner| select.wants(owner));
+            wanted && (!problems || !row.problems.is_empty())
+        });
         Ok(Found { rows, missing })
     };
-    args.form.print(look, grid)
+    args.form.print(look, if *problems { problem_grid } else { grid })
+}
+
+/// What is wrong with each.
+fn find_problems(rows: &mut [ServiceRow], causes: &[Cause], now_ns: u64) {
+    for row in rows {
+        // In their order, which is that of the ids.
+        let first = causes.partition_point(|cause| cause.service < row.id);
+        let own = causes[first..].iter().take_while(|cause| cause.service == row.id);
+        row.problems = own.map(|cause| problems::of_cause(cause, now_ns)).collect();
+        let named = row.problems.iter().any(|problem| problem.kind == problems::no_endpoints().kind);
+        let none = row.frontends.iter().any(|frontend| frontend.internal.is_empty() && frontend.external.is_empty());
+        if none && row.backends.is_empty() && !named {
+            row.problems.push(problems::no_endpoints());
+        }
+        for backend in &row.backends {
+            let Some(TrafficRow { connections, unanswered, refused, .. }) = backend.traffic else { continue };
+            let found = problems::of_backend(&backend.address, &row.protocol, connections, unanswered, refused);
+            row.problems.extend(found);
+        }
+    }
+}
+
+fn problem_grid(rows: &[ServiceRow]) -> Grid {
+    let mut grid = Grid::default()
+        .text("SERVICE", Shown::Any)
+        .word("PROBLEM", Shown::Any)
+        .number("COUNT", Shown::Any)
+        .number("LAST", Shown::Any)
+        .text("MEANING", Shown::Any)
+        .word("FAMILY", Shown::Medium);
+    for row in rows {
+        for problem in &row.problems {
+            grid.line([
+                format!("{}/{}", row.owner().service_port(), row.protocol),
+                problem.kind.to_owned(),
+                problem.count.to_string(),
+                problem.last(),
+                problem.message.clone(),
+                row.family.to_owned(),
+            ]);
+        }
+    }
+    grid
 }
 
 fn rows(existing: &Existing, traffic: &Traffic, since: &BTreeMap<u32, u64>) -> Vec<ServiceRow> {
@@ -228,6 +255,8 @@ fn grid(rows: &[ServiceRow]) -> Grid {
         .number("AGE", Shown::Any)
         .number("AFFINITY", Shown::Medium)
         .number("CONNECTIONS", Shown::Medium)
+        .number("UNANSWERED", Shown::Large)
+        .number("REFUSED", Shown::Large)
         .number("BYTES", Shown::Large)
         .number("BYTES-BACK", Shown::Large)
         .text("SOURCES", Shown::Large)
@@ -245,6 +274,8 @@ fn grid(rows: &[ServiceRow]) -> Grid {
                 amount::ago(row.since_ns),
                 if row.affinity_secs == 0 { "-".to_owned() } else { format!("{}s", row.affinity_secs) },
                 once(row.traffic.connections.to_string()),
+                once(row.traffic.unanswered.to_string()),
+                once(row.traffic.refused.to_string()),
                 once(amount::bytes(row.traffic.bytes)),
                 once(amount::bytes(row.traffic.reply_bytes)),
                 if row.source_ranges.is_empty() { "-".to_owned() } else { row.source_ranges.join(",") },
@@ -257,11 +288,11 @@ fn grid(rows: &[ServiceRow]) -> Grid {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::abi::FrontendValue;
+    use lb_common::abi::{FrontendValue, StatsValue};
 
     use super::*;
     use crate::cli::list::golden;
-    use crate::plan::Vip;
+    use crate::plan::{BackendEntry, Vip};
 
     #[test]
     fn services_are_printed_as_the_golden_files_say() {
@@ -283,8 +314,15 @@ mod tests {
             };
             (1..=count).map(|n| BackendRow::new(Family::V4, n, &entry(n), &Traffic::default())).collect()
         };
-        let traffic =
-            TrafficRow { connections: 48_211, packets: 1, bytes: 73_400_320, reply_packets: 1, reply_bytes: 9 << 30 };
+        let traffic = TrafficRow {
+            connections: 48_211,
+            packets: 1,
+            bytes: 73_400_320,
+            reply_packets: 1,
+            reply_bytes: 9 << 30,
+            unanswered: 3,
+            refused: 0,
+        };
         let rows = [
             ServiceRow {
                 service: "default/kubernetes".into(),

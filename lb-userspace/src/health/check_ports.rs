@@ -169,7 +169,7 @@ fn places(checks: &Checks) -> BTreeSet<Place> {
 
 fn answers((name, addr): Place, registry: HealthCheckRegistry, health: Arc<ProxyHealth>) -> Answers {
     let family = Family::of(&addr.ip());
-    Arc::new(move |_any_path| {
+    Arc::new(move |_whatever_is_asked| {
         let check = registry.state.borrow().services.get(&name).copied();
         let given = match check.and_then(|check| check.answer(family)) {
             Some(count) => say(&name, count, health.is_healthy()),

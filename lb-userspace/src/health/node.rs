@@ -12,7 +12,8 @@ use crate::metrics::Metrics;
 
 /// Answers them, whatever the method, and counts the answers.
 pub fn answers(health: Arc<ProxyHealth>, metrics: Metrics) -> Answers {
-    Arc::new(move |path| {
+    Arc::new(move |asked| {
+        let path = asked.path;
         let given = respond(path, &health);
         let code = given.status().as_u16();
         match path {

@@ -1,11 +1,11 @@
-//! A small HTTP server on one listener: every request is answered from its path alone.
+//! A small HTTP server on one listener: every request is answered from its path and the form that it accepts.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -15,6 +15,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connections::{Busy, Connections, Limits};
+use super::gzip;
+pub use super::gzip::Answer;
 
 /// For what the whole node is asked.
 pub const NODE: Limits = Limits { all: 128, per_peer: 64 };
@@ -24,11 +26,17 @@ pub const PORT: Limits = Limits { all: 32, per_peer: 8 };
 const IDLE: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is answered.
-pub type Answer = Response<Full<Bytes>>;
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The path.
+    pub path: &'a str,
+    /// Header `Accept`; empty: there is no such header.
+    pub accept: &'a str,
+}
 
-/// Answers by path.
-pub type Answers = Arc<dyn Fn(&str) -> BoxFuture<'static, Answer> + Send + Sync>;
+/// Answers to what is asked for.
+pub type Answers = Arc<dyn Fn(Asked<'_>) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// An answer of this type and code.
 pub fn answer(code: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
@@ -64,11 +72,15 @@ pub async fn serve(listener: TcpListener, answers: Answers, limits: Limits) {
 
 async fn converse(stream: TcpStream, answers: Answers, busy: Busy) {
     let service = service_fn(|request: Request<Incoming>| {
-        let answering = answers(request.uri().path());
+        let header =
+            |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or("");
+        let answering = answers(Asked { path: request.uri().path(), accept: header(ACCEPT) });
+        let zips = gzip::is_accepted(header(ACCEPT_ENCODING));
         let busy = busy.clone();
         async move {
             busy.set(true);
             let answer = answering.await;
+            let answer = if zips { gzip::zipped(answer).await } else { answer };
             busy.set(false);
             Ok::<_, Infallible>(answer)
         }

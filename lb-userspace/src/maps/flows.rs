@@ -1,12 +1,13 @@
 //! Reads the flow tables: what `sluice flows` shows, and the entries that the sweep decides on.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::Pod;
-use aya::maps::{HashMap, MapData};
+use aya::maps::{HashMap as BpfHashMap, MapData};
 use lb_common::abi::{FlowKey, FlowValue, V4, V6, flow_action, flow_kind, flow_state, map_name};
 
 use super::address::MapAddress;
@@ -14,6 +15,7 @@ use super::batch;
 use super::failure::TableFailure;
 use super::jiffies::Jiffies;
 use super::pins::{open, open_raw, removed};
+use crate::model::family::Family;
 
 /// Entries read in one system call.
 const CHUNK: usize = 512;
@@ -24,7 +26,7 @@ where
     FlowKey<A>: Pod,
     FlowValue<A>: Pod,
 {
-    map: HashMap<MapData, FlowKey<A>, FlowValue<A>>,
+    map: BpfHashMap<MapData, FlowKey<A>, FlowValue<A>>,
     raw: MapData,
     name: &'static str,
 }
@@ -121,8 +123,34 @@ pub struct Flow {
     pub backend_id: u32,
     /// How far both sides have closed it.
     pub end: End,
+    /// When it began, in jiffies; 0: not known.
+    pub born: u32,
     /// When either direction last saw a packet, in jiffies; exact to 256 of them.
     pub seen: u32,
+}
+
+/// Established flows by backend.
+pub fn open_by_backend(pin_path: &Path) -> Result<HashMap<(Family, u32), u64>, TableFailure> {
+    let dir = pin_path.join("maps");
+    let mut open = HashMap::new();
+    count_open(&FlowTable::<V4>::open(&dir, map_name::FLOWS[0])?, &mut open)?;
+    count_open(&FlowTable::<V6>::open(&dir, map_name::FLOWS[1])?, &mut open)?;
+    Ok(open)
+}
+
+fn count_open<A>(table: &FlowTable<A>, open: &mut HashMap<(Family, u32), u64>) -> Result<(), TableFailure>
+where
+    A: MapAddress + 'static,
+    FlowKey<A>: Pod,
+    FlowValue<A>: Pod,
+{
+    table.walk(|_, values| {
+        let requests = values.iter().filter(|value| value.kind == flow_kind::FORWARD);
+        for value in requests.filter(|value| End::of(value.state, 0) == End::Open) {
+            *open.entry((A::FAMILY, value.backend)).or_default() += 1;
+        }
+        ControlFlow::Continue(())
+    })
 }
 
 /// Up to `limit` flows of both families that are wanted, established ones first.
@@ -166,6 +194,7 @@ where
                 backend_id: value.backend,
                 end: End::of(value.state, reverse.map_or(0, |reverse| reverse.state)),
                 seen: reverse.map_or(value.seen, |reverse| Jiffies::later(value.seen, reverse.seen)),
+                born: value.born,
             };
             if wanted(&flow) {
                 into.push(flow);

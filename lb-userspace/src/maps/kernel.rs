@@ -13,6 +13,7 @@ use lb_common::abi::{
 };
 
 use super::batch;
+use super::causes::{Cause, Causes};
 use super::failure::TableFailure;
 use super::family_tables::FamilyTables;
 use super::filters::LiveFlows;
@@ -36,6 +37,7 @@ pub struct KernelTables {
     status: Array<MapData, StatusValue>,
     report: Array<MapData, ReportValue>,
     totals: Totals,
+    causes: Causes,
     name_limit: u32,
 }
 
@@ -56,6 +58,7 @@ impl KernelTables {
             status,
             report: open(&dir, map_name::REPORT)?,
             totals: Totals::open(&dir)?,
+            causes: Causes::open(&dir)?,
             name_limit: super::observe::capacity(&dir, map_name::NAMES)?,
         })
     }
@@ -143,6 +146,11 @@ impl KernelTables {
         Ok(traffic)
     }
 
+    /// Why clients of service ports got nothing.
+    pub fn causes(&self) -> Result<Vec<Cause>, TableFailure> {
+        self.causes.read()
+    }
+
     /// When each service port was first written, by service id, in nanoseconds since the epoch; 0: not known.
     pub fn since(&self) -> Result<BTreeMap<u32, u64>, TableFailure> {
         let entries = self.names.iter();
@@ -206,6 +214,7 @@ impl Tables for KernelTables {
             Op::DeleteName(service) => {
                 self.totals.remove(*service)?;
                 fault(map_name::NAMES)?;
+                self.causes.remove(*service)?;
                 removed(map_name::NAMES, self.names.remove(service))
             }
         }

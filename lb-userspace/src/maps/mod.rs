@@ -5,6 +5,7 @@
 
 mod address;
 pub mod batch;
+pub mod causes;
 pub mod dump;
 mod failure;
 mod family_tables;

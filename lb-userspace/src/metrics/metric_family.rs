@@ -34,14 +34,13 @@ impl Families {
         self.add(name, help, MetricType::GAUGE, rows);
     }
 
-    /// Adds a family of counters with this many rows, of which those within the limit are made.
-    pub fn many_counters<'a>(&mut self, name: &str, help: &str, rows: usize, row: impl Fn(usize) -> Row<'a>) {
-        let shown = rows.min(self.limit);
-        self.add(name, help, MetricType::COUNTER, (0..shown).map(row));
-        self.leave_out(name, rows - shown);
+    /// Rows so far.
+    pub fn rows(&self) -> usize {
+        self.done.iter().map(|family| family.get_metric().len()).sum()
     }
 
-    fn leave_out(&mut self, name: &str, rows: usize) {
+    /// Notes that a family has rows that were not made.
+    pub fn leave_out(&mut self, name: &str, rows: usize) {
         if rows > 0 {
             self.left_out.push((name.to_owned(), rows));
         }

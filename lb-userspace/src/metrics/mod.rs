@@ -5,6 +5,7 @@
 
 pub mod kube_proxy;
 pub mod metric_family;
+mod open_metrics;
 mod rest_client;
 mod server;
 pub mod sluice_metrics;
@@ -43,7 +44,7 @@ struct Shared {
 }
 
 impl Metrics {
-    /// `pin_path`: whose counters and maps are shown. `series_limit`: rows of one family that grows with the node.
+    /// `pin_path`: whose counters and maps are shown. `series_limit`: rows at most, as far as they grow with the node.
     pub fn new(pin_path: PathBuf, info: AgentInfo, series_limit: usize) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let kube_proxy = KubeProxyMetrics::new(&registry)?;
@@ -84,9 +85,19 @@ impl Metrics {
     pub fn text(&self) -> Result<String, prometheus::Error> {
         let snapshot = self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut families = self.shared.registry.gather();
-        families.extend(self.shared.collector.families(&snapshot));
+        let taken = families.iter().map(series).sum();
+        families.extend(self.shared.collector.families(&snapshot, taken));
         encode(&families)
     }
+}
+
+/// How many rows a family has: a histogram's has many.
+fn series(family: &MetricFamily) -> usize {
+    let of = |metric: &prometheus::proto::Metric| match metric.get_histogram().get_bucket().len() {
+        0 => 1,
+        buckets => buckets + 3,
+    };
+    family.get_metric().iter().map(of).sum()
 }
 
 fn encode(families: &[MetricFamily]) -> Result<String, prometheus::Error> {

@@ -11,6 +11,7 @@ use prometheus::TEXT_FORMAT;
 use tokio::sync::Mutex;
 
 use super::Metrics;
+use super::open_metrics::{OPEN_METRICS, from_prometheus, is_asked_for};
 use crate::http::server::{Answers, answer, not_found};
 
 /// What `/proxyMode` says: the kube-proxy mode whose behaviour Sluice has. Who asks wants to know what to expect of
@@ -51,11 +52,15 @@ impl Scrapes {
 /// `configz`: the JSON of `/configz`.
 pub fn answers(metrics: Metrics, configz: String) -> Answers {
     let scrapes = Scrapes::default();
-    Arc::new(move |path| match path {
+    Arc::new(move |asked| match asked.path {
         "/metrics" => {
             let (metrics, scrapes) = (metrics.clone(), scrapes.clone());
+            let open_metrics = is_asked_for(asked.accept);
             async move {
                 match scrapes.text(move || metrics.text()).await {
+                    Ok(text) if open_metrics => {
+                        answer(StatusCode::OK, OPEN_METRICS, from_prometheus(&String::from_utf8_lossy(&text)))
+                    }
                     Ok(text) => answer(StatusCode::OK, TEXT_FORMAT, text),
                     Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, error),
                 }

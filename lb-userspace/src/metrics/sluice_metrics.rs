@@ -21,6 +21,11 @@ use crate::model::reason::Reason;
 /// Walking a full flow table takes a moment: its fill is counted at most this often.
 const FILLS_EVERY: Duration = Duration::from_secs(15);
 
+/// A family by device has no more than this part of all rows.
+const PARTS: usize = 4;
+/// Rows that say what was left out.
+const RESERVE: usize = 16;
+
 /// Facts about the agent that do not change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentInfo {
@@ -114,13 +119,15 @@ impl Collector {
         counters.iter().find(|(name, _)| *name == created).map(|(_, value)| *value)
     }
 
-    pub(super) fn families(&self, snapshot: &Snapshot) -> Vec<MetricFamily> {
-        let mut families = Families::new(self.limit);
+    /// `taken`: rows that others have already.
+    pub(super) fn families(&self, snapshot: &Snapshot, taken: usize) -> Vec<MetricFamily> {
+        let mut families = Families::new(self.limit / PARTS);
         self.agent(snapshot, &mut families);
         self.counters(snapshot, &mut families);
         self.maps(snapshot, &mut families);
         devices(&snapshot.attach, &mut families);
-        if let Err(failure) = traffic::families(&self.pin_path, &mut families) {
+        let room = self.limit.saturating_sub(taken + families.rows() + RESERVE);
+        if let Err(failure) = traffic::families(&self.pin_path, room, &mut families) {
             tracing::warn!(%failure, "the traffic of Services cannot be read");
         }
         families.finish()

@@ -8,8 +8,9 @@ use lb_common::abi::filter::{
     frontend_address_hash, frontend_hash, position,
 };
 use lb_common::abi::{
-    AffinityKey, AffinityValue, BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    FrontendKey, FrontendValue, SenderKey, SourceRangeKey, StatsValue, V4, V6, Waiting, map_name,
+    AffinityKey, AffinityValue, BackendValue, CauseKey, CauseValue, Counter, FamilyConfig, FlowKey, FlowValue,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SenderKey, SourceRangeKey, StatsValue, V4, V6, Waiting,
+    map_name,
 };
 use lb_common::testkit::{Action, Hook, Node, Outcome, gathered};
 use lb_common::wire::IpVersion as _;
@@ -132,6 +133,7 @@ macro_rules! family {
                 for name in [map_name::FLOWS[$at], map_name::HALF_OPEN[$at]] {
                     self.clear::<FlowKey<$addr>, FlowValue<$addr>>(name);
                 }
+                self.clear::<CauseKey, CauseValue>(map_name::CAUSES);
                 self.clear::<AffinityKey<$addr>, AffinityValue>(map_name::AFFINITY[$at]);
                 self.clear::<FragmentKey<$addr>, FragmentValue>(map_name::FRAGMENTS[$at]);
                 self.clear::<FragmentKey<$addr>, Waiting>(map_name::EARLY[$at]);
@@ -221,6 +223,12 @@ macro_rules! family {
 
             fn counter(&mut self, counter: Counter) -> u64 {
                 self.rig.counter(counter)
+            }
+
+            fn causes(&mut self, service: u32, cause: Counter) -> u64 {
+                let key = CauseKey { service, counter: cause.index() };
+                let causes = self.table::<CauseKey, CauseValue>(map_name::CAUSES);
+                causes.get(&key, 0).map_or(0, |value| value.count)
             }
 
             fn stats(&mut self, backend: u32) -> StatsValue {

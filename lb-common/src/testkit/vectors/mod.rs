@@ -153,6 +153,7 @@ macro_rules! each_vector {
                 a_packet_that_is_dropped_is_not_counted
                 a_connection_is_counted_once
                 connections_of_a_former_backend_are_not_counted_for_the_next
+                backends_that_do_not_answer_or_refuse_are_counted
             }
             direct {
                 direct_connection_reusing_a_tuple_gets_another_port

@@ -55,6 +55,7 @@ pub fn no_endpoints_is_refused<A: Family>(scene: &mut Scene<'_, A>) {
         }
     }
     scene.counted(Counter::RejectNoEndpoints, 24);
+    scene.blamed(7, Counter::RejectNoEndpoints, 24);
     scene.flows(0, 0);
 }
 
@@ -129,6 +130,7 @@ pub fn no_local_endpoints_drops<A: Family>(scene: &mut Scene<'_, A>) {
     scene.serve(&full(proto::TCP, &[Endpoint::remote(1, A::REMOTE)]).flags(flags));
     scene.drops(Hook::PodIngress, &Pkt::syn((A::POD, 40_100), (A::VIP, 80)));
     scene.counted(Counter::DropNoLocalEndpoints, 9);
+    scene.blamed(7, Counter::DropNoLocalEndpoints, 9);
 }
 
 /// Refused on `ClusterIP`s; other addresses may have listeners of their own.
@@ -187,6 +189,7 @@ pub fn client_outside_of_source_ranges_is_dropped<A: Family>(scene: &mut Scene<'
         scene.drops(Hook::PodIngress, &Pkt::first(proto, (A::POD, 40_000), front));
     }
     scene.counted(Counter::DropSourceRange, 4);
+    scene.blamed(7, Counter::DropSourceRange, 4);
     // A range of another Service does not count.
     let mut other = balanced::<A>(proto::TCP).flags(frontend_flag::SOURCE_RANGES);
     other.id = 8;

@@ -118,6 +118,7 @@ pub fn exhausted_ports_drop_new_flows_only<A: Family>(scene: &mut Scene<'_, A>) 
         scene.routes(UP, &more, &Pkt::data(proto, (A::NODE, allocated), back));
     }
     scene.counted(Counter::DropSnatExhausted, 4);
+    scene.blamed(7, Counter::DropSnatExhausted, 4);
 }
 
 /// A Pod of this node answers in the name of one on another node.
@@ -163,6 +164,7 @@ pub fn refusal_by_a_remote_pod_reaches_the_client<A: Family>(scene: &mut Scene<'
         let flags = tcp_flag::RST | tcp_flag::ACK;
         scene.routes(UP, &Pkt::tcp(back, node, flags), &Pkt::tcp(front, client, flags));
     }
+    scene.answers(1, 0, 3);
 }
 
 /// A packet that leaves by redirect is routed by Sluice, so its hop limit counts.
@@ -245,4 +247,5 @@ pub fn backend_without_a_route_is_a_counted_drop<A: Family>(scene: &mut Scene<'_
     scene.serve(&full(proto::TCP, &[Endpoint::remote(1, A::NOWHERE)]));
     scene.drops(UP, &Pkt::syn((A::CLIENT, 40_000), (A::LB, 443)));
     scene.counted(Counter::DropNoRoute, 1);
+    scene.blamed(7, Counter::DropNoRoute, 1);
 }

@@ -5,6 +5,7 @@ use super::snat::lend_remote;
 use super::{AT_POD, AT_UPLINK, PROTOCOLS, balanced, full, opened};
 use crate::abi::proto;
 use crate::testkit::{Action, Endpoint, Family, Hook, Pkt, Scene};
+use crate::wire::tcp;
 
 /// Number and bytes of packets, the Ethernet header not counted.
 fn amount<A: Family>(packets: &[Pkt<A>]) -> (u64, u64) {
@@ -48,6 +49,37 @@ pub fn packets_of_a_busy_connection_are_all_counted_in_the_end<A: Family>(scene:
         here.push(fin(back, client));
         scene.traffic(1, amount(&there), amount(&here), 1);
     }
+}
+
+/// Until the backend's first reply; what it refuses is answered, too.
+pub fn backends_that_do_not_answer_or_refuse_are_counted<A: Family>(scene: &mut Scene<'_, A>) {
+    for (edge, proto) in PROTOCOLS.into_iter().flat_map(|proto| [(AT_POD, proto), (AT_UPLINK, proto)]) {
+        let trip = opened(scene, edge, proto);
+        scene.answers(1, 0, 0);
+        trip.talk(scene);
+        scene.answers(1, 0, 0);
+    }
+    scene.serve(&balanced(proto::TCP));
+    let (front, back) = ((A::LB, 443), (A::LOCAL, 8080));
+    for client in [(A::POD, 41_000), (A::POD, 41_001)] {
+        // The second of them is sent once more, which is no other connection.
+        for _ in 0..2 {
+            scene.passes(Hook::PodIngress, &Pkt::syn(client, front), &Pkt::syn(client, back));
+        }
+    }
+    scene.answers(1, 2, 0);
+    let client = (A::POD, 41_000);
+    let reset = |from, to| Pkt::tcp(from, to, tcp::flag::RST | tcp::flag::ACK);
+    scene.passes(Hook::PodEgress, &reset(back, client), &reset(front, client));
+    scene.answers(1, 1, 1);
+    // A backend that does not listen on a port of UDP.
+    scene.serve(&balanced(proto::UDP));
+    let sent = Pkt::udp(client, back);
+    scene.passes(Hook::PodIngress, &Pkt::udp(client, front), &sent);
+    scene.answers(1, 2, 1);
+    let complaint_of = |of: &Pkt<A>| complaint(of, if A::IS_V6 { (1, 4) } else { (3, 3) }, 0);
+    scene.passes(Hook::PodEgress, &complaint_of(&sent), &complaint_of(&Pkt::udp(client, front)));
+    scene.answers(1, 2, 2);
 }
 
 /// They leave by redirect, not through the stack.

@@ -4,6 +4,7 @@ pub(super) mod amount;
 mod form;
 mod grid;
 mod jsonpath;
+mod labels;
 mod print;
 mod select;
 mod sort;

@@ -73,7 +73,9 @@ impl FormArgs {
     ) -> anyhow::Result<()> {
         let found = self.look(&look)?;
         let mut seen = self.watch.then(|| self.versions(&found.rows, &grid)).transpose()?;
-        output::write(&self.text(&found.rows, &grid, width(&self.output), !self.no_headers)?)?;
+        if !found.rows.is_empty() || found.missing.is_none() {
+            output::write(&self.text(&found.rows, &grid, width(&self.output), !self.no_headers)?)?;
+        }
         if let Some(missing) = found.missing {
             bail!(missing);
         }

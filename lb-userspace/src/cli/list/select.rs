@@ -1,9 +1,12 @@
 //! Which Services are meant: `NAME`, `-n`, `-A`.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
 
+use super::labels::Selector;
 use crate::model::desired::{Family, PortId};
 
 /// The service port that a row belongs to.
@@ -84,13 +87,33 @@ pub(in crate::cli) struct SelectArgs {
     /// Of all namespaces, which is the default.
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
+    /// Of Services with these labels alone, such as `app=web,tier!=test`: the agent's source is asked for them.
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<Selector>,
+    /// With `-l`, in a cluster: how to reach it; without it: KUBECONFIG, or the Pod's service account.
+    #[arg(long, value_name = "FILE", requires = "selector")]
+    kubeconfig: Option<PathBuf>,
+    /// Which Services have those labels, by `namespace/name`.
+    #[arg(skip)]
+    chosen: Option<BTreeSet<String>>,
 }
 
 impl SelectArgs {
     /// Whether a row of this Service is meant.
     pub(in crate::cli) fn wants(&self, owner: &Owner) -> bool {
         let of_namespace = self.namespace.as_ref().is_none_or(|namespace| *namespace == owner.namespace);
-        of_namespace && (self.names.is_empty() || self.names.iter().any(|name| Self::is(name, owner)))
+        let chosen = self.chosen.as_ref().is_none_or(|chosen| chosen.contains(&owner.service()));
+        of_namespace && chosen && (self.names.is_empty() || self.names.iter().any(|name| Self::is(name, owner)))
+    }
+
+    /// The labels that are asked for, and with which kubeconfig.
+    pub(in crate::cli) fn by_labels(&self) -> Option<(Selector, Option<PathBuf>)> {
+        Some((self.selector.clone()?, self.kubeconfig.clone()))
+    }
+
+    /// These Services alone, by `namespace/name`.
+    pub(in crate::cli) fn choose(&mut self, names: BTreeSet<String>) {
+        self.chosen = Some(names);
     }
 
     fn is(name: &Name, owner: &Owner) -> bool {
@@ -125,7 +148,7 @@ mod tests {
         SelectArgs {
             names: names.iter().map(|name| name.parse().unwrap()).collect(),
             namespace: namespace.map(str::to_owned),
-            all_namespaces: false,
+            ..SelectArgs::default()
         }
     }
 

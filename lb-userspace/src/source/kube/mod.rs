@@ -3,6 +3,7 @@
 //! Nothing is taken back while the API cannot be reached: what was known stays in force, and a new list replaces it at
 //! once when it is complete.
 
+mod selected;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use self::selected::{SelectError, selected};
 use self::version::ask_version;
 use self::watches::{Progress, follow, node_grace};
 use super::objects::{ApiObject, Scope, for_each_kind};

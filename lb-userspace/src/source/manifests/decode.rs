@@ -101,6 +101,11 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// The kind of a piece, where it can be read.
+pub(super) fn kind_of(piece: &Piece<'_>) -> Option<String> {
+    head(piece).ok()?.kind.or_else(|| piece.item_kind.map(str::to_owned))
+}
+
 /// Kind and version. In block style they are found without parsing, elsewhere the piece is read twice.
 pub(super) fn head(piece: &Piece<'_>) -> Result<Head, Unreadable> {
     let kind = match piece.form {

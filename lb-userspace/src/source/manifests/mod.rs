@@ -9,6 +9,7 @@ mod document;
 mod folder;
 #[cfg(test)]
 mod fuzz_tests;
+mod labels;
 mod lists;
 mod plain;
 mod reading;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc::Sender;
 pub use self::decode::Unreadable;
 use self::folder::Folder;
 pub use self::strict::{Slip, SlipKind, slips};
+pub use self::labels::{Labels, labels};
 use crate::model::event::{Object, SourceEvent};
 
 /// Why a folder cannot be a source.
