@@ -220,7 +220,7 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Counters<A> for Kernel<PART> {
         let key = CauseKey { service, counter: cause };
         // SAFETY: the helper has no arguments and no preconditions.
         let now = unsafe { bpf_ktime_get_ns() };
-        match maps::CAUSES.get_ptr_mut(&key) {
+        match maps::CAUSES.get_ptr_mut(key) {
             Some(cell) => {
                 // SAFETY: the entry is there, or, evicted meanwhile, memory of the map still: at worst another entry
                 // counts one too many.
@@ -229,7 +229,7 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Counters<A> for Kernel<PART> {
                 cell.last_ns = now;
             }
             // Of two processors that begin it one loses a count.
-            None => _ = maps::CAUSES.insert(&key, &CauseValue { count: 1, last_ns: now }, u64::from(BPF_NOEXIST)),
+            None => _ = maps::CAUSES.insert(key, CauseValue { count: 1, last_ns: now }, u64::from(BPF_NOEXIST)),
         }
     }
 }
