@@ -23,7 +23,7 @@ plain! {
         /// Zero.
         pub pad: u32,
         /// New flows of packets, less those that the backend has answered. Flows that began before this was counted make
-        /// it smaller: below zero, as a signed number, is none.
+        /// it smaller: below zero, as a signed number, stands for 0.
         pub unanswered: u64,
         /// Refusals by the backend: a RST for a SYN, an ICMP error "port unreachable" for a datagram. With it a cell is as
         /// large as a cache line.

@@ -37,7 +37,7 @@ const fn meaning(counter: Counter) -> (&'static str, &'static str) {
         Counter::DropNoRoute => ("no-route", "dropped: no route towards a backend"),
         Counter::DropTooBig => ("too-big", "dropped: larger than the way to a backend takes"),
         Counter::DropFlowInsert => ("flow-table-full", "dropped: a flow table refused the connection"),
-        Counter::DropStaleSlot => ("stale-slot", "dropped: a slot led to no backend"),
+        Counter::DropStaleSlot => ("stale-slot", "dropped: a slot without a backend"),
         other => (other.name(), "dropped"),
     }
 }

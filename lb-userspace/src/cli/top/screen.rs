@@ -101,7 +101,7 @@ impl View {
     }
 }
 
-/// Fills the terminal until it is told to end.
+/// Fills the terminal until a key ends it.
 pub(super) fn run(
     view: View,
     interval: Duration,
