@@ -20,7 +20,6 @@ use super::address::{MapAddress, cidrs, prefixes};
 use super::batch;
 use super::failure::TableFailure;
 use super::filters::{FamilyFilters, FlowEnds};
-use super::first_rows::Owned;
 use super::mapped::MappedArray;
 use super::pins::{fault, halves, open, open_raw, read_failure, removed, write_failure};
 use super::service_ranges::service_ranges;
@@ -155,22 +154,6 @@ where
             }
         }
         Ok(())
-    }
-
-    /// Backends that are counted, with the ids of their service ports. Read from the array's memory.
-    pub(super) fn owned(&self, into: &mut Vec<Owned>) -> Result<(), TableFailure> {
-        for id in 1..self.backends.len().min(self.stats.len()) {
-            let backend = self.backends.get(id)?.filter(|backend| backend.generation != 0);
-            into.extend(backend.map(|backend| (A::FAMILY, id, backend.service)));
-        }
-        Ok(())
-    }
-
-    /// A backend's address, and what was counted for it.
-    pub(super) fn counted(&self, id: u32) -> Result<(SocketAddr, StatsValue), TableFailure> {
-        let backend = self.backends.get(id)?.unwrap_or_default();
-        let counted = self.stats.read(id, backend.generation)?.unwrap_or_default();
-        Ok((SocketAddr::new(backend.addr.ip(), backend.port.get()), counted))
     }
 
     pub(super) fn delete_backend(&mut self, id: u32) -> Result<(), TableFailure> {

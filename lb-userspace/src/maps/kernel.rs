@@ -17,7 +17,6 @@ use super::causes::{Cause, Causes};
 use super::failure::TableFailure;
 use super::family_tables::FamilyTables;
 use super::filters::LiveFlows;
-use super::first_rows::{Counts, FirstRows, first_rows};
 use super::pins::{fault, open, open_raw, read_failure, removed, write_failure};
 use super::tables::{AgentTables, FamilySettings, PinnedFacts, Tables};
 use super::traffic::{Totals, Traffic};
@@ -113,20 +112,6 @@ impl KernelTables {
             ControlFlow::Continue(())
         });
         walked.map_err(|source| TableFailure::Batch { map: map_name::NAMES, source })
-    }
-
-    /// What was counted, of at most so many service ports and backends.
-    pub fn first_rows(&self, limit: usize) -> Result<FirstRows, TableFailure> {
-        let (mut names, mut owned) = (Vec::new(), Vec::new());
-        self.each_name(|id, family, name| names.push((name, family, id)))?;
-        let has = |wanted: Family| names.iter().any(|(_, family, _)| *family == wanted);
-        if has(Family::V4) {
-            self.v4.owned(&mut owned)?;
-        }
-        if has(Family::V6) {
-            self.v6.owned(&mut owned)?;
-        }
-        first_rows(names, &owned, limit, self)
     }
 
     /// Names and backends, without what leads to them.
@@ -244,19 +229,6 @@ impl Tables for KernelTables {
         match family {
             Family::V4 => self.v4.configure(settings),
             Family::V6 => self.v6.configure(settings),
-        }
-    }
-}
-
-impl Counts for KernelTables {
-    fn total(&self, service: u32) -> Result<StatsValue, TableFailure> {
-        self.totals.get(service)
-    }
-
-    fn backend(&self, family: Family, id: u32) -> Result<(SocketAddr, StatsValue), TableFailure> {
-        match family {
-            Family::V4 => self.v4.counted(id),
-            Family::V6 => self.v6.counted(id),
         }
     }
 }

@@ -12,7 +12,6 @@ mod family_tables;
 #[cfg(test)]
 pub mod faulty;
 mod filters;
-mod first_rows;
 mod flow_filter;
 pub mod flows;
 pub mod jiffies;
@@ -32,5 +31,4 @@ pub mod traffic;
 pub use address::MapAddress;
 pub use failure::TableFailure;
 pub use filters::LiveFlows;
-pub use first_rows::FirstRows;
 pub use tables::{AgentTables, FamilySettings, PinnedFacts, Tables};

@@ -51,11 +51,6 @@ impl Cells {
         Ok(Self(MappedArray::open(dir, name)?))
     }
 
-    /// Backends with ids below this are counted.
-    pub(super) const fn len(&self) -> u32 {
-        self.0.len()
-    }
-
     fn empty(generation: u32) -> StatsValue {
         StatsValue { generation, ..StatsValue::default() }
     }

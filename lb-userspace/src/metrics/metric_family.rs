@@ -19,11 +19,6 @@ impl Families {
         Self { limit, done: Vec::new(), left_out: Vec::new() }
     }
 
-    /// Rows of one family at most.
-    pub const fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// Adds a family of counters.
     pub fn counters<'a>(&mut self, name: &str, help: &str, rows: impl IntoIterator<Item = Row<'a>>) {
         self.add(name, help, MetricType::COUNTER, rows);

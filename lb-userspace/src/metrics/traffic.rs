@@ -11,8 +11,9 @@ use super::metric_family::{Families, total};
 use crate::maps::TableFailure;
 use crate::maps::causes::Cause;
 use crate::maps::kernel::KernelTables;
-use crate::maps::{FirstRows, TableFailure};
+use crate::maps::traffic::Traffic;
 use crate::model::desired::{Family, PortId};
+use crate::plan::Existing;
 
 /// Labels that tell a row from all others.
 type Labels = Vec<(&'static str, String)>;
@@ -184,6 +185,11 @@ mod tests {
 
     use super::*;
     use crate::metrics::{encode, lint};
+    use crate::plan::BackendEntry;
+
+    fn backend(id: u32, addr: &str, service: u32) -> (Family, u32, BackendEntry) {
+        (Family::V4, id, BackendEntry { addr: addr.parse().unwrap(), flags: 0, generation: id, service })
+    }
 
     fn text(room: usize) -> String {
         let existing = Existing {
