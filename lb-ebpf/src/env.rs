@@ -1,14 +1,16 @@
 //! What the data path needs around a packet, by maps and helpers.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::maps::Array;
 use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
+use core::hint::black_box;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Be16, CauseKey, CauseValue, Counter, FamilyConfig, FlowValue,
-    FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, device_flag, filter,
+    FrontendKey, FrontendValue, SetRef, SocketKey, SocketValue, SourceRangeKey, StatsValue, TableKey, TurnKey,
+    block_of, device_flag, filter,
 };
 use lb_common::datapath::{Counters, Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage};
 use lb_common::wire::ethernet::mac_words;
@@ -67,6 +69,34 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Services<A> for Kernel<PART> {
     fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue> {
         // SAFETY: frontends are replaced whole (RCU), never written in place.
         unsafe { A::frontends().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn turn(&self, set: SetRef) -> u32 {
+        // SAFETY: the helper has no arguments and no preconditions.
+        let key = TurnKey { set: set.base, cpu: unsafe { bpf_get_smp_processor_id() } };
+        let Some(next) = A::turns().get_ptr_mut(key) else {
+            let first = ((u64::from(Host::<A>::random(self)) * u64::from(set.count)) >> 32) as u32;
+            // Refused, it begins at random again.
+            let _refused = A::turns().insert(key, first.wrapping_add(1), u64::from(BPF_ANY));
+            return first;
+        };
+        // SAFETY: an aligned word of this processor's own entry. Where a process is interrupted here by a packet, or by
+        // another process, the two get the same place.
+        unsafe {
+            let turn = if *next < set.count { *next } else { 0 };
+            *next = turn.wrapping_add(1);
+            turn
+        }
+    }
+
+    #[inline(always)]
+    fn table(&self, set: u32, byte: u32) -> Option<u8> {
+        let (block, at) = block_of(byte);
+        // SAFETY: blocks are replaced whole, and taken out when nothing leads to them.
+        let block = unsafe { A::maglev().get(TableKey { set, block }) }?;
+        // The compiler knows that it is inside, the verifier wants to see it.
+        block.bytes.get(black_box(at) as usize).copied()
     }
 
     #[inline(always)]

@@ -165,6 +165,30 @@ macro_rules! tables {
                     full: "the kernel evicts old ones: those clients get a new backend",
                 }),
             }
+            /// How far round robin is.
+            TURNS turns [TURNS4 TURNS6]: pinned LruHash(TurnKey => u32) {
+                size: Size::Constant(1 << 13),
+                holds: "backend set, processor → the slot whose turn is next",
+                writer: "kernel",
+                readers: "kernel",
+                miss: "begins at a random slot",
+            }
+            /// Tables of Maglev.
+            MAGLEV maglev [MAGLEV4 MAGLEV6]: pinned Hash(TableKey => TableBlock) {
+                size: Size::ByNode { large: 1 << 17, small: 1 << 14 },
+                object: 1_024,
+                flags: NO_PREALLOC,
+                holds: "backend set, block of its table → places, each with the number of a member",
+                writer: "agent",
+                readers: "kernel",
+                miss: "any member",
+                flag: Some(Flag {
+                    name: "--max-maglev-blocks",
+                    help: "Room for the tables of Maglev in blocks of 4 KiB, per family",
+                    counts: "blocks of 4 KiB for the tables of [Maglev](algorithms.md#maglev), per family",
+                    full: "the Service is served at random: refusal `TablesFull`",
+                }),
+            }
             /// Sockets whose connection is load-balanced.
             SOCKETS sockets [SOCKETS4 SOCKETS6]: pinned LruHash(SocketKey<$addr> => SocketValue<$addr>) {
                 size: Size::ByNode { large: 1 << 15, small: 1 << 14 },

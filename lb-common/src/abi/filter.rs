@@ -60,8 +60,9 @@ pub struct Position {
 /// Odd numbers without structure: the golden ratio's fraction, and one from `SplitMix64`.
 const MIX: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9];
 
+/// Spreads the bits of a value over a word; the high ones are the better ones.
 #[inline(always)]
-const fn mix(value: u64) -> u64 {
+pub(crate) const fn mix(value: u64) -> u64 {
     let value = value.wrapping_mul(MIX[0]);
     (value ^ value >> 32).wrapping_mul(MIX[1])
 }

@@ -1,5 +1,6 @@
 //! `FRONTENDS4`/`FRONTENDS6`: hash, exact keys. `SLOTS4`/`SLOTS6`: array of backend ids, in contiguous ranges that the
-//! frontends point at. `RANGES4`/`RANGES6`: longest-prefix match of allowed client addresses.
+//! frontends point at. `RANGES4`/`RANGES6`: longest-prefix match of allowed client addresses. `TURNS4`/`TURNS6`: LRU hash
+//! of how far round robin is.
 
 use super::Be16;
 use super::plain::plain;
@@ -60,7 +61,7 @@ plain! {
         pub kind: u8,
         /// One of [`algorithm`].
         pub algorithm: u8,
-        /// Argument of the algorithm, such as where its table begins; 0: none.
+        /// Argument of the algorithm: of Maglev, how many places the sets' tables have; 0: none.
         pub schedule: u32,
         /// Always 0.
         pub reserved: [u32; 3],
@@ -101,8 +102,25 @@ pub mod frontend_kind {
 
 /// Values of [`FrontendValue::algorithm`].
 pub mod algorithm {
-    /// Uniform random choice over the slots.
+    /// Uniform random choice over the slots. A backend with more weight has more slots.
     pub const RANDOM: u8 = 0;
+    /// One slot after the other, on each processor.
+    pub const ROUND_ROBIN: u8 = 1;
+    /// A client has always the same slot, as long as the set stays the same.
+    pub const SOURCE_HASH: u8 = 2;
+    /// A table of the set says which slot a connection has; `schedule` is its size.
+    pub const MAGLEV: u8 = 3;
+}
+
+plain! {
+    /// Key of the map of turns: where a processor is in a set that it goes through in turn.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct TurnKey {
+        /// First slot of the set, which is another one after each change of it.
+        pub set: u32,
+        /// The processor.
+        pub cpu: u32,
+    }
 }
 
 plain! {

@@ -8,8 +8,8 @@ use super::headers::Headers;
 use super::scratch::Scratch;
 use crate::abi::{
     Address, AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, HeldKey, HeldValue, SenderKey, SocketKey, SocketValue, SourceRangeKey,
-    Tally, Waiting,
+    FragmentValue, FrontendKey, FrontendValue, HeldKey, HeldValue, SenderKey, SetRef, SocketKey, SocketValue,
+    SourceRangeKey, Tally, Waiting,
 };
 
 /// Where a packet to some destination would leave the node.
@@ -137,6 +137,10 @@ pub trait Services<A> {
     fn may_be_backend_address(&self, addr: A) -> bool;
     /// Frontend by exact key.
     fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue>;
+    /// The place in a set whose turn it is on this processor, below the set's count; the next call gives the one behind.
+    fn turn(&self, set: SetRef) -> u32;
+    /// A byte of a set's table; `None`: there is no such table.
+    fn table(&self, set: u32, byte: u32) -> Option<u8>;
     /// Backend id in a slot; 0: none.
     fn slot(&self, index: u32) -> u32;
     /// Backend by id.

@@ -267,6 +267,7 @@ fn new_flow<A: Address, E: Env<A>>(
         }
         return Decision::refuse(Counter::RejectNoEndpoints);
     }
+    scratch.choice.source = u32::from(headers.key.sport.0);
     let client = AffinityKey { client: headers.key.src, service: scratch.choice.frontend.service, netns: [0; 2] };
     let chosen = select(env, &mut scratch.choice, &client, set, member_flag(flags & local != 0));
     match chosen.and_then(|()| create(env, headers, arrival, scratch)) {

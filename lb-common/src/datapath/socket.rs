@@ -213,7 +213,7 @@ fn choose<A: Address, E: SocketEnv<A>>(
     frontend: FrontendValue,
     stay: bool,
 ) -> SocketVerdict<A> {
-    let choice = &mut Choice { frontend, ..Choice::default() };
+    let choice = &mut Choice { frontend, source: call.cookie[0], ..Choice::default() };
     let FrontendValue { flags, service, internal: set, .. } = frontend;
     if flags & frontend_flag::SOURCE_RANGES != 0 {
         // A socket has no source address yet. The node's own is known; a Pod's is looked at in its packets.

@@ -160,6 +160,10 @@ impl<A: Family> Node<A> for HostNode<A> {
         };
     }
 
+    fn set_table(&mut self, set: u32, bytes: &[u8]) {
+        self.memory.tables.insert(set, bytes.to_vec());
+    }
+
     fn set_slot(&mut self, index: u32, backend: u32) {
         self.memory.slots.insert(index, backend);
     }

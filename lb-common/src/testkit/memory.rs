@@ -9,13 +9,13 @@ use super::flow_ref::FlowRef;
 use super::fragments::FragmentTables;
 use super::host::MTU;
 use super::node::{UPLINK, UPLINK2};
+use crate::abi::device_flag;
 use crate::abi::filter;
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue, SocketKey,
-    SocketValue, SourceRangeKey, StatsValue, Tally,
+    SocketValue, StatsValue, Tally,
 };
-use crate::abi::{Be16, device_flag};
-use crate::datapath::{Direction, Env, Flows, Headers, Host, NextHop, Route, Scratch, Services, Stage};
+use crate::datapath::{Direction, Env, Flows, Headers, Host, NextHop, Route, Scratch, Stage};
 use crate::wire::ethernet::mac_words;
 
 /// How often each kind of table was asked.
@@ -48,6 +48,10 @@ pub struct Memory<A> {
     pub affinity: RefCell<HashMap<AffinityKey<A>, AffinityValue>>,
     /// Fragments.
     pub fragments: FragmentTables<A>,
+    /// How far round robin is, by a set's first slot.
+    pub turns: RefCell<HashMap<u32, u32>>,
+    /// Tables of sets, by their first slot.
+    pub tables: HashMap<u32, Vec<u8>>,
     /// Devices behind which Pods of this node are, where clients are told apart by device.
     pub local: Vec<u32>,
     /// Sockets led to a backend.
@@ -97,6 +101,8 @@ impl<A: Family> Default for Memory<A> {
             ranges: Vec::new(),
             affinity: RefCell::default(),
             fragments: FragmentTables::default(),
+            turns: RefCell::default(),
+            tables: HashMap::new(),
             local: Vec::new(),
             sockets: RefCell::default(),
             config: FamilyConfig::default(),
@@ -131,7 +137,7 @@ impl<A: Family> Memory<A> {
         self.lookups.set(Lookups { hashes: hashes + 1, arrays });
     }
 
-    fn array(&self) {
+    pub(super) fn array(&self) {
         let Lookups { hashes, arrays } = self.lookups.get();
         self.lookups.set(Lookups { hashes, arrays: arrays + 1 });
     }
@@ -157,12 +163,6 @@ impl<A: Family> Memory<A> {
             _ => flow,
         }
     }
-}
-
-/// Whether the first `prefix` bits agree.
-fn agree<A: Family>(a: A, b: A, prefix: u32) -> bool {
-    let bits = |x: A| x.bytes().into_iter().flat_map(|byte| (0..8).rev().map(move |i| byte >> i & 1));
-    bits(a).zip(bits(b)).take(prefix as usize).all(|(x, y)| x == y)
 }
 
 impl<A: Family> Env<A> for Memory<A> {
@@ -267,62 +267,6 @@ impl<A: Family> Flows<A> for Memory<A> {
 
     fn remove_half_open(&self, key: &FlowKey<A>) {
         self.half_open.borrow_mut().remove(key);
-    }
-}
-
-impl<A: Family> Services<A> for Memory<A> {
-    fn may_be_frontend(&self, addr: A, port: Be16) -> bool {
-        self.front_filter.holds(filter::address_hash(addr))
-            || self.front_filter.holds(filter::endpoint_hash(addr, port))
-    }
-
-    fn may_be_frontend_port(&self, addr: A, port: Be16) -> bool {
-        self.front_filter.holds(filter::endpoint_hash(addr, port))
-    }
-
-    fn may_be_backend(&self, addr: A, port: Be16) -> bool {
-        self.back_filter.holds(filter::endpoint_hash(addr, port))
-    }
-
-    fn may_be_frontend_address(&self, addr: A) -> bool {
-        self.address_filter.holds(filter::frontend_address_hash(addr))
-    }
-
-    fn may_be_backend_address(&self, addr: A) -> bool {
-        self.address_filter.holds(filter::backend_address_hash(addr))
-    }
-
-    fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue> {
-        self.hash();
-        self.frontends.get(key).copied()
-    }
-
-    fn slot(&self, index: u32) -> u32 {
-        self.array();
-        self.slots.get(&index).copied().unwrap_or(0)
-    }
-
-    fn backend(&self, id: u32) -> Option<BackendValue<A>> {
-        self.array();
-        Some(self.backends.get(&id).copied().unwrap_or_default())
-    }
-
-    fn generation(&self, id: u32) -> u32 {
-        self.backend(id).map_or(0, |backend| backend.generation)
-    }
-
-    fn affinity(&self, key: &AffinityKey<A>) -> Option<AffinityValue> {
-        self.hash();
-        self.affinity.borrow().get(key).copied()
-    }
-
-    fn set_affinity(&self, key: &AffinityKey<A>, value: &AffinityValue) {
-        self.affinity.borrow_mut().insert(*key, *value);
-    }
-
-    fn in_source_range(&self, key: &SourceRangeKey<A>) -> bool {
-        self.hash();
-        self.ranges.iter().any(|&(service, net, prefix)| service == key.service && agree(net, key.addr, prefix))
     }
 }
 

@@ -26,6 +26,7 @@ mod noise;
 mod packet;
 mod scene;
 mod service;
+mod services;
 pub mod vectors;
 mod waiting;
 mod wire;

@@ -64,6 +64,8 @@ pub trait Node<A: Family> {
     fn set_frontend(&mut self, key: FrontendKey<A>, value: Option<FrontendValue>);
     /// Writes a slot.
     fn set_slot(&mut self, index: u32, backend: u32);
+    /// Writes the table of a set.
+    fn set_table(&mut self, set: u32, bytes: &[u8]);
     /// Writes a backend.
     fn set_backend(&mut self, id: u32, value: BackendValue<A>);
     /// Allows a range of clients.

@@ -2,7 +2,7 @@
 
 use super::family::Family;
 use super::node::Node;
-use crate::abi::{BackendValue, Be16, FrontendKey, FrontendValue, SetRef, backend_flag, frontend_flag};
+use crate::abi::{BackendValue, Be16, FrontendKey, FrontendValue, SetRef, algorithm, backend_flag, frontend_flag};
 
 /// An endpoint of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,10 @@ pub struct Service<A> {
     pub endpoints: Vec<Endpoint<A>>,
     /// `sessionAffinity` timeout.
     pub affinity_secs: u32,
+    /// One of `algorithm`.
+    pub algorithm: u8,
+    /// Its argument.
+    pub schedule: u32,
     /// Bits of `frontend_flag`.
     pub flags: u16,
     /// First slot of this state's sets: another one for each state that a vector goes through.
@@ -61,6 +65,8 @@ impl<A: Family> Service<A> {
             frontends: vec![(addr, port, kind)],
             endpoints: vec![],
             affinity_secs: 0,
+            algorithm: algorithm::RANDOM,
+            schedule: 0,
             flags: 0,
             slots: 16,
         }
@@ -84,6 +90,13 @@ impl<A: Family> Service<A> {
     #[must_use]
     pub fn affinity(mut self, seconds: u32) -> Self {
         self.affinity_secs = seconds;
+        self
+    }
+
+    /// With this algorithm.
+    #[must_use]
+    pub fn algorithm(mut self, algorithm: u8) -> Self {
+        self.algorithm = algorithm;
         self
     }
 
@@ -117,7 +130,8 @@ impl<A: Family> Service<A> {
                 affinity_secs: self.affinity_secs,
                 flags: self.flags,
                 kind,
-                algorithm: crate::abi::algorithm::RANDOM,
+                algorithm: self.algorithm,
+                schedule: self.schedule,
                 ..FrontendValue::default()
             };
             node.set_frontend(FrontendKey { addr, port: Be16::new(port), proto: self.proto, scope: 0 }, Some(value));

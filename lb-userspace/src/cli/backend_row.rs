@@ -19,6 +19,8 @@ pub(super) struct BackendRow {
     pub(super) generation: u32,
     /// Its state.
     pub(super) flags: Vec<&'static str>,
+    /// Share of new connections against the others'.
+    pub(super) weight: u16,
     /// What was counted for it; none: its id is beyond the counters.
     pub(super) traffic: Option<TrafficRow>,
 }
@@ -56,6 +58,7 @@ impl BackendRow {
             id,
             generation: entry.generation,
             flags: dump::backend_flags(entry.flags),
+            weight: entry.weight,
             traffic: traffic.backend(family, id).map(Into::into),
         }
     }

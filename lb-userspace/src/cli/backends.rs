@@ -1,6 +1,6 @@
 //! `sluice backends`: every backend with its id, below its service port.
 //!
-//! JSON: a list of `{address, id, generation, flags, traffic, open, service, family}`; `open` are established connections, `service` is
+//! JSON: a list of `{address, id, generation, flags, weight, traffic, open, service, family}`; `open` are established connections, `service` is
 //! `namespace/name:port/PROTOCOL`, `traffic` as in `sluice services`.
 
 use std::collections::BTreeMap;
@@ -104,7 +104,8 @@ fn grid(rows: &[Row], flat: bool) -> Grid {
         .number("PACKETS-BACK", Shown::Large)
         .number("ID", Shown::Large)
         .number("GENERATION", Shown::Large)
-        .word("SETS", Shown::Large);
+        .word("SETS", Shown::Large)
+        .number("WEIGHT", Shown::Large);
     let mut above: Option<(&Owner, &str)> = None;
     for row in rows {
         let (backend, owner) = (&row.backend, &row.owner);
@@ -130,6 +131,7 @@ fn grid(rows: &[Row], flat: bool) -> Grid {
             backend.id.to_string(),
             backend.generation.to_string(),
             sets.collect::<Vec<_>>().join(","),
+            backend.weight.to_string(),
         ]);
     }
     grid
@@ -145,7 +147,7 @@ mod tests {
     use crate::plan::BackendEntry;
 
     fn row(id: u32, address: &str, service: &str, flags: u16) -> Row {
-        let entry = BackendEntry { addr: address.parse().unwrap(), flags, generation: 40 + id, service: 1 };
+        let entry = BackendEntry { addr: address.parse().unwrap(), flags, weight: 1, generation: 40 + id, service: 1 };
         let mut traffic = Traffic::default();
         let counted = StatsValue {
             packets: 70,

@@ -13,8 +13,8 @@ use super::pin_args::PinArgs;
 use super::run::RunArgs;
 use super::services::ServicesArgs;
 use super::status::StatusArgs;
-use super::trace::TraceArgs;
 use super::top::TopArgs;
+use super::trace::TraceArgs;
 use super::{completion, man};
 
 /// eBPF load balancer for Kubernetes Services.

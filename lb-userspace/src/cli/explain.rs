@@ -15,6 +15,7 @@ use lb_common::abi::{frontend_kind, proto};
 
 use super::output;
 use super::pin_args::ViewArgs;
+use super::spread_args::SpreadArgs;
 use crate::check::behind::trouble;
 use crate::check::facts::Way;
 use crate::check::gather::{self, Backend};
@@ -22,7 +23,7 @@ use crate::config::values::external_ips;
 use crate::devices::Role;
 use crate::maps::Tables;
 use crate::maps::kernel::KernelTables;
-use crate::model::desired::{ExternalIps, NodeFacts, ResolveSettings};
+use crate::model::desired::{ExternalIps, NodeFacts};
 use crate::model::topology::Standing;
 use crate::model::world::World;
 use crate::plan::Existing;
@@ -60,6 +61,8 @@ pub(super) struct ExplainArgs {
     #[arg(long, conflicts_with = "manifests")]
     probe: bool,
     #[command(flatten)]
+    spread: SpreadArgs,
+    #[command(flatten)]
     view: ViewArgs,
 }
 
@@ -84,7 +87,7 @@ pub(super) fn print(args: &ExplainArgs) -> anyhow::Result<()> {
         Some(folder) => Ground { folder: folder.clone(), node, existing: None, report: None },
         None => ask_agent(&args.view.pins.pin_path, node)?,
     };
-    let mut world = World::new(ground.node, ResolveSettings { external_ips: args.external_ips });
+    let mut world = World::new(ground.node, args.spread.resolve_settings(args.external_ips));
     for event in manifests::read(&ground.folder)? {
         world.apply(event);
     }

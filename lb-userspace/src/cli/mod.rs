@@ -27,11 +27,12 @@ mod services;
 mod settings;
 mod size_args;
 mod socket_args;
+mod spread_args;
 mod status;
 mod succession;
 mod sweeping;
-mod trace;
 mod top;
+mod trace;
 
 use std::process::ExitCode;
 

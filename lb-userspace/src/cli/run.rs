@@ -26,6 +26,7 @@ use super::node_args::NodeArgs;
 use super::pin_args::PinArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
+use super::spread_args::SpreadArgs;
 use super::{panics, succession, sweeping};
 use crate::check::board::Board;
 use crate::config::effective::Effective;
@@ -40,7 +41,7 @@ use crate::linux::limits;
 use crate::load::writer_lock::Candidate;
 use crate::load::{LoadError, LoadSettings, Loaded, MapSizes};
 use crate::metrics::RestClientMetrics;
-use crate::model::desired::{ExternalIps, ResolveSettings};
+use crate::model::desired::ExternalIps;
 use crate::model::event::SourceEvent;
 use crate::reconcile::{Claim, Ended, Inputs, Origin, ReconcileSettings, Reconciler};
 use crate::sockets::{SocketReport, hooks, opt_out};
@@ -150,6 +151,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "LOW-HIGH", default_value = "1024-29999", value_parser = port_range)]
     snat_ports: (u16, u16),
     #[command(flatten)]
+    spread: SpreadArgs,
+    #[command(flatten)]
     sockets: SocketArgs,
     #[command(flatten)]
     sizes: SizeArgs,
@@ -211,7 +214,7 @@ impl RunArgs {
     fn reconcile_settings(&self, sockets: SocketReport) -> ReconcileSettings {
         ReconcileSettings {
             node_name: self.node_name.clone(),
-            resolve: ResolveSettings { external_ips: self.external_ips },
+            resolve: self.spread.resolve_settings(self.external_ips),
             node_ips: self.node_ip.clone(),
             node_port_addresses: self.node_port_addresses.clone(),
             cluster_cidrs: self.cluster_cidr.clone(),

@@ -1,7 +1,8 @@
 //! `sluice services`: every frontend, the Service port behind it and its backends.
 //!
-//! JSON: a list of `{service, port, protocol, family, id, since_ns, affinity_secs, frontends: [{address, port, kind, policy,
-//! internal, external, flags}], source_ranges, traffic, problems, backends: [{address, id, generation, flags, traffic}]}`;
+//! JSON: a list of `{service, port, protocol, family, id, since_ns, affinity_secs, algorithm, frontends: [{address, port, kind, policy,
+//! internal, external, flags}], source_ranges, traffic, problems, backends: [{address, id, generation, flags, weight, traffic}],
+//! refusals: [{kind, object, reason, message}]}`; `refusals` says in what the Service is not as its object says, and why;
 //! `internal` and `external` are lists of backend ids for clients inside and outside of the cluster; `since_ns` is when
 //! the service port was first in the maps, nanoseconds since the epoch, 0: not known; `traffic` is `{connections,
 //! packets, bytes, reply_packets, reply_bytes, unanswered, refused}`, and `null` for a backend that is not counted;
@@ -26,6 +27,7 @@ use crate::maps::traffic::Traffic;
 use crate::maps::{Tables, dump};
 use crate::model::desired::Family;
 use crate::plan::Existing;
+use crate::reconcile::agent_report::{AgentReport, RefusalRow};
 
 /// One service port and family.
 #[derive(Debug, Default, Serialize)]
@@ -44,6 +46,8 @@ struct ServiceRow {
     since_ns: u64,
     /// Session affinity; 0: none.
     affinity_secs: u32,
+    /// How new connections are spread.
+    algorithm: &'static str,
     frontends: Vec<FrontendRow>,
     source_ranges: Vec<String>,
     /// Of the backends that are gone, too.
@@ -51,6 +55,8 @@ struct ServiceRow {
     /// What is wrong with it.
     problems: Vec<Problem>,
     backends: Vec<BackendRow>,
+    /// In what the Service is not as its object says, and why.
+    refusals: Vec<RefusalRow>,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,6 +105,7 @@ impl Listed for ServiceRow {
         ("FRONTEND", "frontends.0.address"),
         ("POLICY", "frontends.0.policy"),
         ("AFFINITY", "affinity_secs"),
+        ("ALGORITHM", "algorithm"),
         ("AGE", "since_ns"),
         ("CONNECTIONS", "traffic.connections"),
         ("UNANSWERED", "traffic.unanswered"),
@@ -138,6 +145,11 @@ pub(super) fn print(args: &ServicesArgs) -> anyhow::Result<()> {
         let owners: Vec<Owner> = rows.iter().map(ServiceRow::owner).collect();
         let missing = select.missing(&owners.iter());
         let mut owner = owners.iter();
+        // Without an agent there is no report, and of another version it may not be readable: the maps are.
+        let report: AgentReport = serde_json::from_str(&tables.report()?).unwrap_or_default();
+        for row in &mut rows {
+            row.refusals = report.refusals.iter().filter(|refusal| refusal.object == row.service).cloned().collect();
+        }
         rows.retain(|row| {
             let wanted = owner.next().is_none_or(|owner| select.wants(owner));
             wanted && (!problems || !row.problems.is_empty())
@@ -208,11 +220,14 @@ fn rows(existing: &Existing, traffic: &Traffic, since: &BTreeMap<u32, u64>) -> V
     }
     let sets: BTreeMap<(Family, u32, u32), &[u32]> =
         existing.sets.iter().map(|(family, set, ids)| ((*family, set.base, set.count), &**ids)).collect();
-    let ids = |family: Family, set: SetRef| sets.get(&(family, set.base, set.count)).map_or(Vec::new(), |s| s.to_vec());
+    let ids = |family: Family, set: SetRef| {
+        sets.get(&(family, set.base, set.count)).map_or(Vec::new(), |slots| dump::members(slots))
+    };
     let served = existing.frontends.iter().filter(|(_, value)| value.kind != frontend_kind::KNOWN_VIP);
     for (vip, value) in served {
         let Some(row) = rows.get_mut(&value.service) else { continue };
         row.affinity_secs = value.affinity_secs;
+        row.algorithm = dump::algorithm_name(value.algorithm);
         row.frontends.push(FrontendRow {
             address: vip.addr.to_string(),
             port: vip.port,
@@ -245,6 +260,18 @@ fn rows(existing: &Existing, traffic: &Traffic, since: &BTreeMap<u32, u64>) -> V
     rows
 }
 
+/// The algorithm, and whether backends have weights.
+fn spread(row: &ServiceRow) -> String {
+    let weighted = row.backends.iter().any(|backend| backend.weight != 1);
+    if weighted { format!("{},weighted", row.algorithm) } else { row.algorithm.to_owned() }
+}
+
+/// Why the Service is not as its object says.
+fn refused(row: &ServiceRow) -> String {
+    let each = row.refusals.iter().map(|row| format!("{}: {}", row.reason, row.message));
+    if row.refusals.is_empty() { "-".to_owned() } else { each.collect::<Vec<_>>().join("; ") }
+}
+
 fn grid(rows: &[ServiceRow]) -> Grid {
     let mut grid = Grid::default()
         .text("SERVICE", Shown::Any)
@@ -260,12 +287,18 @@ fn grid(rows: &[ServiceRow]) -> Grid {
         .number("BYTES", Shown::Large)
         .number("BYTES-BACK", Shown::Large)
         .text("SOURCES", Shown::Large)
+        .text("ALGORITHM", Shown::Large)
         .number("ID", Shown::Wide);
+    // What is wrong has a column where something is.
+    let any_refused = rows.iter().any(|row| !row.refusals.is_empty());
+    if any_refused {
+        grid = grid.text("REFUSED", Shown::Any);
+    }
     for row in rows {
         for (n, frontend) in row.frontends.iter().enumerate() {
             // The numbers are the service port's, not the frontend's: they appear once.
             let once = |text: String| if n == 0 { text } else { String::new() };
-            grid.line([
+            let cells = [
                 row.owner().service_port(),
                 frontend.kind.to_owned(),
                 frontend.place(&row.protocol),
@@ -279,8 +312,10 @@ fn grid(rows: &[ServiceRow]) -> Grid {
                 once(amount::bytes(row.traffic.bytes)),
                 once(amount::bytes(row.traffic.reply_bytes)),
                 if row.source_ranges.is_empty() { "-".to_owned() } else { row.source_ranges.join(",") },
+                spread(row),
                 row.id.to_string(),
-            ]);
+            ];
+            grid.line(cells.into_iter().chain(any_refused.then(|| refused(row))));
         }
     }
     grid
@@ -309,6 +344,7 @@ mod tests {
             let entry = |n: u32| BackendEntry {
                 addr: format!("10.1.0.{n}:8080").parse().unwrap(),
                 flags: 4,
+                weight: 1,
                 generation: n,
                 service: 1,
             };
@@ -378,7 +414,7 @@ mod tests {
             backends: vec![(
                 Family::V4,
                 3,
-                BackendEntry { addr: "10.1.0.1:80".parse().unwrap(), flags: 5, generation: 2, service: 7 },
+                BackendEntry { addr: "10.1.0.1:80".parse().unwrap(), flags: 5, weight: 1, generation: 2, service: 7 },
             )],
             ..Existing::default()
         };

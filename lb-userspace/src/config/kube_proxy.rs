@@ -6,6 +6,7 @@ use super::document::{leaves, texts};
 use super::findings::Loaded;
 use super::values::{NodePortAddress, duration};
 use crate::model::address::parse_ip;
+use crate::model::algorithm::Algorithm;
 use crate::model::desired::Family;
 
 /// `apiVersion`.
@@ -42,6 +43,7 @@ enum Rule {
     BindAddress,
     NodePortAddresses,
     ExternalIps,
+    Scheduler,
     Verbosity,
     LogFormat,
     Unknown,
@@ -52,7 +54,8 @@ const OTHER_LOCAL: &str = "it belongs to a detectLocalMode that is not chosen";
 const WINDOWS: &str = "it is for Windows";
 const NO_RULES: &str = "there are no netfilter rules";
 pub(super) const EXTERNAL_IPS: &str = "featureGates.AllowServiceExternalIPs";
-const IPVS: &str = "there is no IPVS; how backends are chosen is set per Service";
+const IPVS: &str = "there is no IPVS";
+const SCHEDULER: &str = "ipvs.scheduler";
 
 pub(super) fn read(document: &Value, loaded: &mut Loaded) {
     let mode = document["mode"].as_str().filter(|mode| !mode.is_empty()).unwrap_or("iptables");
@@ -88,6 +91,7 @@ pub(super) fn read(document: &Value, loaded: &mut Loaded) {
             Rule::NodeName => loaded.take(field, &written, "node-name", vec![written.trim().to_lowercase()]),
             Rule::BindAddress => bind_address(field, &written, &given, loaded),
             Rule::NodePortAddresses => node_port_addresses(field, texts(value), loaded),
+            Rule::Scheduler => scheduler(&written, loaded),
             Rule::ExternalIps => loaded.take(field, &written, "external-ips", texts(value)),
             Rule::Verbosity => {
                 let level = value.as_u64().unwrap_or(0);
@@ -120,6 +124,9 @@ fn defaults(given: &[(String, Value)], mode: &str, loaded: &mut Loaded) {
         let written = format!("all (default of mode {mode})");
         loaded.take("nodePortAddresses", &written, "node-port-addresses", vec!["all".to_owned()]);
     }
+    if mode == "ipvs" && !is_given(SCHEDULER) {
+        scheduler("", loaded);
+    }
     if !is_given("hostnameOverride")
         && let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname")
     {
@@ -130,6 +137,21 @@ fn defaults(given: &[(String, Value)], mode: &str, loaded: &mut Loaded) {
         loaded.pass_over(EXTERNAL_IPS, "(default)", "as by kube-proxy: on, and off from Kubernetes 1.40 on");
     }
     loaded.settings.entry("kube".to_owned()).or_default();
+}
+
+/// IPVS's schedulers by their names; nothing means the first.
+fn scheduler(written: &str, loaded: &mut Loaded) {
+    const SCHEDULERS: [&str; 4] = ["rr", "wrr", "sh", "mh"];
+    let (name, shown) = if written.is_empty() { ("rr", "rr (default)") } else { (written, written) };
+    match Algorithm::asked(name) {
+        Ok(asked) if SCHEDULERS.contains(&name) => {
+            loaded.take(SCHEDULER, shown, "algorithm", vec![asked.algorithm.name().to_owned()]);
+        }
+        _ => {
+            let why = format!("there is no such algorithm: use {}", SCHEDULERS.join(", "));
+            loaded.refuse(SCHEDULER, written, &why);
+        }
+    }
 }
 
 fn detect_local(field: &str, mode: &str, given: &[(String, Value)], loaded: &mut Loaded) {
@@ -214,8 +236,11 @@ fn rule(field: &str, mode: &str) -> Rule {
         "iptables.localhostNodePorts" => {
             Rule::Passed("NodePorts on loopback addresses are a matter of the socket hooks")
         }
-        "ipvs.scheduler" | "ipvs.excludeCIDRs" | "ipvs.strictARP" | "ipvs.tcpTimeout" | "ipvs.tcpFinTimeout"
-        | "ipvs.udpTimeout" => Rule::Passed(IPVS),
+        "ipvs.scheduler" if mode == "ipvs" => Rule::Scheduler,
+        "ipvs.scheduler" => Rule::Passed(OTHER_MODE),
+        "ipvs.excludeCIDRs" | "ipvs.strictARP" | "ipvs.tcpTimeout" | "ipvs.tcpFinTimeout" | "ipvs.udpTimeout" => {
+            Rule::Passed(IPVS)
+        }
         "winkernel.networkName"
         | "winkernel.sourceVip"
         | "winkernel.enableDSR"

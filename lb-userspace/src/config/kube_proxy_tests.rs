@@ -107,8 +107,23 @@ fn external_ips_are_served_as_the_gate_says() {
 }
 
 #[test]
+fn the_scheduler_of_ipvs_is_taken_over_in_its_mode() {
+    for (given, taken) in
+        [("rr", "round-robin"), ("wrr", "round-robin"), ("sh", "source-hash"), ("mh", "maglev"), ("''", "round-robin")]
+    {
+        let loaded = load(&format!("mode: ipvs\nipvs: {{scheduler: {given}}}\n"));
+        assert_eq!(loaded.settings["algorithm"], [taken], "{given}");
+        assert_eq!(finding(&loaded, "ipvs.scheduler").verdict, Verdict::Taken, "{given}");
+    }
+    assert_eq!(load("mode: ipvs\n").settings["algorithm"], ["round-robin"], "the default of IPVS");
+    assert!(!load("mode: nftables\nipvs: {scheduler: rr}\n").settings.contains_key("algorithm"));
+}
+
+#[test]
 fn what_cannot_be_honoured_is_refused_by_name() {
     for (fields, field) in [
+        ("mode: ipvs\nipvs: {scheduler: sed}\n", "ipvs.scheduler"),
+        ("mode: ipvs\nipvs: {scheduler: random}\n", "ipvs.scheduler"),
         ("mode: kernelspace\n", "mode"),
         ("detectLocalMode: BridgeInterface\nclusterCIDR: 10.0.0.0/8\n", "detectLocalMode"),
         ("detectLocalMode: InterfaceNamePrefix\ndetectLocal: {bridgeInterface: cni0}\n", "detectLocalMode"),

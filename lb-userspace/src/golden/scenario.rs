@@ -114,6 +114,7 @@ impl Flags {
                     Some(false) => ExternalIps::Off,
                     None => ExternalIps::AsCluster,
                 },
+                ..ResolveSettings::default()
             },
             node_ips: self.node_ip.clone(),
             node_port_addresses: self.node_port_addresses.iter().map(|text| text.parse().unwrap()).collect(),
@@ -138,12 +139,13 @@ pub(super) struct Limits {
     pub(super) services: u32,
     pub(super) backends: u32,
     pub(super) slots: u32,
+    pub(super) blocks: u32,
     pub(super) frontends: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { services: 100, backends: 100, slots: 1000, frontends: usize::MAX }
+        Self { services: 100, backends: 100, slots: 1000, blocks: 1000, frontends: usize::MAX }
     }
 }
 

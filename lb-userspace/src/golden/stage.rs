@@ -62,6 +62,7 @@ impl Stage {
             services: room.services,
             backends: PerFamily::both(room.backends),
             slots: PerFamily::both(room.slots),
+            blocks: PerFamily::both(room.blocks),
         };
         let mut tables = MemoryTables::new(limits);
         tables.frontend_limit = room.frontends;

@@ -1,8 +1,8 @@
 //! The kernel's interfaces that the rest of the agent builds on. Knows nothing of Services, devices or maps.
 
 pub mod bpf_link;
-pub mod firewall;
 pub mod clock;
+pub mod firewall;
 pub mod kernel_version;
 pub mod limits;
 pub mod mounts;

@@ -1,12 +1,13 @@
 //! The one text form of what the Service maps hold: stable, sorted, for golden files and for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use lb_common::abi::{FrontendValue, SetRef, backend_flag, config_flag, frontend_flag, frontend_kind};
+use lb_common::abi::{FrontendValue, SetRef, algorithm, backend_flag, config_flag, frontend_flag, frontend_kind};
 
 use super::FamilySettings;
+use crate::model::algorithm::Algorithm;
 use crate::model::desired::Family;
 use crate::plan::{BackendEntry, Existing, Vip};
 
@@ -32,6 +33,17 @@ pub const fn kind(kind: u8) -> &'static str {
         frontend_kind::KNOWN_VIP => "KnownVIP",
         _ => "unknown",
     }
+}
+
+/// Name of an algorithm.
+pub fn algorithm_name(number: u8) -> &'static str {
+    Algorithm::of_number(number).map_or("unknown", Algorithm::name)
+}
+
+/// Members of a set that its slots lead to, each once, in the order of their first slot.
+pub fn members(slots: &[u32]) -> Vec<u32> {
+    let mut seen = HashSet::with_capacity(slots.len());
+    slots.iter().copied().filter(|id| seen.insert(*id)).collect()
 }
 
 /// Name of a protocol.
@@ -141,6 +153,12 @@ impl Reader<'_> {
             if value.affinity_secs != 0 {
                 line.extend([" affinity=", &value.affinity_secs.to_string(), "s"]);
             }
+            if value.algorithm != algorithm::RANDOM {
+                line.extend([" algorithm=", algorithm_name(value.algorithm)]);
+            }
+            if value.schedule != 0 {
+                line.extend([" places=", &value.schedule.to_string()]);
+            }
             if value.flags & frontend_flag::SOURCE_RANGES != 0 {
                 line += " source-ranges";
             }
@@ -163,7 +181,7 @@ impl Reader<'_> {
             let backend = self.existing.backends.iter().find(|(f, known, _)| (f, known) == (&family, id));
             backend.map_or_else(|| format!("free id {id}"), |(_, _, entry)| entry.addr.to_string())
         };
-        format!("{policy}[{}]", ids.iter().map(address).collect::<Vec<_>>().join(" "))
+        format!("{policy}[{}]", members(ids).iter().map(address).collect::<Vec<_>>().join(" "))
     }
 
     fn backends(&self) -> Vec<String> {
@@ -171,7 +189,8 @@ impl Reader<'_> {
         backends.sort_unstable_by_key(|(_, id, entry)| (self.name(entry.service), entry.addr, *id));
         let line = |(_, id, entry): &&(Family, u32, BackendEntry)| {
             let (name, flags) = (self.name(entry.service), backend_flags(entry.flags).join(","));
-            format!("backend {} {name} id={id} generation={} {flags}", entry.addr, entry.generation)
+            let weight = if entry.weight == 1 { String::new() } else { format!(" weight={}", entry.weight) };
+            format!("backend {} {name} id={id} generation={} {flags}{weight}", entry.addr, entry.generation)
         };
         backends.iter().map(line).collect()
     }

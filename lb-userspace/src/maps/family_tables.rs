@@ -23,6 +23,7 @@ use super::filters::{FamilyFilters, FlowEnds};
 use super::mapped::MappedArray;
 use super::pins::{fault, halves, open, open_raw, read_failure, removed, write_failure};
 use super::service_ranges::service_ranges;
+use super::set_tables::SetTables;
 use super::tables::{FamilySettings, PinnedFacts};
 use super::traffic::{Cells, Traffic};
 use crate::plan::{BackendEntry, Existing, Vip};
@@ -38,6 +39,7 @@ where
     /// The same map, for reading in batches.
     backends_raw: MapData,
     slots: MappedArray<u32>,
+    tables: SetTables,
     ranges: LpmTrie<MapData, SourceRangeKey<A>, u32>,
     config: Array<MapData, FamilyConfig<A>>,
     stats: Cells,
@@ -76,6 +78,7 @@ where
             frontends: open(dir, Self::FRONTENDS)?,
             backends: MappedArray::open(dir, Self::BACKENDS)?,
             slots: MappedArray::open(dir, Self::SLOTS)?,
+            tables: SetTables::open(dir, map_name::MAGLEV[Self::AT])?,
             ranges: open(dir, Self::RANGES)?,
             config,
             stats: Cells::open(dir, map_name::STATS[Self::AT])?,
@@ -88,6 +91,15 @@ where
 
     pub(super) fn backend_count(&self) -> u32 {
         self.backends.len()
+    }
+
+    /// Tables of Maglev.
+    pub(super) const fn tables(&mut self) -> &mut SetTables {
+        &mut self.tables
+    }
+
+    pub(super) const fn block_count(&self) -> u32 {
+        self.tables.limit()
     }
 
     pub(super) fn slot_count(&self) -> u32 {
@@ -133,7 +145,7 @@ where
             flags: entry.flags,
             generation: entry.generation,
             service: entry.service,
-            weight: 1,
+            weight: entry.weight,
             ..BackendValue::default()
         };
         self.filters()?.before_backend(id, value.addr, value.port)?;
@@ -285,6 +297,7 @@ where
             let ids = (base..end).map(|slot| Ok(self.slots.get(slot)?.unwrap_or(0))).collect::<Result<_, _>>()?;
             into.sets.push((A::FAMILY, SetRef { base, count }, ids));
         }
+        into.tables.extend(self.tables.read()?.into_iter().map(|(set, blocks)| (A::FAMILY, set, blocks)));
         self.read_backends(into)?;
         self.read_ranges(into)
     }
@@ -298,6 +311,7 @@ where
             let entry = BackendEntry {
                 addr: SocketAddr::new(value.addr.ip(), value.port.get()),
                 flags: value.flags,
+                weight: value.weight,
                 generation: value.generation,
                 service: value.service,
             };

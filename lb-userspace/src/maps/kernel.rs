@@ -183,6 +183,8 @@ impl Tables for KernelTables {
             Op::PutName { service, family, name } => self.put_name(*service, *family, name),
             Op::PutBackend(family, id, entry) => family!(family, t => t.put_backend(*id, entry)),
             Op::PutSlots { family, base, ids } => family!(family, t => t.put_slots(*base, ids)),
+            Op::PutTable { family, set, bytes } => family!(family, t => t.tables().put(*set, bytes)),
+            Op::DeleteTable(family, set, blocks) => family!(family, t => t.tables().delete(*set, *blocks)),
             Op::PutRange(service, net) => {
                 family!(Family::of(&net.network()), t => t.put_range(*service, net))
             }
@@ -217,6 +219,7 @@ impl Tables for KernelTables {
             services: self.name_limit,
             backends: PerFamily { v4: self.v4.backend_count(), v6: self.v6.backend_count() },
             slots: PerFamily { v4: self.v4.slot_count(), v6: self.v6.slot_count() },
+            blocks: PerFamily { v4: self.v4.block_count(), v6: self.v6.block_count() },
         }
     }
 

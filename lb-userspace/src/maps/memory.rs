@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use lb_common::abi::{FrontendValue, SetRef, StatusValue};
+use lb_common::abi::{FrontendValue, SetRef, StatusValue, TABLE_BLOCK};
 
 use super::failure::TableFailure;
 use super::filters::LiveFlows;
@@ -20,6 +20,8 @@ pub struct MemoryTables {
     pub backends: BTreeMap<(Family, u32), BackendEntry>,
     /// Slots.
     pub slots: BTreeMap<(Family, u32), u32>,
+    /// Tables, by the set's first slot.
+    pub tables: BTreeMap<(Family, u32), Box<[u8]>>,
     /// Source ranges.
     pub ranges: BTreeSet<(u32, IpNet)>,
     /// Frontends.
@@ -49,6 +51,7 @@ impl MemoryTables {
             names: BTreeMap::new(),
             backends: BTreeMap::new(),
             slots: BTreeMap::new(),
+            tables: BTreeMap::new(),
             ranges: BTreeSet::new(),
             frontends: BTreeMap::new(),
             rest: Existing::default(),
@@ -84,6 +87,16 @@ impl Tables for MemoryTables {
                     self.slots.insert((*family, slot), *id);
                 }
             }
+            Op::PutTable { family, set, bytes } => {
+                self.tables.insert((*family, *set), bytes.clone());
+                let of_family = self.tables.iter().filter(|((of, _), _)| of == family);
+                let blocks: usize = of_family.map(|(_, bytes)| bytes.len().div_ceil(TABLE_BLOCK)).sum();
+                assert!(blocks <= self.limits.blocks[*family] as usize, "{blocks} blocks of tables");
+            }
+            Op::DeleteTable(family, set, blocks) => {
+                let gone = self.tables.remove(&(*family, *set)).unwrap_or_default();
+                assert!(gone.is_empty() || gone.len().div_ceil(TABLE_BLOCK) == *blocks as usize);
+            }
             Op::PutRange(service, net) => {
                 self.ranges.insert((*service, *net));
             }
@@ -114,6 +127,8 @@ impl Tables for MemoryTables {
         existing.names = self.names.iter().map(|(id, (family, name))| (*id, *family, name.clone())).collect();
         existing.backends = self.backends.iter().map(|((family, id), entry)| (*family, *id, *entry)).collect();
         existing.frontends = self.frontends.iter().map(|(vip, value)| (*vip, *value)).collect();
+        let blocks = |bytes: &[u8]| u32::try_from(bytes.len().div_ceil(TABLE_BLOCK)).unwrap_or(u32::MAX);
+        existing.tables = self.tables.iter().map(|((family, set), bytes)| (*family, *set, blocks(bytes))).collect();
         existing.ranges = self.ranges.iter().copied().collect();
         for (vip, value) in &self.frontends {
             for set in [value.internal, value.external] {

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod observe;
 pub(crate) mod pins;
 mod service_ranges;
+mod set_tables;
 pub mod sockets;
 pub mod sweep;
 mod tables;

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::Pod;
-use aya::maps::{Array, MapData, MapInfo, PerCpuArray, lpm_trie::LpmTrie};
+use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray, lpm_trie::LpmTrie};
 use lb_common::abi::*;
 
 use super::batch;
@@ -137,8 +137,19 @@ fn filled<V: Pod>(dir: &Path, map: &'static str, is_used: impl Fn(&V) -> bool) -
     Ok(Fill { map, used, capacity: array.len() })
 }
 
+/// Values larger than this are not read only to be counted.
+const LARGE: usize = 4_000;
+
 fn fill<K: Pod, V: Pod>(dir: &Path, map: &'static str) -> Result<Fill, TableFailure> {
     let mut used = 0;
+    if size_of::<V>() > LARGE {
+        let table: HashMap<MapData, K, V> = open(dir, map)?;
+        for key in table.keys() {
+            key.map_err(read_failure(map))?;
+            used += 1;
+        }
+        return Ok(Fill { map, used, capacity: capacity(dir, map)? });
+    }
     walk::<K, V>(dir, map, |values| used += values.len())?;
     Ok(Fill { map, used, capacity: capacity(dir, map)? })
 }

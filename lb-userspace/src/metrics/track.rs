@@ -116,6 +116,7 @@ mod tests {
     use prometheus::Registry;
 
     use super::*;
+    use crate::model::algorithm::{Algorithm, TableSize};
     use crate::model::desired::{Frontend, PortId, Protocol};
 
     fn service(external: SetKind) -> Change {
@@ -135,6 +136,8 @@ mod tests {
             frontends: vec![frontend],
             backends: BTreeMap::new(),
             affinity_secs: 0,
+            algorithm: Algorithm::Random,
+            table_size: TableSize::default(),
             cluster_empty: WhenEmpty::Drop,
             local_empty: WhenEmpty::Drop,
             source_ranges: Vec::new(),

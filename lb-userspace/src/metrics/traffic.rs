@@ -188,7 +188,7 @@ mod tests {
     use crate::plan::BackendEntry;
 
     fn backend(id: u32, addr: &str, service: u32) -> (Family, u32, BackendEntry) {
-        (Family::V4, id, BackendEntry { addr: addr.parse().unwrap(), flags: 0, generation: id, service })
+        (Family::V4, id, BackendEntry { addr: addr.parse().unwrap(), flags: 0, weight: 1, generation: id, service })
     }
 
     fn text(room: usize) -> String {

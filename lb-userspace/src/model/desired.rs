@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::algorithm::{Algorithm, TableSize};
 pub use super::family::Family;
 use super::reason::Reason;
 
@@ -169,6 +170,8 @@ pub struct Backend {
     pub in_cluster: bool,
     /// Member of the local set.
     pub in_local: bool,
+    /// Its share of new connections against the others'; 0: none.
+    pub weight: u16,
 }
 
 /// One service port and family.
@@ -182,6 +185,10 @@ pub struct DesiredPort {
     pub backends: BTreeMap<SocketAddr, Backend>,
     /// `sessionAffinity` timeout in seconds; 0: none.
     pub affinity_secs: u32,
+    /// How new connections are spread.
+    pub algorithm: Algorithm,
+    /// How many places the table of a set has, where the algorithm has one.
+    pub table_size: TableSize,
     /// What an empty cluster set means.
     pub cluster_empty: WhenEmpty,
     /// What an empty local set means.
@@ -191,13 +198,15 @@ pub struct DesiredPort {
 }
 
 impl DesiredPort {
-    /// The addresses of a set's members, ascending.
+    /// The addresses of a set's members that new connections go to, ascending: not those with weight 0, unless all have.
     pub fn members(&self, set: SetKind) -> impl Iterator<Item = SocketAddr> + '_ {
         let is_member = move |backend: &Backend| match set {
             SetKind::Cluster => backend.in_cluster,
             SetKind::Local => backend.in_local,
         };
-        self.backends.iter().filter(move |(_, backend)| is_member(backend)).map(|(addr, _)| *addr)
+        let members = self.backends.iter().filter(move |(_, backend)| is_member(backend));
+        let weighted = members.clone().any(|(_, backend)| backend.weight > 0);
+        members.filter(move |(_, backend)| !weighted || backend.weight > 0).map(|(addr, _)| *addr)
     }
 
     /// What it means that the set is empty.
@@ -326,6 +335,10 @@ impl ExternalIps {
 pub struct ResolveSettings {
     /// Whether `spec.externalIPs` are served.
     pub external_ips: ExternalIps,
+    /// How connections are spread where a Service does not say.
+    pub algorithm: Algorithm,
+    /// How many places a table of Maglev has where a Service does not say.
+    pub table_size: TableSize,
 }
 
 #[cfg(test)]

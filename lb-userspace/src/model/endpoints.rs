@@ -78,6 +78,7 @@ pub fn merge<'a>(
                     serving: endpoint.serving,
                     terminating: endpoint.terminating,
                     local: endpoint.node.as_deref() == Some(node),
+                    pod: endpoint.pod,
                     hints: endpoint.hints.as_deref(),
                 };
                 match merged.entry(endpoint.addr) {

@@ -11,8 +11,18 @@ pub(super) fn fingerprint(service: &DesiredService) -> u64 {
     service.ports.len().hash(&mut hasher);
     service.health.hash(&mut hasher);
     for port in &service.ports {
-        let DesiredPort { id, frontends, backends, affinity_secs, cluster_empty, local_empty, source_ranges } = port;
-        (id, frontends, backends).hash(&mut hasher);
+        let DesiredPort {
+            id,
+            frontends,
+            backends,
+            affinity_secs,
+            algorithm,
+            table_size,
+            cluster_empty,
+            local_empty,
+            source_ranges,
+        } = port;
+        (id, frontends, backends, algorithm, table_size).hash(&mut hasher);
         (affinity_secs, cluster_empty, local_empty, source_ranges).hash(&mut hasher);
     }
     hasher.finish()

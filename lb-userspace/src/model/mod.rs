@@ -5,6 +5,7 @@
 //! ```
 
 pub mod address;
+pub mod algorithm;
 mod claims;
 pub mod desired;
 pub mod endpoints;
@@ -19,4 +20,5 @@ pub mod resolve;
 pub mod topology;
 pub mod trigger;
 pub mod view;
+pub mod weights;
 pub mod world;

@@ -58,6 +58,11 @@ reasons! {
     BadSourceRange: "Service", "a range in `loadBalancerSourceRanges` that cannot be read";
     SourceRangesUnreadable: "Service", "no range can be read: load balancer addresses are not served rather than open to all";
     BadAffinityTimeout: "Service", "`timeoutSeconds` is out of range: the default of 10,800 s is used";
+    BadAlgorithm: "Service", "the annotation `algorithm` names none of Sluice's: the default is used";
+    BadTableSize: "Service", "the annotation `maglev-table-size` is no prime number in range: the default size is used; or the table is too small for the endpoints: they are chosen at random";
+    TablesFull: "Service", "no room for its Maglev tables: it is served at random until there is, see [sizes](operations.md#sizes)";
+    BadWeights: "Service, EndpointSlice", "the annotation `weights` cannot be read, says two things of one endpoint, or leaves none with a weight: all endpoints have the same";
+    UnknownAnnotation: "Service, EndpointSlice", "an annotation with Sluice's prefix that it does not know: it has no effect";
     ExternalIpsOff: "Service", "`--external-ips off`, or the cluster is of Kubernetes 1.40 or newer";
     WrongFamily: "Service, EndpointSlice", "an address of a family that the object does not have";
     BadAddressType: "EndpointSlice", "`addressType` is not known: the slice is not used";
@@ -87,6 +92,7 @@ impl Reason {
                 | Self::ServicesFull
                 | Self::BackendsFull
                 | Self::SlotsFull
+                | Self::TablesFull
                 | Self::MapFull
                 | Self::WriteFailed
         )

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::algorithm::{Algorithm, TableSize};
 use super::desired::{Family, Protocol, Refusal, ServiceName};
+use super::weights::{PodId, Weights};
 
 /// What every record says of its object.
 pub trait Record {
@@ -144,6 +146,8 @@ pub struct ServiceRecord {
     pub external_local: bool,
     /// `sessionAffinity: ClientIP` timeout in seconds; 0: none.
     pub affinity_secs: u32,
+    /// What annotations say of how its connections are spread; none: nothing.
+    pub spread: Option<Box<Spread>>,
     /// `healthCheckNodePort` where it has a meaning: a load balancer with `externalTrafficPolicy: Local`; 0: none.
     pub health_node_port: u16,
     /// What is wrong with the object itself.
@@ -158,6 +162,19 @@ impl Record for ServiceRecord {
     fn name(&self) -> &str {
         &self.name.name
     }
+}
+
+/// How a Service wants its connections spread over its backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// Annotation `algorithm`; none: the default.
+    pub algorithm: Option<Algorithm>,
+    /// It says that there are weights.
+    pub weighted: bool,
+    /// Annotation `maglev-table-size`; none: the default.
+    pub table_size: Option<TableSize>,
+    /// Annotation `weights`.
+    pub weights: Option<Weights>,
 }
 
 /// Why a Service is not served at all, without anything being wrong.
@@ -199,6 +216,8 @@ pub struct SliceRecord {
     pub ports: Box<[SlicePort]>,
     /// `endpoints`.
     pub endpoints: Box<[EndpointRecord]>,
+    /// Annotation `weights`.
+    pub weights: Option<Box<Weights>>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`, nanoseconds since the epoch.
     pub triggered_ns: Option<u64>,
     /// What is wrong with the object itself.
@@ -237,6 +256,8 @@ pub struct EndpointRecord {
     pub serving: bool,
     /// `conditions.terminating`, nil as false.
     pub terminating: bool,
+    /// `targetRef`, if it is a Pod.
+    pub pod: PodId,
     /// `nodeName`.
     pub node: Option<Box<str>>,
     /// `hints`.

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
+use lb_common::abi::MOST_MEMBERS;
+
+use super::algorithm::{Algorithm, TableSize};
 use super::desired::{
     Backend, DesiredPort, DesiredService, ExternalIps, Family, HealthCheck, NodeFacts, PortId, Protocol, Refusal,
     ResolveSettings, ServiceName, WhenEmpty,
 };
-use super::endpoints::merge;
+use super::endpoints::{Sourced, merge};
 use super::reason::Reason;
 use super::record::{PortRecord, ServiceRecord, SliceRecord};
 use super::refusals::Refusals;
-use super::topology::{Endpoint, categorize};
+use super::topology::{Categories, Endpoint, categorize};
+use super::weights;
 
 /// The desired state of one Service, and everything of it and its slices that is not served.
 ///
@@ -23,14 +27,14 @@ pub fn resolve(
     settings: &ResolveSettings,
 ) -> (DesiredService, Vec<Refusal>) {
     let mut ports = Vec::new();
+    let mut refusals = service.refusals.to_vec();
     if service.skip.is_none() {
         for port in &service.ports {
             for family in [Family::V4, Family::V6] {
-                ports.extend(resolve_port(service, port, family, slices, node, settings));
+                ports.extend(resolve_port(service, port, family, slices, node, settings, &mut refusals));
             }
         }
     }
-    let mut refusals = service.refusals.to_vec();
     refusals.extend(drop_twins(&mut ports, &service.name).into_rows());
     refusals.extend(unserved(service, node, settings).into_rows());
     refusals.extend(slices.iter().flat_map(|slice| slice.refusals.iter().cloned()));
@@ -91,35 +95,112 @@ fn resolve_port(
     slices: &[&SliceRecord],
     node: &NodeFacts,
     settings: &ResolveSettings,
+    refusals: &mut Vec<Refusal>,
 ) -> Option<DesiredPort> {
     let frontends = service.frontends(port, family, node, settings);
     if frontends.is_empty() {
         return None;
     }
     let policy = service.policy(port, family, settings);
-    let endpoints: Vec<Endpoint<'_>> =
-        merge(slices, &port.name, port.protocol, family, &node.name).into_iter().map(|e| e.endpoint).collect();
+    let sourced = merge(slices, &port.name, port.protocol, family, &node.name);
+    let endpoints: Vec<Endpoint<'_>> = sourced.iter().map(|e| e.endpoint).collect();
+    let weights = weights_of(service, &sourced).unwrap_or_else(|wrong| {
+        // Each port says the same of the same endpoints.
+        if !refusals.contains(&wrong) {
+            refusals.push(*wrong);
+        }
+        None
+    });
     let sets = categorize(&endpoints, policy, &node.name, node.zone.as_deref());
     let when_empty = if sets.has_any { WhenEmpty::Drop } else { WhenEmpty::Refuse };
+    let (algorithm, table_size) = algorithm(service, settings, endpoints.len()).unwrap_or_else(|wrong| {
+        if !refusals.contains(&wrong) {
+            refusals.push(*wrong);
+        }
+        (Algorithm::Random, settings.table_size)
+    });
     Some(DesiredPort {
         id: PortId { service: service.name.clone(), port_name: port.name.to_string(), protocol: port.protocol, family },
         frontends,
-        backends: backends(&endpoints, sets.cluster.as_deref(), sets.local.as_deref(), node),
+        backends: backends(&endpoints, &sets, weights.as_deref(), node),
         affinity_secs: service.affinity_secs,
+        algorithm,
+        table_size,
         cluster_empty: when_empty,
         local_empty: when_empty,
         source_ranges: service.ranges(family),
     })
 }
 
+/// The weight of each endpoint, from the Service's annotation and those of the slices that they are taken from. None: all
+/// are equal.
+fn weights_of(service: &ServiceRecord, endpoints: &[Sourced<'_>]) -> Result<Option<Vec<u16>>, Box<Refusal>> {
+    let refuse = |message: String| {
+        let mut bad = Refusals::of("Service", service.name.to_string());
+        bad.note(Reason::BadWeights, || message);
+        bad.into_rows().pop().map_or(Ok(None), |refusal| Err(Box::new(refusal)))
+    };
+    let spread = service.spread.as_ref();
+    let of_service = spread.and_then(|spread| spread.weights.as_ref());
+    if of_service.is_none() && endpoints.iter().all(|endpoint| endpoint.slice.weights.is_none()) {
+        if endpoints.is_empty() || !spread.is_some_and(|spread| spread.weighted) {
+            return Ok(None);
+        }
+        return refuse(
+            "the algorithm is weighted, and no annotation weights says how: all endpoints have the same".into(),
+        );
+    }
+    let mut found = Vec::with_capacity(endpoints.len());
+    for Sourced { endpoint, slice } in endpoints {
+        let ip = endpoint.addr.ip();
+        let said = of_service.into_iter().chain(slice.weights.as_deref()).flat_map(|all| all.of(ip, endpoint.pod));
+        let said: Vec<u16> = said.collect();
+        let weight = said.first().copied().unwrap_or(weights::DEFAULT);
+        if let Some(other) = said.iter().find(|other| **other != weight) {
+            let why = format!(
+                "endpoint {ip} has weight {weight} and weight {other}, by its name, its address or its slice: all \
+                 endpoints have the same until one is taken out"
+            );
+            return refuse(why);
+        }
+        found.push(weight);
+    }
+    if !found.is_empty() && found.iter().all(|weight| *weight == 0) {
+        let why = "every endpoint has weight 0: all have the same until one has more".to_owned();
+        return refuse(why);
+    }
+    Ok(Some(found))
+}
+
+/// How new connections are spread over so many endpoints, and the size of a table.
+fn algorithm(
+    service: &ServiceRecord,
+    settings: &ResolveSettings,
+    endpoints: usize,
+) -> Result<(Algorithm, TableSize), Box<Refusal>> {
+    let spread = service.spread.as_ref();
+    let algorithm = spread.and_then(|spread| spread.algorithm).unwrap_or(settings.algorithm);
+    let size = spread.and_then(|spread| spread.table_size).unwrap_or(settings.table_size);
+    let most = size.get().min(MOST_MEMBERS);
+    if algorithm == Algorithm::Maglev && u32::try_from(endpoints).unwrap_or(u32::MAX) > most {
+        let message = format!(
+            "{endpoints} endpoints are too many for a table of {} places: they are chosen at random",
+            size.get()
+        );
+        let (kind, object) = ("Service", service.name.to_string());
+        return Err(Box::new(Refusal { kind, object, reason: Reason::BadTableSize, message }));
+    }
+    Ok((algorithm, size))
+}
+
 fn backends(
     endpoints: &[Endpoint<'_>],
-    cluster: Option<&[usize]>,
-    local: Option<&[usize]>,
+    sets: &Categories,
+    weights: Option<&[u16]>,
     node: &NodeFacts,
 ) -> BTreeMap<SocketAddr, Backend> {
     // Both sets are ascending, so membership is a binary search.
-    let member = |set: Option<&[usize]>, index| set.is_some_and(|set| set.binary_search(&index).is_ok());
+    let member = |set: &Option<Vec<usize>>, index| set.as_ref().is_some_and(|set| set.binary_search(&index).is_ok());
     endpoints
         .iter()
         .enumerate()
@@ -129,8 +210,9 @@ fn backends(
                 local: endpoint.local,
                 host_network: node.addresses.contains(&endpoint.addr.ip()),
                 terminating: endpoint.terminating,
-                in_cluster: member(cluster, index),
-                in_local: member(local, index),
+                in_cluster: member(&sets.cluster, index),
+                in_local: member(&sets.local, index),
+                weight: weights.and_then(|weights| weights.get(index).copied()).unwrap_or(weights::DEFAULT),
             };
             (endpoint.addr, backend)
         })

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::record::Hints;
+use super::weights::PodId;
 
 /// One endpoint of one service port, as seen from this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Endpoint<'a> {
     pub terminating: bool,
     /// On this node.
     pub local: bool,
+    /// Its Pod.
+    pub pod: PodId,
     /// Topology hints.
     pub hints: Option<&'a Hints>,
 }

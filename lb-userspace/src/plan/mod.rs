@@ -12,6 +12,7 @@
 
 mod fit;
 mod ids;
+mod maglev;
 mod op;
 mod planner;
 mod port;

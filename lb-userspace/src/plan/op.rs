@@ -37,6 +37,8 @@ pub struct BackendEntry {
     pub addr: SocketAddr,
     /// Bits of [`lb_common::abi::backend_flag`].
     pub flags: u16,
+    /// Share of new connections against the others'.
+    pub weight: u16,
     /// Never 0.
     pub generation: u32,
     /// The owning service id.
@@ -70,6 +72,15 @@ pub enum Op {
         /// Backend ids.
         ids: Box<[u32]>,
     },
+    /// Write the table of a backend set.
+    PutTable {
+        /// Address family.
+        family: Family,
+        /// The set's first slot.
+        set: u32,
+        /// The table.
+        bytes: Box<[u8]>,
+    },
     /// Allow clients of a prefix.
     PutRange(u32, IpNet),
     /// Write or replace a frontend.
@@ -78,6 +89,8 @@ pub enum Op {
     DeleteFrontend(Vip),
     /// Remove an allowed prefix.
     DeleteRange(u32, IpNet),
+    /// Remove the table of a backend set, which has so many blocks.
+    DeleteTable(Family, u32, u32),
     /// Free a backend.
     DeleteBackend(Family, u32),
     /// Free a service id.
@@ -93,6 +106,8 @@ pub struct Limits {
     pub backends: PerFamily<u32>,
     /// Slots.
     pub slots: PerFamily<u32>,
+    /// Blocks of tables.
+    pub blocks: PerFamily<u32>,
 }
 
 /// What the maps hold, as read back.
@@ -106,6 +121,8 @@ pub struct Existing {
     pub frontends: Vec<(Vip, FrontendValue)>,
     /// The backend sets that frontends lead to.
     pub sets: Vec<(Family, SetRef, Box<[u32]>)>,
+    /// Tables: the set's first slot, and how many blocks there are.
+    pub tables: Vec<(Family, u32, u32)>,
     /// Allowed prefixes by service id.
     pub ranges: Vec<(u32, IpNet)>,
     /// Lowest and highest known `ClusterIP`.

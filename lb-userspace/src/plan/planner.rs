@@ -24,6 +24,9 @@ pub struct Planner {
     pub(super) backend_ids: PerFamily<IdPool>,
     pub(super) slots: PerFamily<SlotPool>,
     pub(super) slot_limits: PerFamily<u32>,
+    /// Blocks of tables, those included that are about to go.
+    pub(super) blocks_in_use: PerFamily<u32>,
+    pub(super) block_limits: PerFamily<u32>,
     pub(super) next_generation: u32,
     pub(super) reserved: u32,
     pub(super) removals: Removals,
@@ -45,6 +48,8 @@ impl Planner {
             backend_ids: PerFamily::from_fn(|family| IdPool::new(limits.backends[family], &none)),
             slots: PerFamily::from_fn(|family| SlotPool::new(limits.slots[family], &ranges)),
             slot_limits: limits.slots,
+            blocks_in_use: PerFamily::default(),
+            block_limits: limits.blocks,
             next_generation: 1,
             reserved: 1,
             removals: Removals::default(),

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use lb_common::abi::{FrontendValue, SetRef, backend_flag, frontend_flag, frontend_kind};
+use lb_common::abi::{FrontendValue, SetRef, backend_flag, blocks, frontend_flag, frontend_kind};
 
 use super::op::Vip;
-use super::schedule;
+use crate::model::algorithm::Algorithm;
 use crate::model::desired::{Backend, DesiredPort, Family, Frontend, FrontendKind, Protocol, SetKind, WhenEmpty};
 
 /// A backend of a port, as written.
@@ -16,6 +16,7 @@ pub(crate) struct PortBackend {
     pub(crate) id: u32,
     pub(crate) generation: u32,
     pub(crate) flags: u16,
+    pub(crate) weight: u16,
 }
 
 /// A backend set, as written. An empty set has no slots.
@@ -23,11 +24,18 @@ pub(crate) struct PortBackend {
 pub(crate) struct PortSet {
     pub(crate) base: u32,
     pub(crate) ids: Box<[u32]>,
+    /// Places of its table; 0: it has none.
+    pub(crate) places: u32,
 }
 
 impl PortSet {
     pub(crate) fn reference(&self) -> SetRef {
         SetRef { base: self.base, count: u32::try_from(self.ids.len()).unwrap_or(u32::MAX) }
+    }
+
+    /// Blocks of its table.
+    pub(crate) fn blocks(&self) -> u32 {
+        blocks(self.places, self.reference().count)
     }
 }
 
@@ -103,13 +111,15 @@ pub(crate) fn uses(want: &DesiredPort, kind: SetKind) -> bool {
     want.frontends.iter().any(|f| f.internal == kind || f.external == kind)
 }
 
-/// Members of a set, in the order of their address.
-pub(crate) fn members(backends: &[PortBackend], kind: SetKind) -> Box<[u32]> {
+/// Members of a set, in the order of their address: those that new connections go to, all of them where all have weight 0.
+pub(crate) fn members(backends: &[PortBackend], kind: SetKind) -> Vec<PortBackend> {
     let bit = match kind {
         SetKind::Cluster => backend_flag::IN_CLUSTER,
         SetKind::Local => backend_flag::IN_LOCAL,
     };
-    backends.iter().filter(|b| b.flags & bit != 0).map(|b| b.id).collect()
+    let all = backends.iter().filter(|b| b.flags & bit != 0);
+    let weighted = all.clone().any(|b| b.weight > 0);
+    all.filter(|b| !weighted || b.weight > 0).copied().collect()
 }
 
 /// Key of a desired frontend.
@@ -130,6 +140,13 @@ pub(crate) fn frontend_value(want: &DesiredPort, frontend: &Frontend, state: &Po
         (frontend.source_ranges && !want.source_ranges.is_empty(), frontend_flag::SOURCE_RANGES),
         (frontend.node_address, frontend_flag::NODE_ADDRESS),
     ];
+    // Without room for both tables it cannot go by them.
+    let has_table = |kind| set(kind).count == 0 || state.sets[set_index(kind)].places > 0;
+    let (algorithm, schedule) = match want.algorithm {
+        Algorithm::Maglev if has_table(internal) && has_table(external) => (Algorithm::Maglev, want.table_size.get()),
+        Algorithm::Maglev => (Algorithm::Random, 0),
+        other => (other, 0),
+    };
     FrontendValue {
         internal: set(internal),
         external: set(external),
@@ -142,7 +159,8 @@ pub(crate) fn frontend_value(want: &DesiredPort, frontend: &Frontend, state: &Po
             FrontendKind::LoadBalancer => frontend_kind::LOAD_BALANCER,
             FrontendKind::ExternalIp => frontend_kind::EXTERNAL_IP,
         },
-        algorithm: schedule::ALGORITHM.number(),
+        algorithm: algorithm.number(),
+        schedule,
         ..FrontendValue::default()
     }
 }

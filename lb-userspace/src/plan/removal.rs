@@ -1,5 +1,5 @@
 //! What is no longer needed and is taken out after every new thing of the batch is in: frontends, then source ranges,
-//! slots, backends and names.
+//! tables, slots, backends and names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,6 +20,8 @@ pub(crate) enum Removal {
     Known(IpAddr),
     /// An allowed prefix.
     Range(u32, IpNet),
+    /// The table of the set that begins at a slot, which has so many blocks.
+    Table(Family, u32, u32),
     /// A slot range; no map operation, its room is free again.
     Slots(Family, SetRef),
     /// A backend.
@@ -34,6 +36,7 @@ pub(crate) struct Removals {
     frontends: BTreeMap<Vip, u32>,
     known: BTreeSet<IpAddr>,
     ranges: BTreeSet<(u32, IpNet)>,
+    tables: Vec<(Family, u32, u32)>,
     slots: Vec<(Family, SetRef)>,
     backends: Vec<(Family, u32)>,
     names: Vec<u32>,
@@ -51,6 +54,7 @@ impl Removals {
             Removal::Range(service, net) => {
                 self.ranges.insert((service, net));
             }
+            Removal::Table(family, set, blocks) => self.tables.push((family, set, blocks)),
             Removal::Slots(family, set) => self.slots.push((family, set)),
             Removal::Backend(family, id) => self.backends.push((family, id)),
             Removal::Name(service) => self.names.push(service),
@@ -67,11 +71,18 @@ impl Removals {
         self.ranges.remove(&(service, net));
     }
 
+    /// The table of a set that begins at this slot need not be taken out later; gives its blocks.
+    pub(crate) fn take_table(&mut self, family: Family, set: u32) -> Option<u32> {
+        let at = self.tables.iter().position(|(of, first, _)| (*of, *first) == (family, set))?;
+        Some(self.tables.swap_remove(at).2)
+    }
+
     /// The next thing to take out; it stays until [`Removals::done`].
     pub(crate) fn next(&self) -> Option<Removal> {
         None.or_else(|| self.frontends.first_key_value().map(|(vip, s)| Removal::Frontend(*vip, *s)))
             .or_else(|| self.known.first().map(|addr| Removal::Known(*addr)))
             .or_else(|| self.ranges.first().map(|(s, net)| Removal::Range(*s, *net)))
+            .or_else(|| self.tables.last().map(|(f, set, blocks)| Removal::Table(*f, *set, *blocks)))
             .or_else(|| self.slots.last().map(|(f, set)| Removal::Slots(*f, *set)))
             .or_else(|| self.backends.last().map(|(f, id)| Removal::Backend(*f, *id)))
             .or_else(|| self.names.last().map(|s| Removal::Name(*s)))
@@ -89,6 +100,9 @@ impl Removals {
             Removal::Range(service, net) => {
                 self.ranges.remove(&(*service, *net));
             }
+            Removal::Table(..) => {
+                self.tables.pop();
+            }
             Removal::Slots(..) => {
                 self.slots.pop();
             }
@@ -102,13 +116,20 @@ impl Removals {
     }
 }
 
+/// What a set that is no longer used leaves behind.
+pub(super) fn of_set(family: Family, set: &PortSet) -> impl Iterator<Item = Removal> {
+    let table = (set.places > 0).then(|| Removal::Table(family, set.base, set.blocks()));
+    let slots = (!set.ids.is_empty()).then(|| Removal::Slots(family, set.reference()));
+    table.into_iter().chain(slots)
+}
+
 /// Everything of a port that goes away.
 pub(super) fn free_port(freed: &mut Vec<Removal>, old: &PortState) {
     let family = old.family;
     freed.extend(old.frontends.iter().map(|vip| Removal::Frontend(*vip, old.service)));
     freed.extend(old.ranges.iter().map(|net| Removal::Range(old.service, *net)));
-    let sets = old.sets.iter().map(PortSet::reference).filter(|set| set.count > 0);
-    freed.extend(sets.chain(old.stray_slots.iter().copied()).map(|set| Removal::Slots(family, set)));
+    freed.extend(old.sets.iter().flat_map(|set| of_set(family, set)));
+    freed.extend(old.stray_slots.iter().map(|set| Removal::Slots(family, *set)));
     let backends = old.backends.iter().map(|b| b.id).chain(old.stray_backends.iter().copied());
     freed.extend(backends.map(|id| Removal::Backend(family, id)));
     freed.push(Removal::Name(old.service));

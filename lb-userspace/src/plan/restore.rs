@@ -4,10 +4,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use lb_common::abi::{FrontendValue, SetRef, frontend_flag, frontend_kind};
+use lb_common::abi::{FrontendValue, SetRef, algorithm, frontend_flag, frontend_kind};
 
 use super::ids::IdPool;
-use super::op::{Existing, Limits, Vip};
+use super::op::{BackendEntry, Existing, Limits, Vip};
 use super::planner::Planner;
 use super::port::{PortBackend, PortSet, PortState};
 use super::removal::Removal;
@@ -49,8 +49,8 @@ impl Planner {
                 state.stray_backends.push(id);
                 continue;
             }
-            let (addr, generation, flags) = (entry.addr, entry.generation, entry.flags);
-            state.backends.push(PortBackend { addr, id, generation, flags });
+            let BackendEntry { addr, flags, weight, generation, .. } = entry;
+            state.backends.push(PortBackend { addr, id, generation, flags, weight });
         }
         for (service, net) in existing.ranges {
             match ports.get_mut(&service) {
@@ -66,6 +66,7 @@ impl Planner {
         for (vip, value) in &frontends {
             planner.take_frontend(&mut ports, &mut sets, *vip, value);
         }
+        planner.take_tables(&mut ports, &existing.tables);
         for (owner, mut state) in ports.into_values() {
             state.ranges.sort_unstable();
             planner.unclaimed.insert(owner.clone());
@@ -122,6 +123,33 @@ impl Planner {
             [(value.internal, frontend_flag::INTERNAL_LOCAL), (value.external, frontend_flag::EXTERNAL_LOCAL)]
         {
             take_set(state, sets, family, set, usize::from(value.flags & local_bit != 0));
+            if value.algorithm == algorithm::MAGLEV {
+                let taken = state.sets.iter_mut().filter(|known| !known.ids.is_empty() && known.reference() == set);
+                taken.for_each(|known| known.places = value.schedule);
+            }
+        }
+    }
+
+    /// A set that has lost its table gets another one; a table that no set has goes.
+    fn take_tables(&mut self, ports: &mut BTreeMap<u32, (ServiceName, PortState)>, tables: &[(Family, u32, u32)]) {
+        let mut left: BTreeMap<(Family, u32), u32> =
+            tables.iter().map(|(family, set, blocks)| ((*family, *set), *blocks)).collect();
+        for (family, blocks) in left.iter().map(|((family, _), blocks)| (*family, *blocks)) {
+            self.blocks_in_use[family] += blocks;
+        }
+        for (_, state) in ports.values_mut() {
+            let family = state.family;
+            for set in state.sets.iter_mut().filter(|set| set.places > 0) {
+                let whole = left.get(&(family, set.base)).is_some_and(|blocks| *blocks == set.blocks());
+                if whole {
+                    left.remove(&(family, set.base));
+                } else {
+                    set.places = 0;
+                }
+            }
+        }
+        for ((family, set), blocks) in left {
+            self.removals.add(Removal::Table(family, set, blocks));
         }
     }
 }
@@ -184,7 +212,7 @@ fn take_set(
         return;
     }
     match sets.remove(&(family, set.base, set.count)) {
-        Some(ids) if state.sets[kind].ids.is_empty() => state.sets[kind] = PortSet { base: set.base, ids },
+        Some(ids) if state.sets[kind].ids.is_empty() => state.sets[kind] = PortSet { base: set.base, ids, places: 0 },
         Some(_) => state.stray_slots.push(set),
         None => {}
     }

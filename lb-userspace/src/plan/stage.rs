@@ -1,16 +1,18 @@
 //! Turns a change into a transaction: every write that it needs, in the order in which a packet may see them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::table::Table;
 use lb_common::abi::{FrontendValue, tables};
 
+use super::maglev;
 use super::op::{BackendEntry, Op, Vip};
 use super::planner::Planner;
 use super::port::{self, PortBackend, PortSet, PortState};
-use super::removal::{Removal, free_port};
+use super::removal::{self, Removal, free_port};
 use super::schedule;
 use super::transaction::{Staged, Transaction};
+use crate::model::algorithm::Algorithm;
 use crate::model::desired::{Change, DesiredPort, DesiredService, FrontendKind, Refusal, ServiceName, SetKind};
 use crate::model::family::Family;
 use crate::model::reason::Reason;
@@ -25,6 +27,7 @@ enum Shortage {
     Backends,
     Slots,
     NameLength,
+    Tables,
 }
 
 impl Planner {
@@ -46,6 +49,7 @@ impl Planner {
             freed: Vec::new(),
             range_before: self.vip_range,
             reserved_before: self.reserved,
+            shortage: None,
         };
         for want in ports {
             match self.stage_port(&mut txn, before.iter().find(|state| state.is(want)), want) {
@@ -127,14 +131,13 @@ impl Planner {
             while let Some(gone) = before.next_if(|b| b.addr < *addr) {
                 txn.freed.push(Removal::Backend(family, gone.id));
             }
-            let flags = port::backend_flags(*backend);
+            let (flags, weight) = (port::backend_flags(*backend), backend.weight);
             let entry = |b: &PortBackend| {
-                let entry =
-                    BackendEntry { addr: b.addr, flags: b.flags, generation: b.generation, service: old.service };
-                Op::PutBackend(family, b.id, entry)
+                let PortBackend { addr, flags, weight, generation, .. } = *b;
+                Op::PutBackend(family, b.id, BackendEntry { addr, flags, weight, generation, service: old.service })
             };
             if let Some(same) = before.next_if(|b| b.addr == *addr) {
-                let now = PortBackend { flags, ..*same };
+                let now = PortBackend { flags, weight, ..*same };
                 if now != *same {
                     txn.step(entry(&now), Some(entry(same)));
                 }
@@ -143,7 +146,7 @@ impl Planner {
             }
             let id = self.backend_ids[family].take().ok_or(Shortage::Backends)?;
             txn.taken.push(Removal::Backend(family, id));
-            let now = PortBackend { addr: *addr, id, generation: self.generation(txn), flags };
+            let now = PortBackend { addr: *addr, id, generation: self.generation(txn), flags, weight };
             txn.step(entry(&now), Some(Op::DeleteBackend(family, id)));
             state.backends.push(now);
         }
@@ -161,26 +164,54 @@ impl Planner {
     ) -> Result<(), Shortage> {
         let (family, at) = (state.family, port::set_index(kind));
         let before = &old.sets[at];
-        let ids = if port::uses(want, kind) {
-            schedule::ALGORITHM.table(&port::members(&state.backends, kind))
-        } else {
-            Box::default()
-        };
-        if ids == before.ids {
+        let members = if port::uses(want, kind) { port::members(&state.backends, kind) } else { Vec::new() };
+        let mut set = PortSet { base: 0, ids: schedule::slots(want.algorithm, &members), places: 0 };
+        if want.algorithm == Algorithm::Maglev && !members.is_empty() {
+            set.places = want.table_size.get();
+        }
+        let as_before =
+            set.places == before.places && (set.places == 0 || members == port::members(&old.backends, kind));
+        if set.ids == before.ids && as_before {
             state.sets[at] = before.clone();
             return Ok(());
         }
-        if !before.ids.is_empty() {
-            txn.freed.push(Removal::Slots(family, before.reference()));
+        if set.places > 0 && !self.has_room_for(family, set.blocks()) {
+            txn.shortage = Some(refusal(&txn.name, Shortage::Tables, family));
+            set.places = 0;
+            if set.ids == before.ids && before.places == 0 {
+                state.sets[at] = before.clone();
+                return Ok(());
+            }
         }
-        if !ids.is_empty() {
-            let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-            let base = self.slots[family].take(count).ok_or(Shortage::Slots)?;
-            state.sets[at] = PortSet { base, ids: ids.clone() };
-            txn.taken.push(Removal::Slots(family, state.sets[at].reference()));
-            txn.step(Op::PutSlots { family, base, ids }, None);
+        txn.freed.extend(removal::of_set(family, before));
+        if !set.ids.is_empty() {
+            set.base = self.slots[family].take(set.reference().count).ok_or(Shortage::Slots)?;
+            txn.taken.push(Removal::Slots(family, set.reference()));
+            txn.step(Op::PutSlots { family, base: set.base, ids: set.ids.clone() }, None);
         }
+        if set.places > 0 {
+            self.put_table(txn, family, &set, &members);
+        }
+        state.sets[at] = set;
         Ok(())
+    }
+
+    fn has_room_for(&self, family: Family, blocks: u32) -> bool {
+        self.blocks_in_use[family].saturating_add(blocks) <= self.block_limits[family]
+    }
+
+    fn put_table(&mut self, txn: &mut Transaction, family: Family, set: &PortSet, members: &[PortBackend]) {
+        let blocks = set.blocks();
+        if let Some(stray) = self.removals.take_table(family, set.base) {
+            // An interrupted writer has left one in this place.
+            txn.step(Op::DeleteTable(family, set.base, stray), None);
+            self.give_back(Removal::Table(family, set.base, stray));
+        }
+        self.blocks_in_use[family] += blocks;
+        txn.taken.push(Removal::Table(family, set.base, blocks));
+        let members: Vec<(SocketAddr, u16)> = members.iter().map(|member| (member.addr, member.weight)).collect();
+        let bytes = maglev::table(&members, set.places);
+        txn.step(Op::PutTable { family, set: set.base, bytes }, Some(Op::DeleteTable(family, set.base, blocks)));
     }
 
     fn stage_frontends(&mut self, txn: &mut Transaction, old: &PortState, want: &DesiredPort, state: &mut PortState) {
@@ -254,6 +285,9 @@ fn refusal(name: &ServiceName, shortage: Shortage, family: Family) -> Refusal {
         ),
         Shortage::Slots => {
             (Reason::SlotsFull, format!("its backend set does not fit into the {ip} slots; {}", raise(tables::SLOTS)))
+        }
+        Shortage::Tables => {
+            (Reason::TablesFull, format!("no room for its tables: it is served at random; {}", raise(tables::MAGLEV)))
         }
         Shortage::NameLength => (
             Reason::NameTooLong,

@@ -46,6 +46,7 @@ impl Planner {
                 }
             }
             Removal::Range(service, net) => Some(Op::DeleteRange(service, net)),
+            Removal::Table(family, set, blocks) => Some(Op::DeleteTable(family, set, blocks)),
             Removal::Slots(..) => None,
             Removal::Backend(family, id) => Some(Op::DeleteBackend(family, id)),
             Removal::Name(service) => Some(Op::DeleteName(service)),
@@ -76,6 +77,10 @@ impl Planner {
         match removal {
             Removal::Name(service) => self.service_ids.put(service),
             Removal::Backend(family, id) => self.backend_ids[family].put(id),
+            Removal::Table(family, _, blocks) => {
+                let in_use = &mut self.blocks_in_use[family];
+                *in_use = in_use.saturating_sub(blocks);
+            }
             Removal::Slots(family, set) => self.slots[family].put(set.base, set.count),
             Removal::Frontend(..) | Removal::Known(_) | Removal::Range(..) => {}
         }

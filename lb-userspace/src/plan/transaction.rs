@@ -8,7 +8,7 @@ use super::op::{Op, Vip};
 use super::planner::Planner;
 use super::port::PortState;
 use super::removal::Removal;
-use crate::model::desired::ServiceName;
+use crate::model::desired::{Refusal, ServiceName};
 use crate::model::family::PerFamily;
 
 /// One write and what undoes it.
@@ -32,6 +32,8 @@ pub(super) struct Transaction {
     pub(super) freed: Vec<Removal>,
     pub(super) range_before: PerFamily<Option<(IpAddr, IpAddr)>>,
     pub(super) reserved_before: u32,
+    /// A set goes without the table that it should have.
+    pub(super) shortage: Option<Refusal>,
 }
 
 impl Transaction {
@@ -56,6 +58,11 @@ impl<'p> Staged<'p> {
     /// What is to be written, in this order.
     pub fn steps(&self) -> &[Step] {
         self.txn.as_ref().map_or(&[], |txn| &txn.steps)
+    }
+
+    /// Why the Service will not be quite as it should be, if so.
+    pub fn shortage(&self) -> Option<Refusal> {
+        self.txn.as_ref()?.shortage.clone()
     }
 
     /// Every step is in the maps.
@@ -128,6 +135,7 @@ impl Planner {
                 Removal::Name(service) => self.service_ids.cancel(service),
                 Removal::Backend(family, id) => self.backend_ids[family].cancel(id),
                 Removal::Slots(family, set) => self.slots[family].cancel(set.base, set.count),
+                Removal::Table(..) => self.give_back(taken),
                 Removal::Frontend(..) | Removal::Known(_) | Removal::Range(..) => {}
             }
         }

@@ -194,7 +194,7 @@ impl<T: Tables> Writer<T> {
         tracing::debug!(
             object = %refusal.object,
             reason = refusal.reason.name(),
-            "Service stays as it was: {}", refusal.message
+            "Service is not as it should be: {}", refusal.message
         );
         outcome.refused += 1;
         self.deferred.insert(name, Deferred { change, refusal });
@@ -203,8 +203,10 @@ impl<T: Tables> Writer<T> {
     fn try_to_write(&mut self, name: &ServiceName, change: &Change, outcome: &mut Outcome) -> Result<(), Refusal> {
         let mut refused = match self.planner.stage(change) {
             Ok(staged) => {
+                let shortage = staged.shortage();
                 let written = carry_out(&mut self.tables, staged, &mut self.undo_left, outcome);
-                return written.map_err(|failure| refusal(name, &failure));
+                written.map_err(|failure| refusal(name, &failure))?;
+                return shortage.map_or(Ok(()), Err);
             }
             Err(refused) => refused,
         };

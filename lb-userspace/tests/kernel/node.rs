@@ -9,8 +9,8 @@ use lb_common::abi::filter::{
 };
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, CauseKey, CauseValue, Counter, FamilyConfig, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SenderKey, SourceRangeKey, StatsValue, V4, V6, Waiting,
-    map_name,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SenderKey, SourceRangeKey, StatsValue, TABLE_BLOCK,
+    TableBlock, TableKey, TurnKey, V4, V6, Waiting, map_name,
 };
 use lb_common::testkit::{Action, Hook, Node, Outcome, gathered};
 use lb_common::wire::IpVersion as _;
@@ -145,6 +145,8 @@ macro_rules! family {
                 for key in keys {
                     ranges.remove(&key).unwrap();
                 }
+                self.clear::<TableKey, TableBlock>(map_name::MAGLEV[$at]);
+                self.clear::<TurnKey, u32>(map_name::TURNS[$at]);
                 self.disclaim($at);
                 self.zero::<u32>(map_name::SLOTS[$at], 512);
                 self.zero::<BackendValue<$addr>>(map_name::BACKENDS[$at], 8);
@@ -181,6 +183,15 @@ macro_rules! family {
 
             fn set_slot(&mut self, index: u32, backend: u32) {
                 self.array(map_name::SLOTS[$at]).set(index, backend, 0).unwrap();
+            }
+
+            fn set_table(&mut self, set: u32, bytes: &[u8]) {
+                let mut table = self.table::<TableKey, TableBlock>(map_name::MAGLEV[$at]);
+                for (block, part) in (0..).zip(bytes.chunks(TABLE_BLOCK)) {
+                    let mut value = TableBlock { bytes: [0; TABLE_BLOCK] };
+                    value.bytes[..part.len()].copy_from_slice(part);
+                    table.insert(TableKey { set, block }, value, 0).unwrap();
+                }
             }
 
             fn set_backend(&mut self, id: u32, value: BackendValue<$addr>) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::plan::{DNS_PORT, Dual, Family, HTTP_PORT};
 use super::topology::{Lab, Pod};
@@ -37,6 +37,8 @@ pub struct ServiceSpec {
     pub source_ranges: Vec<String>,
     /// `spec.healthCheckNodePort`.
     pub health_node_port: Option<u16>,
+    /// `metadata.annotations`.
+    pub annotations: Vec<(&'static str, &'static str)>,
 }
 
 impl ServiceSpec {
@@ -53,6 +55,7 @@ impl ServiceSpec {
             internal_local: false,
             source_ranges: Vec::new(),
             health_node_port: None,
+            annotations: Vec::new(),
         }
     }
 
@@ -97,12 +100,14 @@ impl ServiceSpec {
         if let Some(port) = self.health_node_port {
             spec["healthCheckNodePort"] = json!(port);
         }
+        let annotations: Map<_, _> =
+            self.annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
         let ingress: Vec<_> =
             self.load_balancer.iter().flat_map(|ips| both(*ips)).map(|ip| json!({"ip": ip})).collect();
         json!({
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": self.name, "namespace": "lab"},
+            "metadata": {"name": self.name, "namespace": "lab", "annotations": annotations},
             "spec": spec,
             "status": {"loadBalancer": {"ingress": ingress}},
         })

@@ -6,6 +6,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a failed expectation should stop the test where it stands")]
 
 mod affinity;
+mod algorithms;
 mod bad_input;
 mod bulk;
 mod busy;

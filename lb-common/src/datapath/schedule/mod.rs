@@ -3,10 +3,14 @@
 //! An algorithm is a file here, which picks in the kernel, and one in the agent (`plan/schedule`), which makes what it
 //! picks from. It fills in a [`Choice`], or says by which name the packet is dropped.
 
+mod maglev;
 mod random;
+mod source_hash;
 
 use super::env::{Host, Services};
-use crate::abi::{Address, AffinityKey, AffinityValue, BackendValue, Counter, FrontendValue, SetRef, backend_flag};
+use crate::abi::{
+    Address, AffinityKey, AffinityValue, BackendValue, Counter, FrontendValue, SetRef, algorithm, backend_flag,
+};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -16,6 +20,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub struct Choice<A> {
     /// The frontend.
     pub(super) frontend: FrontendValue,
+    /// Tells connections of a client apart: the source port, or the low half of the socket's cookie.
+    pub(super) source: u32,
     /// The chosen backend's id.
     pub(super) id: u32,
     /// The chosen backend.
@@ -31,17 +37,14 @@ pub(super) fn select<A: Address, E: Services<A> + Host<A>>(
     set: SetRef,
     member: u16,
 ) -> Result<(), Counter> {
-    if choice.frontend.affinity_secs == 0 {
-        return pick(env, set, choice);
-    }
-    let now = env.now_ns();
-    let sticky = sticky_backend(env, choice, client, now, member);
+    let affine = choice.frontend.affinity_secs != 0;
+    let sticky = affine && sticky_backend(env, choice, client, env.now_ns(), member);
     if !sticky {
-        pick(env, set, choice)?;
+        pick(env, choice, client, set)?;
     }
     // Each new connection starts the client's clock anew. The first one of a client that is known by its address counts
     // once it is answered: anyone can send its first packet.
-    if sticky || client.client.is_zero() {
+    if affine && (sticky || client.client.is_zero()) {
         note_affinity(env, client, choice.id, choice.backend.generation);
     }
     Ok(())
@@ -60,9 +63,34 @@ pub(super) fn note_affinity<A: Address, E: Services<A> + Host<A>>(
 
 /// Picks by the frontend's algorithm. Values that this program does not know pick at random: the agent says so.
 #[inline(always)]
-fn pick<A: Address, E: Services<A> + Host<A>>(env: &E, set: SetRef, choice: &mut Choice<A>) -> Result<(), Counter> {
-    let index = random::slot(env, set);
-    take(env, env.slot(index), choice)
+fn pick<A: Address, E: Services<A> + Host<A>>(
+    env: &E,
+    choice: &mut Choice<A>,
+    client: &AffinityKey<A>,
+    set: SetRef,
+) -> Result<(), Counter> {
+    let index = match choice.frontend.algorithm {
+        algorithm::ROUND_ROBIN => env.turn(set),
+        algorithm::SOURCE_HASH => source_hash::index(client, set),
+        algorithm::MAGLEV => by_table(env, choice, client, set),
+        _ => random::scaled(env.random(), set.count),
+    };
+    take(env, env.slot(set.base.wrapping_add(index)), choice)
+}
+
+/// Goes by the set's table. Without one, which is there before the frontend says so, any slot.
+#[inline(never)]
+fn by_table<A: Address, E: Services<A> + Host<A>>(
+    env: &E,
+    choice: &Choice<A>,
+    client: &AffinityKey<A>,
+    set: SetRef,
+) -> u32 {
+    let place = maglev::place(client, choice.source, choice.frontend.schedule);
+    match maglev::member(place, set.count, |byte| env.table(set.base, byte)) {
+        Some(member) => member,
+        None => random::scaled(env.random(), set.count),
+    }
 }
 
 /// Takes the backend with this id.

@@ -6,7 +6,7 @@ use crate::testkit::{Action, Endpoint, Family, Hook, Pkt, Scene};
 
 const TIMEOUT: u32 = 10;
 
-fn pair<A: Family>() -> [Endpoint<A>; 2] {
+pub(super) fn pair<A: Family>() -> [Endpoint<A>; 2] {
     [Endpoint::local(1, A::LOCAL), Endpoint::local(2, A::LOCAL2)]
 }
 
@@ -23,7 +23,7 @@ fn first_of_pair<A: Family>(scene: &mut Scene<'_, A>, hook: Hook, client: (A, u1
 
 /// Sends a SYN and says whether it went to the first of the pair.
 #[track_caller]
-fn asked<A: Family>(scene: &mut Scene<'_, A>, hook: Hook, client: (A, u16), front: (A, u16)) -> bool {
+pub(super) fn asked<A: Family>(scene: &mut Scene<'_, A>, hook: Hook, client: (A, u16), front: (A, u16)) -> bool {
     let syn = Pkt::syn(client, front);
     let got = scene.send(hook, &syn);
     assert_eq!(got.action, Action::Pass);
@@ -50,7 +50,7 @@ pub fn unanswered_syns_make_no_affinity<A: Family>(scene: &mut Scene<'_, A>) {
     }
 }
 
-fn edges<A: Family>() -> [(Hook, A); 2] {
+pub(super) fn edges<A: Family>() -> [(Hook, A); 2] {
     [(Hook::PodIngress, A::POD), (Hook::UplinkIngress, A::CLIENT)]
 }
 

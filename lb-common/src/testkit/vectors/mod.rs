@@ -8,6 +8,7 @@
 //! | `affinity` | `ClientIP` affinity |
 //! | `refusal` | no endpoints, unknown ports, unallocated addresses, source ranges |
 //! | `lifetime` | flows that end, backends that go away |
+//! | `schedule` | the choice of a backend by each algorithm |
 //! | `icmp` | ICMP errors about translated flows, both ways |
 //! | `fragments` | fragments in any order |
 //! | `headers` | fragments, IP options, extension headers, missing checksums |
@@ -25,6 +26,7 @@ pub mod local;
 pub mod own;
 pub mod reach;
 pub mod refusal;
+pub mod schedule;
 pub mod snat;
 pub mod traffic;
 
@@ -79,6 +81,16 @@ macro_rules! each_vector {
                 idle_client_gets_a_fresh_choice
                 affine_backend_that_left_the_set_is_replaced
                 affinity_is_shared_by_all_frontends_of_a_service_port
+            }
+            schedule {
+                round_robin_takes_one_backend_after_the_other
+                source_hash_keeps_a_client_at_its_backend
+                a_backend_with_more_slots_gets_more
+                maglev_goes_by_the_table_and_the_connection
+                maglev_finds_the_members_of_a_large_set
+                maglev_without_a_table_picks_at_random
+                an_algorithm_that_is_not_known_picks_at_random
+                another_algorithm_moves_no_connection
             }
             refusal {
                 no_endpoints_is_refused

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::decision::{Decision, Rule, Verdict};
 use super::target::{Client, Target};
+use crate::model::algorithm::Algorithm;
 use crate::model::desired::{DesiredPort, Family, Frontend, FrontendKind, Protocol, SetKind, WhenEmpty};
 use crate::model::endpoints::{SliceUse, slice_use};
 use crate::model::reason::Reason;
@@ -209,6 +210,11 @@ impl At<'_> {
             let secs = self.desired.affinity_secs;
             notes
                 .push(format!("session affinity: a client keeps its backend, until {secs} s without a new connection"));
+        }
+        let weighted = self.desired.backends.values().any(|backend| backend.weight != 1);
+        if self.desired.algorithm != Algorithm::Random || weighted {
+            let by = if weighted { ", by weight" } else { "" };
+            notes.push(format!("new connections are spread by {}{by}", self.desired.algorithm.name()));
         }
         if self.frontend.source_ranges {
             let ranges: Vec<String> = self.desired.source_ranges.iter().map(ToString::to_string).collect();

@@ -236,7 +236,8 @@ fn a_service_that_is_not_there_has_no_explanation() {
 fn maps() -> Existing {
     let set = SetRef { base: 4, count: 1 };
     let vip = Vip { addr: "10.96.0.1".parse().unwrap(), port: 80, proto: 6 };
-    let backend = BackendEntry { addr: "10.1.0.1:8080".parse().unwrap(), flags: 5, generation: 1, service: 7 };
+    let backend =
+        BackendEntry { addr: "10.1.0.1:8080".parse().unwrap(), flags: 5, weight: 1, generation: 1, service: 7 };
     let value = FrontendValue {
         internal: set,
         external: set,

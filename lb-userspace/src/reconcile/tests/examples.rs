@@ -72,7 +72,8 @@ fn a_known_vip_stays_while_one_port_of_it_does() {
 
 #[test]
 fn a_service_that_does_not_fit_is_left_out_and_served_when_room_appears() {
-    let limits = Limits { services: 10, backends: PerFamily::both(6), slots: PerFamily::both(40) };
+    let limits =
+        Limits { services: 10, backends: PerFamily::both(6), slots: PerFamily::both(40), blocks: PerFamily::both(40) };
     let mut writer = Writer::restore(MemoryTables::new(limits)).unwrap();
     let large: Vec<_> = (0..5).map(|host| (host, 4)).collect();
     writer.write(vec![upsert(1, vec![port(1, 80, &[(1, 4)])])]);
@@ -97,7 +98,12 @@ fn hosts(range: std::ops::Range<u8>) -> Vec<(u8, u8)> {
 
 #[test]
 fn endpoints_that_are_gone_make_room_for_those_that_come() {
-    let limits = Limits { services: 10, backends: PerFamily::both(100), slots: PerFamily::both(200) };
+    let limits = Limits {
+        services: 10,
+        backends: PerFamily::both(100),
+        slots: PerFamily::both(200),
+        blocks: PerFamily::both(200),
+    };
     let mut writer = Writer::restore(MemoryTables::new(limits)).unwrap();
     writer.write(vec![upsert(1, vec![port(1, 80, &hosts(0..60))])]);
     let others = vec![port(1, 80, &hosts(100..160))];
@@ -110,7 +116,8 @@ fn endpoints_that_are_gone_make_room_for_those_that_come() {
 
 #[test]
 fn of_endpoints_that_do_not_fit_as_many_are_served_as_fit() {
-    let limits = Limits { services: 10, backends: PerFamily::both(11), slots: PerFamily::both(40) };
+    let limits =
+        Limits { services: 10, backends: PerFamily::both(11), slots: PerFamily::both(40), blocks: PerFamily::both(40) };
     let mut writer = Writer::restore(MemoryTables::new(limits)).unwrap();
     writer.write(vec![upsert(1, vec![port(1, 80, &hosts(0..4))])]);
     let many = vec![port(1, 80, &hosts(2..30))];
@@ -130,7 +137,12 @@ fn of_endpoints_that_do_not_fit_as_many_are_served_as_fit() {
 
 #[test]
 fn a_set_that_is_too_large_for_the_slots_beside_it_loses_what_is_gone() {
-    let limits = Limits { services: 10, backends: PerFamily::both(100), slots: PerFamily::both(50) };
+    let limits = Limits {
+        services: 10,
+        backends: PerFamily::both(100),
+        slots: PerFamily::both(50),
+        blocks: PerFamily::both(50),
+    };
     let mut writer = Writer::restore(MemoryTables::new(limits)).unwrap();
     writer.write(vec![upsert(1, vec![port(1, 80, &hosts(0..40))])]);
     let fewer = vec![port(1, 80, &hosts(1..40))];

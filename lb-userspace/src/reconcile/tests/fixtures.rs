@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::model::algorithm::{Algorithm, TableSize};
 use crate::model::desired::{
     Backend, Change, DesiredPort, DesiredService, Frontend, FrontendKind, PortId, Protocol, ServiceName, SetKind,
     WhenEmpty,
@@ -14,7 +15,7 @@ const fn both(number: u32) -> PerFamily<u32> {
 }
 
 /// More than any test needs.
-pub(super) const ROOMY: Limits = Limits { services: 1000, backends: both(1000), slots: both(2000) };
+pub(super) const ROOMY: Limits = Limits { services: 1000, backends: both(1000), slots: both(2000), blocks: both(2000) };
 
 pub(super) fn service_name(n: u8) -> ServiceName {
     ServiceName { namespace: "default".into(), name: format!("svc{n}") }
@@ -27,6 +28,7 @@ pub(super) fn backend(bits: u8) -> Backend {
         terminating: bits & 2 != 0,
         in_cluster: bits & 4 != 0,
         in_local: bits & 1 != 0 && bits & 8 != 0,
+        weight: 1,
     }
 }
 
@@ -58,6 +60,8 @@ pub(super) fn port(n: u8, port: u16, endpoints: &[(u8, u8)]) -> DesiredPort {
             .map(|(host, bits)| (SocketAddr::new(IpAddr::from([10, 1, 0, *host]), 8080), backend(*bits)))
             .collect(),
         affinity_secs: 0,
+        algorithm: Algorithm::Random,
+        table_size: TableSize::default(),
         cluster_empty: WhenEmpty::Refuse,
         local_empty: WhenEmpty::Drop,
         source_ranges: Vec::new(),

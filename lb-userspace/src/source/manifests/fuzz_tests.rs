@@ -73,7 +73,10 @@ fn change(noise: &mut Noise, text: &str, other: &str) -> String {
 
 /// Whatever could be read is taken by the model.
 fn take(text: &str) -> usize {
-    let mut world = World::new(NodeFacts::default(), ResolveSettings { external_ips: ExternalIps::On });
+    let mut world = World::new(
+        NodeFacts::default(),
+        ResolveSettings { external_ips: ExternalIps::On, ..ResolveSettings::default() },
+    );
     world.apply(SourceEvent::Synced);
     let read: Vec<_> = objects(text).into_iter().flatten().collect();
     let count = read.len();

@@ -27,8 +27,8 @@ use tokio::sync::mpsc::Sender;
 
 pub use self::decode::Unreadable;
 use self::folder::Folder;
-pub use self::strict::{Slip, SlipKind, slips};
 pub use self::labels::{Labels, labels};
+pub use self::strict::{Slip, SlipKind, slips};
 use crate::model::event::{Object, SourceEvent};
 
 /// Why a folder cannot be a source.

@@ -1,8 +1,10 @@
 //! EndpointSlices as records.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint as ApiEndpoint, EndpointHints, EndpointPort, EndpointSlice};
 use k8s_openapi::jiff::Timestamp;
 
+use super::annotations;
 use super::api_object::{ApiObject, Scope, Selector, Wait};
 use super::fields::{namespace, parse_port, parse_protocol};
 use crate::model::address::{parse_ip, unfit_as_endpoint};
@@ -10,6 +12,7 @@ use crate::model::desired::Family;
 use crate::model::reason::Reason;
 use crate::model::record::{EndpointRecord, Hints, Kind, SlicePort, SliceRecord};
 use crate::model::refusals::Refusals;
+use crate::model::weights::PodId;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const HEADLESS: &str = "service.kubernetes.io/headless";
@@ -59,7 +62,9 @@ impl From<EndpointSlice> for SliceRecord {
             ),
             _ => Default::default(),
         };
-        let triggered = meta.annotations.and_then(|mut annotations| annotations.remove(TRIGGER_TIME));
+        let mut annotations = meta.annotations.unwrap_or_default();
+        let weights = used.then(|| annotations::slice_weights(&annotations, &mut bad)).flatten();
+        let triggered = annotations.remove(TRIGGER_TIME);
         Self {
             triggered_ns: triggered
                 .and_then(|text| text.parse::<Timestamp>().ok())
@@ -70,6 +75,7 @@ impl From<EndpointSlice> for SliceRecord {
             family,
             ports,
             endpoints,
+            weights,
             refusals: bad.into_rows().into(),
         }
     }
@@ -124,11 +130,17 @@ fn endpoints(endpoints: Vec<ApiEndpoint>, family: Family, bad: &mut Refusals) ->
             ready: conditions.ready.unwrap_or(true),
             serving: conditions.serving.unwrap_or(true),
             terminating: conditions.terminating.unwrap_or(false),
+            pod: pod(endpoint.target_ref),
             node: endpoint.node_name.map(Into::into),
             hints: endpoint.hints.and_then(hints),
         });
     }
     records.into()
+}
+
+fn pod(target: Option<ObjectReference>) -> PodId {
+    let pod = target.filter(|target| target.kind.as_deref() == Some("Pod")).and_then(|target| target.name);
+    pod.map_or_else(PodId::default, |name| PodId::of(&name))
 }
 
 fn hints(hints: EndpointHints) -> Option<Box<Hints>> {

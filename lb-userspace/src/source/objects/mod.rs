@@ -1,5 +1,6 @@
 //! Kubernetes objects as records, a file for each kind: what the API and manifests have in common.
 
+mod annotations;
 mod api_object;
 mod endpoint_slice;
 mod fields;

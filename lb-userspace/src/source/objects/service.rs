@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, ServiceStatus};
 
+use super::annotations;
 use super::api_object::{ApiObject, Scope, Selector, Wait};
 use super::fields::{namespace, parse_port, parse_protocol};
 use crate::model::address::{parse_ip, parse_net, unfit_as_vip};
@@ -49,11 +50,13 @@ impl From<Service> for ServiceRecord {
             internal_local: false,
             external_local: false,
             affinity_secs: 0,
+            spread: None,
             health_node_port: 0,
             refusals: Box::default(),
         };
         if skip.is_none() {
             record.read(&spec, &status.unwrap_or_default(), &mut bad);
+            record.spread = meta.annotations.and_then(|annotations| annotations::spread(&annotations, &mut bad));
             record.refusals = bad.into_rows().into();
         }
         record

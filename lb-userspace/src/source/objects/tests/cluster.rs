@@ -54,7 +54,10 @@ pub(super) fn node(tape: &mut Tape<'_>) -> NodeFacts {
 }
 
 pub(super) fn settings(tape: &mut Tape<'_>) -> ResolveSettings {
-    ResolveSettings { external_ips: if tape.below(2) == 1 { ExternalIps::On } else { ExternalIps::Off } }
+    ResolveSettings {
+        external_ips: if tape.below(2) == 1 { ExternalIps::On } else { ExternalIps::Off },
+        ..ResolveSettings::default()
+    }
 }
 
 pub(super) fn service(tape: &mut Tape<'_>, name: &str) -> Service {

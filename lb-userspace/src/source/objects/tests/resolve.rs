@@ -11,6 +11,7 @@ use crate::model::desired::{Backend, DesiredPort, Family, SetKind, WhenEmpty};
 use crate::model::record::{Hints, ServiceRecord, SliceRecord};
 use crate::model::resolve::resolve;
 use crate::model::topology::{Endpoint, Policy, categorize};
+use crate::model::weights::PodId;
 
 fn members(port: &DesiredPort, member: impl Fn(&Backend) -> bool) -> BTreeSet<SocketAddr> {
     port.backends.iter().filter(|(_, backend)| member(backend)).map(|(addr, _)| *addr).collect()
@@ -103,6 +104,7 @@ fn check_sets(tape: &[u8]) -> Result<(), TestCaseError> {
             serving: ep.serving,
             terminating: ep.terminating,
             local: ep.local,
+            pod: PodId::default(),
             hints: Some(hints),
         })
         .collect();

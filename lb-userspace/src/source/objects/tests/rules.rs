@@ -30,7 +30,7 @@ fn node() -> NodeFacts {
 }
 
 fn served(record: &ServiceRecord) -> (DesiredService, Vec<Refusal>) {
-    resolve(record, &[], &node(), &ResolveSettings { external_ips: ExternalIps::On })
+    resolve(record, &[], &node(), &ResolveSettings { external_ips: ExternalIps::On, ..ResolveSettings::default() })
 }
 
 fn reasons(refusals: &[Refusal]) -> Vec<&str> {
@@ -99,7 +99,8 @@ fn external_ips_are_served_unless_told_otherwise_and_said_not_to_be() {
     let (service, refusals) = resolve(&record, &[], &node(), &ResolveSettings::default());
     assert_eq!((addresses(&service), refusals.len()), (vec!["10.0.0.1:80".into(), "198.51.100.1:80".into()], 0));
     for external_ips in [ExternalIps::Off, ExternalIps::OffByVersion] {
-        let (service, refusals) = resolve(&record, &[], &node(), &ResolveSettings { external_ips });
+        let (service, refusals) =
+            resolve(&record, &[], &node(), &ResolveSettings { external_ips, ..ResolveSettings::default() });
         assert_eq!(addresses(&service), ["10.0.0.1:80"]);
         assert_eq!(reasons(&refusals), ["ExternalIpsOff"]);
         assert!(refusals[0].message.contains("--external-ips"));

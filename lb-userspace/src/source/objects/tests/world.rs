@@ -205,7 +205,8 @@ fn external_ips_go_where_the_clusters_version_has_turned_them_off() {
         (ExternalIps::On, (1, 40), true),
         (ExternalIps::Off, (1, 39), false),
     ] {
-        let mut world = World::new(NodeFacts::default(), ResolveSettings { external_ips: given });
+        let mut world =
+            World::new(NodeFacts::default(), ResolveSettings { external_ips: given, ..ResolveSettings::default() });
         world.apply(external());
         world.apply(SourceEvent::Version(version));
         world.apply(SourceEvent::Synced);
