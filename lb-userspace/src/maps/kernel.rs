@@ -1,16 +1,13 @@
 //! The Service maps of the kernel, opened from their pins.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aya::maps::{Array, HashMap, MapData};
-use lb_common::abi::{
-    ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, StatsValue, StatusValue, V4, V6, map_name,
-};
+use lb_common::abi::{ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, StatusValue, V4, V6, map_name};
 
 use super::batch;
 use super::causes::{Cause, Causes};

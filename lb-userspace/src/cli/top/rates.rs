@@ -178,8 +178,13 @@ pub(super) mod tests {
 
     /// Two Services, one of which has neither endpoints nor answers.
     pub(in crate::cli) fn sample(at: Instant, connections: u64, failures: u64) -> Sample {
-        let entry =
-            |addr: &str, service| BackendEntry { addr: addr.parse().unwrap(), flags: 0, generation: 1, service };
+        let entry = |addr: &str, service| BackendEntry {
+            addr: addr.parse().unwrap(),
+            flags: 0,
+            generation: 1,
+            service,
+            weight: 1,
+        };
         let existing = Existing {
             names: vec![
                 (1, Family::V4, "shop/storefront:http/TCP".into()),

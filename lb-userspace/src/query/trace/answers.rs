@@ -2,7 +2,7 @@
 
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue,
-    SocketKey, SocketValue, SourceRangeKey, counter_name, device_flag, filter,
+    SetRef, SocketKey, SocketValue, SourceRangeKey, counter_name, device_flag, filter,
 };
 use lb_common::datapath::{Counters, Host, NextHop, Route, Services, SocketEnv};
 use nix::time::{ClockId, clock_gettime};
@@ -65,6 +65,17 @@ impl<A: Traced> Services<A> for Overlay<'_, A> {
             self.frontend.set(found);
         }
         found
+    }
+
+    /// Whose turn it is differs by processor: each backend that may be next is a candidate.
+    fn turn(&self, set: SetRef) -> u32 {
+        let place = u64::from(Host::<A>::random(self)) * u64::from(set.count) >> 32;
+        u32::try_from(place).unwrap_or(0)
+    }
+
+    /// A client's source port decides, and each connection has another one: each backend is a candidate.
+    fn table(&self, _set: u32, _byte: u32) -> Option<u8> {
+        None
     }
 
     fn slot(&self, index: u32) -> u32 {
@@ -202,7 +213,13 @@ impl<A: Traced> Counters<A> for Overlay<'_, A> {
 
     fn account(&self, _flow: &FlowValue<A>, _reply: bool, _packets: u32, _bytes: u32) {}
 
-    fn connected(&self, _backend: u32, _generation: u32) {}
+    fn connected(&self, _backend: u32, _generation: u32, _waits: bool) {}
+
+    fn answered(&self, _backend: u32, _generation: u32) {}
+
+    fn refused(&self, _backend: u32, _generation: u32) {}
+
+    fn blame(&self, _service: u32, _cause: u32) {}
 }
 
 impl<A: Traced> SocketEnv<A> for Overlay<'_, A> {

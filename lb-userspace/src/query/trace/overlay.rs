@@ -206,10 +206,6 @@ impl<A: Traced> Flows<A> for Overlay<'_, A> {
         flow
     }
 
-    fn is_stale(&self, _flow: FlowRef<A>) -> bool {
-        false
-    }
-
     fn renumber(&self, flow: FlowRef<A>, next: u32) -> FlowRef<A> {
         self.change(flow, |value| value.next = next)
     }

@@ -55,7 +55,7 @@ fn any_foreign() -> impl Strategy<Value = Foreign> {
         backend.prop_map(|(id, addr, port, generation, service, flags)| {
             let addr = SocketAddr::new(addr, port);
             // The kernel's tables take those of generation 0 for free.
-            Foreign::Backend(id, BackendEntry { addr, flags, generation: generation.max(1), service })
+            Foreign::Backend(id, BackendEntry { addr, flags, generation: generation.max(1), service, weight: 1 })
         }),
         (0u32..2000, any_number()).prop_map(|(slot, id)| Foreign::Slot(slot, id)),
         (any_number(), 0u8..33).prop_map(|(service, bits)| Foreign::Range(service, bits)),
