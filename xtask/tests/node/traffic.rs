@@ -1,8 +1,11 @@
 //! What is counted for Services and backends, against what real sockets did.
 
-use serde_json::Value;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::{Value, json};
 use xtask::lab::probe::Transport;
-use xtask::lab::{Agent, Family};
+use xtask::lab::{Agent, Family, plan};
 
 use crate::fixture::{ALL, FRONTENDS, Node};
 
@@ -79,8 +82,59 @@ fn a_services_numbers_outlive_its_backends_and_the_agent() {
     assert!(after[0] == made && after[1] >= before[1] && after[2] >= before[2], "{before:?}, {after:?}");
     assert!(number(&node, "backends")[0] < made, "that of the others is in the sum alone");
     node.agent.kill9().unwrap();
+    let said = node.agent.cli(&["status"]).unwrap();
+    assert!(said.starts_with("Health:   NOT HEALTHY") && said.lines().count() <= 10, "{said}");
     node.lab.client.ask_many(Transport::Tcp, FRONTENDS[1].at(Family::V4, Transport::Tcp), 3).unwrap();
     assert_eq!(number(&node, "services")[0], made + 3, "the kernel counts by itself");
     node.agent.restart().unwrap();
     assert_eq!(number(&node, "services")[0], made + 3, "and the next agent goes on from there");
+    services_that_do_not_work_are_named(&node);
+}
+
+/// One whose backend does not listen there, one whose backend is not there, and one without any.
+fn services_that_do_not_work_are_named(node: &Node) {
+    let pod = node.lab.pod("br1").unwrap().addr.v4;
+    let away = Ipv4Addr::from(u32::from(pod) ^ 0x7f);
+    let of = |name: &str, number: u8, endpoint: Option<(Ipv4Addr, u16)>| {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": "lab", "labels": {"works": name}},
+            "spec": {"clusterIP": plan::cluster_ip(number).v4.to_string(), "ports": [{"port": 80}]},
+        });
+        let slice = endpoint.map(|(address, port)| {
+            json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": {
+                    "name": format!("{name}-1"), "namespace": "lab",
+                    "labels": {"kubernetes.io/service-name": name},
+                },
+                "ports": [{"port": port}],
+                "endpoints": [{"addresses": [address.to_string()]}],
+            })
+        });
+        [Some(service), slice].into_iter().flatten()
+    };
+    let items: Vec<Value> = of("refuses", 60, Some((pod, 9)))
+        .chain(of("away", 61, Some((away, 80))))
+        .chain(of("empty", 62, None))
+        .collect();
+    node.change(|manifests| manifests.put("broken.json", &json!({"kind": "List", "items": items})).unwrap());
+    let client = &node.clients()[0];
+    for number in 60..63 {
+        let dst = SocketAddr::new(plan::cluster_ip(number).of(Family::V4), 80);
+        client.ns.run(|| Ok(Transport::Tcp.ask_once(dst, 0, Duration::from_millis(300)).is_err())).unwrap();
+    }
+    let rows = node.agent.json(&["services", "--problems"]).unwrap();
+    for (name, expected) in [("refuses", "refused"), ("away", "unanswered"), ("empty", "no-endpoints")] {
+        let row = rows.as_array().unwrap().iter().find(|row| row["service"] == format!("lab/{name}"));
+        let problem = row.map(|row| row["problems"][0].clone()).unwrap_or_default();
+        assert!(problem["problem"] == expected && problem["count"].as_u64() >= Some(1), "{name}: {rows:#}");
+    }
+    assert!(!rows.to_string().contains(&format!("lab/{ALL}\"")), "{rows:#}");
+    let names = node.agent.cli(&["services", "refuses", "-n", "lab", "-o", "jsonpath={.items[*].service}"]).unwrap();
+    assert_eq!(names, "lab/refuses\n");
+    let names = node.agent.cli(&["services", "-l", "works in (away,empty)", "-o", "name"]).unwrap();
+    assert_eq!(names, "service/lab/away/TCP/IPv4\nservice/lab/empty/TCP/IPv4\n");
+    let missing = node.agent.cli(&["backends", "nobody"]).unwrap_err().to_string();
+    assert!(missing.contains("no such Service in the maps: nobody"), "{missing}");
 }
