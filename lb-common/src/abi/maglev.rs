@@ -49,6 +49,6 @@ pub const fn blocks(places: u32, members: u32) -> u32 {
     if places == 0 {
         return 0;
     }
-    let (last, _) = block_of(places * place_width(members) - 1);
+    let (last, _) = block_of(places.saturating_mul(place_width(members)) - 1);
     last + 1
 }
