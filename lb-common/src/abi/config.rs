@@ -69,6 +69,8 @@ pub mod config_flag {
     /// There are more ranges of `ClusterIP`s than `services` has room for: those two hold them all, and the table of
     /// source ranges has each of them, as [`super::SERVICE_RANGES`].
     pub const SERVICE_RANGES: u32 = 64;
+    /// A SYN that is sent again stays with its backend, answered or not (`--no-syn-retry`).
+    pub const NO_RETRY: u32 = 128;
 }
 
 /// Values of [`FamilyConfig::forward`]: how translated packets go on.

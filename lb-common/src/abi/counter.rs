@@ -120,6 +120,8 @@ counters! {
     DropRefusalLimited = "drop_refusal_limited",
     /// Packet larger than its way takes, sent in two fragments.
     PacketFragmented = "packet_fragmented",
+    /// A SYN that was sent again without a reply was offered another backend.
+    SynRetried = "syn_retried",
 }
 
 /// Name of a counter by index.

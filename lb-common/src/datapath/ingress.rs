@@ -9,6 +9,7 @@ use super::headers::Headers;
 use super::outcome::{Decision, Fast};
 use super::own;
 use super::remap::remapped;
+use super::retry;
 use super::schedule::{member_flag, select};
 use super::scope::{inside, is_foreign, is_snat_port, is_unallocated, known_vip};
 use super::scratch::Scratch;
@@ -126,13 +127,24 @@ pub(super) fn decide<A: Address, E: Env<A>>(
     if is_foreign(env, key.src, arrival.from) {
         return Decision::drop(Counter::DropForeignSource);
     }
-    if established(env, headers, arrival, scratch) || half_open(env, headers, arrival, scratch) {
+    if established(env, headers, arrival, scratch) {
         return Decision::TRANSLATE;
     }
-    if headers.has_handshake() && !headers.opens() {
-        return mid_stream(env, headers, &scratch.choice.frontend);
+    let half_open = half_open(env, headers, arrival, scratch);
+    if half_open == HalfOpen::Known {
+        return Decision::TRANSLATE;
     }
-    new_flow(env, headers, arrival, scratch)
+    if half_open == HalfOpen::Unknown {
+        if headers.has_handshake() && !headers.opens() {
+            return mid_stream(env, headers, &scratch.choice.frontend);
+        }
+        let chosen = choose(env, headers, arrival, scratch);
+        if chosen != Decision::TRANSLATE {
+            return chosen;
+        }
+    }
+    // One call for both: the verifier follows each on its own.
+    begin(env, headers, arrival, scratch)
 }
 
 /// Looks for the frontend that a packet is for, into `scratch.choice`. A call, for the sake of the stack.
@@ -183,19 +195,45 @@ fn established<A: Address, E: Env<A>>(
     true
 }
 
+/// What the table of half-open flows says of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HalfOpen {
+    /// It belongs to one.
+    Known,
+    /// It did, and its flow begins again with another backend: `scratch.choice`.
+    Retried,
+    /// It belongs to none.
+    Unknown,
+}
+
 /// A frontend's packet that may belong to a half-open flow.
 #[inline(never)]
-fn half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, scratch: &mut Scratch<A>) -> bool {
+fn half_open<A: Address, E: Env<A>>(
+    env: &E,
+    headers: &Headers<A>,
+    arrival: Arrival,
+    scratch: &mut Scratch<A>,
+) -> HalfOpen {
     let key = &headers.key;
-    let Some(flow) = env.half_open(key) else { return false };
+    let Some(flow) = env.half_open(key) else { return HalfOpen::Unknown };
     if flow.kind != flow_kind::FORWARD {
-        return false;
+        return HalfOpen::Unknown;
     }
     scratch.reverse_key = reverse_key(&flow, key.proto);
+    let mut next = HalfOpen::Known;
     if begins_anew(env, &flow, headers, 0) {
+        next = HalfOpen::Unknown;
+    } else if retry::is_due(env, headers, &flow) {
+        scratch.choice.id = flow.backend;
+        if retry::choose(env, headers, arrival, scratch) {
+            env.count(Counter::SynRetried);
+            next = HalfOpen::Retried;
+        }
+    }
+    if next != HalfOpen::Known {
         env.remove_half_open(&scratch.reverse_key);
         env.remove_half_open(key);
-        return false;
+        return next;
     }
     let flow = if headers.opens() { env.renumber(flow, headers.end) } else { flow };
     let flow = refresh(env, headers, flow);
@@ -205,7 +243,7 @@ fn half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arri
         establish(env, headers, scratch);
     }
     scratch.forward.tally = Tally::default();
-    true
+    HalfOpen::Known
 }
 
 /// Where the client's packets come by another device than before, its replies go there. Returns the forward entry as it is
@@ -247,8 +285,9 @@ fn mid_stream<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, frontend: &F
     Decision::refuse(Counter::RejectNoFlow)
 }
 
+/// Chooses a backend for a new flow into `scratch.choice`.
 #[inline(never)]
-fn new_flow<A: Address, E: Env<A>>(
+fn choose<A: Address, E: Env<A>>(
     env: &E,
     headers: &Headers<A>,
     arrival: Arrival,
@@ -270,7 +309,16 @@ fn new_flow<A: Address, E: Env<A>>(
     scratch.choice.source = u32::from(headers.key.sport.0);
     let client = AffinityKey { client: headers.key.src, service: scratch.choice.frontend.service, netns: [0; 2] };
     let chosen = select(env, &mut scratch.choice, &client, set, member_flag(flags & local != 0));
-    match chosen.and_then(|()| create(env, headers, arrival, scratch)) {
+    match chosen {
+        Ok(()) => Decision::TRANSLATE,
+        Err(counter) => Decision::drop(counter),
+    }
+}
+
+/// Begins a flow to the backend that was chosen.
+#[inline(never)]
+fn begin<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, scratch: &mut Scratch<A>) -> Decision {
+    match create(env, headers, arrival, scratch) {
         Ok(()) => {
             env.connected(scratch.forward.backend, scratch.forward.generation, true);
             env.count(Counter::NewFlow);

@@ -23,6 +23,7 @@ mod own;
 pub mod pipeline;
 mod refuse;
 mod remap;
+mod retry;
 mod rewrite;
 mod schedule;
 mod scope;

@@ -72,7 +72,7 @@ pub trait Node<A: Family> {
     fn allow_range(&mut self, service: u32, net: A, prefix: u32);
     /// Removes an entry from the flow tables, as the kernel does when one is full.
     fn forget(&mut self, key: &FlowKey<A>);
-    /// Lets time go by, as far as affinity is concerned.
+    /// Lets time go by, as far as affinity and half-open flows are concerned.
     fn pass_seconds(&mut self, seconds: u64);
     /// Sends a packet into a hook of a device.
     fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome;

@@ -147,6 +147,10 @@ pub(super) struct RunArgs {
     /// Leave TCP connections that began before Sluice, such as kube-proxy's, to the kernel's stack.
     #[arg(long)]
     takeover: bool,
+    /// Leave a TCP connection at its backend when that does not answer the first SYN. Without it the next SYN is offered
+    /// another backend.
+    #[arg(long)]
+    no_syn_retry: bool,
     /// Source ports for source NAT; keep them outside of the kernel's ephemeral range.
     #[arg(long, value_name = "LOW-HIGH", default_value = "1024-29999", value_parser = port_range)]
     snat_ports: (u16, u16),
@@ -224,6 +228,7 @@ impl RunArgs {
             snat_ports: self.snat_ports,
             masquerade_all: self.masquerade_all,
             takeover: self.takeover,
+            no_syn_retry: self.no_syn_retry,
             forward: self.forward,
             sockets: self.sockets.facts(&sockets),
             socket_report: sockets,

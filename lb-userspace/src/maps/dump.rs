@@ -104,6 +104,7 @@ fn config_flags(flags: u32) -> Vec<&'static str> {
         (config_flag::MASQUERADE_ALL, "masquerade-all"),
         (config_flag::SOCKETS_HOST_ONLY, "sockets-host-only"),
         (config_flag::SOCKETS_OPT_OUT, "sockets-opt-out"),
+        (config_flag::NO_RETRY, "no-retry"),
     ];
     names.into_iter().filter_map(|(bit, name)| (flags & bit != 0).then_some(name)).collect()
 }

@@ -53,6 +53,8 @@ pub struct ReconcileSettings {
     pub masquerade_all: bool,
     /// `--takeover`: leave TCP without a flow to the stack.
     pub takeover: bool,
+    /// `--no-syn-retry`: a SYN that is sent again without an answer stays with its backend.
+    pub no_syn_retry: bool,
     /// `--forward`: how packets of Services reach local Pods.
     pub forward: ForwardMode,
     /// Socket hooks.
@@ -149,6 +151,7 @@ impl ReconcileSettings {
                 (!cluster.is_empty(), config_flag::DETECT_LOCAL),
                 (self.local_devices, config_flag::LOCAL_DEVICES),
                 (self.takeover, config_flag::TAKEOVER),
+                (self.no_syn_retry, config_flag::NO_RETRY),
                 (self.masquerade_all, config_flag::MASQUERADE_ALL),
                 (self.sockets.host_only, config_flag::SOCKETS_HOST_ONLY),
                 (self.sockets.opt_out, config_flag::SOCKETS_OPT_OUT),

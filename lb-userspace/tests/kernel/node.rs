@@ -222,6 +222,13 @@ macro_rules! family {
                     value.last_ns = value.last_ns.saturating_sub(seconds * 1_000_000_000);
                     table.insert(key, value, 0).unwrap();
                 }
+                let mut table = self.table::<FlowKey<$addr>, FlowValue<$addr>>(map_name::HALF_OPEN[$at]);
+                let entries: Vec<_> = table.iter().collect::<Result<_, _>>().unwrap();
+                for (key, mut value) in entries {
+                    // At least so many ticks, whatever the kernel was built with.
+                    value.seen = value.seen.wrapping_sub(seconds as u32 * 1_000);
+                    table.insert(key, value, 0).unwrap();
+                }
             }
 
             fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome {

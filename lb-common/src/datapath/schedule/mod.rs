@@ -93,6 +93,25 @@ fn by_table<A: Address, E: Services<A> + Host<A>>(
     }
 }
 
+/// Slots that are looked at for another backend.
+const TRIES: u32 = 8;
+
+/// Chooses another backend of a set than `choice.id`, at random whatever the algorithm: by the algorithm it would be the
+/// same one. One slot after the other, so that a small set is looked through. `false`: none was found, and the choice is as
+/// it was.
+#[inline(never)]
+pub(super) fn another<A: Address, E: Services<A> + Host<A>>(env: &E, choice: &mut Choice<A>, set: SetRef) -> bool {
+    let mut index = random::scaled(env.random(), set.count);
+    for _ in 0..TRIES {
+        let id = env.slot(set.base.wrapping_add(index));
+        index = if index.wrapping_add(1) < set.count { index.wrapping_add(1) } else { 0 };
+        if id != choice.id && take(env, id, choice).is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
 /// Takes the backend with this id.
 #[inline(always)]
 fn take<A: Address, E: Services<A>>(env: &E, id: u32, choice: &mut Choice<A>) -> Result<(), Counter> {

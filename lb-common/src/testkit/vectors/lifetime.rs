@@ -127,6 +127,55 @@ pub fn syn_after_a_close_begins_a_new_flow<A: Family>(scene: &mut Scene<'_, A>) 
     }
 }
 
+/// A dead node costs its clients one retransmission: the SYN that comes again, unanswered, goes to another Pod.
+pub fn syn_that_is_sent_again_without_an_answer_is_offered_another_backend<A: Family>(scene: &mut Scene<'_, A>) {
+    let pods = [Endpoint::local(1, A::LOCAL), Endpoint::local(2, A::LOCAL2)];
+    for (established, (edge, client)) in [0, 2].into_iter().zip(EDGES.into_iter().zip([A::POD, A::CLIENT])) {
+        let (client, front) = ((client, 40_000), (A::LB, 443));
+        let syn = Pkt::syn(client, front);
+        scene.serve(&balanced(proto::TCP));
+        scene.passes(edge.0, &syn, &syn.clone().to(A::LOCAL, 8080));
+        // A Service with one endpoint has no other.
+        scene.node.pass_seconds(1);
+        scene.passes(edge.0, &syn, &syn.clone().to(A::LOCAL, 8080));
+        scene.serve(&balanced(proto::TCP).endpoints(&pods));
+        // Each try goes to the other one. The one that answers has it.
+        for to in [A::LOCAL2, A::LOCAL, A::LOCAL2] {
+            scene.node.pass_seconds(1);
+            scene.passes(edge.0, &syn, &syn.clone().to(to, 8080));
+            scene.flows(established, 2);
+        }
+        let late = Pkt::reply(proto::TCP, (A::LOCAL, 8080), client);
+        scene.untouched(edge.1, &late);
+        let trip = Trip { edge, proto: proto::TCP, client, front, back: (A::LOCAL2, 8080) };
+        trip.begin(scene);
+        scene.node.pass_seconds(1);
+        trip.open(scene);
+        trip.talk(scene);
+        scene.node.pass_seconds(1);
+        scene.passes(edge.0, &syn, &syn.clone().to(A::LOCAL2, 8080));
+        scene.serve(&balanced(proto::TCP));
+    }
+    scene.counted(Counter::SynRetried, 6);
+}
+
+/// `--no-syn-retry`.
+pub fn silent_backend_keeps_its_clients_where_that_is_asked<A: Family>(scene: &mut Scene<'_, A>) {
+    let mut config = Scene::config();
+    config.flags |= config_flag::NO_RETRY;
+    scene.node.set_config(config);
+    let (client, front) = ((A::POD, 40_000), (A::LB, 443));
+    let syn = Pkt::syn(client, front);
+    scene.serve(&balanced(proto::TCP));
+    scene.passes(Hook::PodIngress, &syn, &syn.clone().to(A::LOCAL, 8080));
+    scene.serve(&balanced(proto::TCP).endpoints(&[Endpoint::local(1, A::LOCAL), Endpoint::local(2, A::LOCAL2)]));
+    for _ in 0..8 {
+        scene.node.pass_seconds(1);
+        scene.passes(Hook::PodIngress, &syn, &syn.clone().to(A::LOCAL, 8080));
+    }
+    scene.counted(Counter::SynRetried, 0);
+}
+
 /// Its SYN-ACK was lost on the way: the established flow stays.
 pub fn retransmitted_syn_keeps_its_backend<A: Family>(scene: &mut Scene<'_, A>) {
     for edge in EDGES {

@@ -113,6 +113,8 @@ macro_rules! each_vector {
                 mid_stream_tcp_without_a_flow_is_reset
                 takeover_leaves_mid_stream_tcp_to_the_stack
                 syn_after_a_close_begins_a_new_flow
+                syn_that_is_sent_again_without_an_answer_is_offered_another_backend
+                silent_backend_keeps_its_clients_where_that_is_asked
                 retransmitted_syn_keeps_its_backend
                 refused_connection_begins_anew
                 reset_and_fin_that_cannot_be_true_end_nothing
