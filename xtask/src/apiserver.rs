@@ -157,7 +157,14 @@ impl Cluster {
     /// Runs `kubectl` and returns what it wrote to its standard output.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         let output = self.kubectl_command().args(args).output().context("starting kubectl")?;
-        stdout_of(output, args)
+        stdout_of(output, "kubectl", args)
+    }
+
+    /// Runs `helm` against this cluster and returns what it wrote to its standard output.
+    pub fn helm(&self, args: &[&str]) -> Result<String> {
+        let mut helm = Command::new(Assets::helm()?);
+        helm.arg("--kubeconfig").arg(self.kubeconfig()).args(args).stdin(Stdio::null());
+        stdout_of(helm.output().context("starting helm")?, "helm", args)
     }
 
     /// Applies objects given as YAML or JSON.
@@ -176,7 +183,7 @@ impl Cluster {
             let output = child.wait_with_output().context("waiting for kubectl")?;
             // A kubectl that gave up early broke the pipe: its own words say more than that.
             writer.join().ok();
-            stdout_of(output, args)
+            stdout_of(output, "kubectl", args)
         })
     }
 
@@ -222,11 +229,11 @@ fn answers((kubectl, kubeconfig): &(PathBuf, PathBuf), args: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-fn stdout_of(output: Output, args: &[&str]) -> Result<String> {
+fn stdout_of(output: Output, program: &str, args: &[&str]) -> Result<String> {
     if !output.status.success() {
-        bail!("`kubectl {}` failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!("`{program} {}` failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
-    String::from_utf8(output.stdout).context("kubectl's output is not UTF-8")
+    String::from_utf8(output.stdout).with_context(|| format!("{program}'s output is not UTF-8"))
 }
 
 /// Ports nobody listens on just now.

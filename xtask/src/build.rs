@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSymbol};
 
-use crate::command::{cargo, run as run_command, workspace_root};
+use crate::command::{cargo, cargo_home, run as run_command, workspace_root};
 use crate::setup::{self, BpfToolchain, BpfTools};
 
 /// How the agent is built. The kernel programs are always optimised: the verifier sees what users run.
@@ -91,7 +91,8 @@ pub fn agent_path(release: bool) -> PathBuf {
     target_dir().join(profile).join("sluice")
 }
 
-fn target_dir() -> PathBuf {
+/// Where cargo puts what it builds.
+pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from)
 }
 
@@ -100,9 +101,17 @@ fn bpf_target_dir() -> PathBuf {
     target_dir().join("bpf-build")
 }
 
+/// The folders whose names would be in what is built, with what is there in their place: builds of one commit are equal
+/// wherever they are made. Where several hold a path, the last one counts.
+pub fn folders_without_place(target: &Path) -> Vec<(PathBuf, &'static str)> {
+    let mut folders = vec![(workspace_root().to_path_buf(), "/sluice"), (target.to_path_buf(), "/sluice/target")];
+    folders.extend(cargo_home().map(|home| (home, "/cargo")));
+    folders
+}
+
 /// Cargo for the BPF crate alone (another package in the same call would add its features to `lb-common`).
 pub fn bpf_cargo(tools: &BpfTools, verb: &str) -> Command {
-    let flags = [
+    let mut flags = vec![
         format!("-Clinker={}", tools.linker.display()),
         "-Clink-arg=--btf".into(),
         // Else LLVM makes a call with a loop over bytes of each small array that is cleared, on the packet path too.
@@ -110,6 +119,9 @@ pub fn bpf_cargo(tools: &BpfTools, verb: &str) -> Command {
         "-Cdebuginfo=2".into(),
         "-Cpanic=abort".into(),
     ];
+    let mut folders = folders_without_place(&bpf_target_dir());
+    folders.extend(tools.toolchain.sysroot().map(|dir| (dir, "/rustc")));
+    flags.extend(folders.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())));
     let mut command = tools.toolchain.cargo(verb);
     command.args(["--package", "lb-ebpf", "--release", "--target-dir"]).arg(bpf_target_dir());
     // Replaces whatever flags the caller's environment has for host builds.

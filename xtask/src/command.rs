@@ -25,7 +25,8 @@ pub fn find(program: &str) -> Option<PathBuf> {
     on_path.into_iter().chain(cargo_bin).chain(elsewhere).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
-fn cargo_home() -> Option<PathBuf> {
+/// Where cargo keeps what it fetched.
+pub fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")))

@@ -20,6 +20,10 @@ enum Verb {
     Setup,
     /// Build the kernel programs, then the agent that carries them.
     Build(xtask::build::Args),
+    /// Build the container image, with its symbols and bill of materials apart.
+    Image(xtask::image::Args),
+    /// Make everything that a release publishes: image, packages, chart, manifests, notes, checksums.
+    Release(xtask::release::Args),
     /// Formatting, clippy for the host and for the BPF target, the documentation, and `tidy`.
     Lint,
     /// Structure of the sources and documents: lengths, circles of imports, order of modules, words, flags, counters.
@@ -40,6 +44,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup => xtask::setup::run(),
         Verb::Build(args) => xtask::build::run(&args),
+        Verb::Image(args) => xtask::image::run(&args),
+        Verb::Release(args) => xtask::release::run(&args),
         Verb::Lint => xtask::lint::run(),
         Verb::Tidy(args) => xtask::tidy::run(&args),
         Verb::Demo(args) => xtask::demo::run(&args),

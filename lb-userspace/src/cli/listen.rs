@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 
+use super::service_manager;
 use crate::check::board::Board;
 use crate::config::values::{BindAddress, duration};
 use crate::events::{Event, EventSink, Regarding};
@@ -107,6 +108,7 @@ impl ListenArgs {
             tokio::spawn(serve_when_free(addr, begun, answers, problem));
         }
         tokio::spawn(check_ports::run(checks.clone(), Arc::clone(&health), events.clone(), node_name, taken.clone()));
+        service_manager::start(Arc::clone(&health));
         let observers = Observers::new(metrics.clone(), health, checks, events, taken, board);
         Ok(Servers { observers, metrics })
     }

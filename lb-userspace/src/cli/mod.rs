@@ -6,6 +6,8 @@
 mod auditing;
 mod backend_row;
 mod backends;
+#[cfg(test)]
+mod chart_tests;
 mod check;
 mod cleanup;
 mod command_line;
@@ -23,6 +25,7 @@ mod panics;
 mod pin_args;
 mod problems;
 mod run;
+mod service_manager;
 mod services;
 mod settings;
 mod size_args;

@@ -27,7 +27,7 @@ use super::pin_args::PinArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
 use super::spread_args::SpreadArgs;
-use super::{panics, succession, sweeping};
+use super::{panics, service_manager, succession, sweeping};
 use crate::check::board::Board;
 use crate::config::effective::Effective;
 use crate::config::findings::Finding;
@@ -266,7 +266,9 @@ pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
     panics::end_the_process();
     crate::allocator::settle_allocator();
     limits::raise_open_files();
-    log_findings(findings);
+    for Finding { field, value, verdict, note } in findings {
+        tracing::info!(field, value, verdict = verdict.name(), "configuration: {note}");
+    }
     let v6 = args.cluster_cidr.iter().filter(|prefix| prefix.addr().is_ipv6()).count();
     anyhow::ensure!(
         v6.max(args.cluster_cidr.len() - v6) <= 4,
@@ -280,6 +282,7 @@ pub(super) fn run(args: &RunArgs, findings: &[Finding]) -> anyhow::Result<()> {
             _ = int.recv() => tracing::info!("SIGINT: ending; programs and maps stay in place"),
             done = serve(args) => return done,
         }
+        service_manager::stopping();
         Ok(())
     });
     // The sweep may be in the middle of its walk.
@@ -296,13 +299,6 @@ fn start_log(args: &RunArgs) -> anyhow::Result<()> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
-}
-
-/// Says at start what was taken from the configuration file.
-fn log_findings(findings: &[Finding]) {
-    for Finding { field, value, verdict, note } in findings {
-        tracing::info!(field, value, verdict = verdict.name(), "configuration: {note}");
-    }
 }
 
 async fn serve(args: &RunArgs) -> anyhow::Result<()> {

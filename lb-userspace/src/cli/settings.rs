@@ -16,10 +16,11 @@ use super::output::{self, Format};
 use crate::config::file;
 use crate::config::findings::{Finding, Loaded, Takes, Verdict};
 
-const RUN: &str = "run";
+/// The sub-command that takes settings.
+pub(super) const RUN: &str = "run";
 
 /// The command line's grammar with the environment added.
-fn grammar() -> Command {
+pub(super) fn grammar() -> Command {
     groups::grouped(Cli::command()).mut_subcommand(RUN, |run| {
         run.mut_args(|arg| {
             let Some(long) = arg.get_long().map(str::to_owned) else { return arg };

@@ -31,6 +31,9 @@ const PROGRAMS: [(&str, &str); 3] = [
 /// What Sluice is compared with.
 const KUBE_PROXY: (&str, &str) = ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy");
 
+/// What renders and installs the chart.
+const HELM: (&str, &str) = ("helm", "helm.sh/helm/v4/cmd/helm");
+
 /// Go's oldest minor release that builds them.
 const GO_MINOR: u32 = 26;
 
@@ -44,19 +47,28 @@ impl Assets {
         if let Some(dir) = env::var_os("KUBEBUILDER_ASSETS") {
             return Self::in_folder(Path::new(&dir)).context("KUBEBUILDER_ASSETS");
         }
-        let module = Module::read()?;
+        let module = Module::kubernetes()?;
         let dir = module.cached(&PROGRAMS)?;
         Self::in_folder(&dir)
     }
 
     /// Finds kube-proxy of the same version, or builds it. The envtest convention leaves it out.
     pub fn kube_proxy() -> Result<PathBuf> {
-        let given = env::var_os("KUBEBUILDER_ASSETS").map(|dir| Path::new(&dir).join(KUBE_PROXY.0));
-        if let Some(path) = given.filter(|path| path.is_file()) {
-            return Ok(path);
-        }
-        let dir = Module::read()?.cached(&[KUBE_PROXY]).context("no kube-proxy to compare with")?;
-        Ok(dir.join(KUBE_PROXY.0))
+        in_given_folder(KUBE_PROXY.0).map_or_else(
+            || {
+                let dir = Module::kubernetes()?.cached(&[KUBE_PROXY]).context("no kube-proxy to compare with")?;
+                Ok(dir.join(KUBE_PROXY.0))
+            },
+            Ok,
+        )
+    }
+
+    /// Finds Helm, or builds it.
+    pub fn helm() -> Result<PathBuf> {
+        in_given_folder(HELM.0).map_or_else(
+            || Ok(Module::helm()?.cached(&[HELM]).context("no helm to render the chart")?.join(HELM.0)),
+            Ok,
+        )
     }
 
     /// In one line: where the programs are or will come from.
@@ -64,8 +76,8 @@ impl Assets {
         if let Some(dir) = env::var_os("KUBEBUILDER_ASSETS") {
             return format!("{} (KUBEBUILDER_ASSETS)", Path::new(&dir).display());
         }
-        let known = Module::read().and_then(|module| {
-            let dir = cache::dir("apiserver")?.join(format!("kubernetes-{}", module.kubernetes));
+        let known = Module::kubernetes().and_then(|module| {
+            let dir = module.dir_of_binaries()?;
             Ok((PROGRAMS.iter().all(|(name, _)| module.is_built_in(&dir, name)), dir))
         });
         match (known, go()) {
@@ -94,27 +106,41 @@ struct Module {
     dir: PathBuf,
     /// `go.mod` and `go.sum`: kept beside the binaries, they tell whether those are of this module.
     pins: String,
-    kubernetes: String,
+    /// What the binaries are parts of.
+    name: &'static str,
+    version: String,
 }
 
 impl Module {
-    fn read() -> Result<Self> {
-        let dir = workspace_root().join("xtask/apiserver-tools");
+    fn kubernetes() -> Result<Self> {
+        Self::read("xtask/apiserver-tools", "kubernetes", "k8s.io/kubernetes")
+    }
+
+    fn helm() -> Result<Self> {
+        Self::read("xtask/helm-tool", "helm", "helm.sh/helm/v4")
+    }
+
+    fn read(folder: &str, name: &'static str, module: &str) -> Result<Self> {
+        let dir = workspace_root().join(folder);
         let read = |name: &str| {
             let path = dir.join(name);
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
         };
         let requires = read("go.mod")?;
-        let kubernetes = required_version(&requires, "k8s.io/kubernetes")
-            .with_context(|| format!("{} requires no k8s.io/kubernetes", dir.display()))?
+        let version = required_version(&requires, module)
+            .with_context(|| format!("{} requires no {module}", dir.display()))?
             .to_owned();
         let pins = requires + &read("go.sum")?;
-        Ok(Self { dir, pins, kubernetes })
+        Ok(Self { dir, pins, name, version })
+    }
+
+    fn dir_of_binaries(&self) -> Result<PathBuf> {
+        Ok(cache::dir("apiserver")?.join(format!("{}-{}", self.name, self.version)))
     }
 
     /// The folder with these programs, built if they are not there yet.
     fn cached(&self, programs: &[(&str, &str)]) -> Result<PathBuf> {
-        let dir = cache::dir("apiserver")?.join(format!("kubernetes-{}", self.kubernetes));
+        let dir = self.dir_of_binaries()?;
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         // Only one of several test runs builds; the others wait for it.
         let lock = File::create(dir.join("lock")).context("opening the build's lock")?;
@@ -133,11 +159,7 @@ impl Module {
 
     fn build_into(&self, dir: &Path, name: &str, package: &str) -> Result<()> {
         let go = go()?;
-        println!(
-            "building {name}, to test with Kubernetes {}, into {} (minutes, once)",
-            self.kubernetes,
-            dir.display()
-        );
+        println!("building {name} of {} {} into {} (minutes, once)", self.name, self.version, dir.display());
         // Under another name until it is whole.
         let fresh = dir.join(format!("{name}.new"));
         run(&mut self.build_command(&go, package, &fresh)?).with_context(|| format!("building {name}: {INSTALL}"))?;
@@ -146,14 +168,15 @@ impl Module {
     }
 
     fn build_command(&self, go: &Path, package: &str, out: &Path) -> Result<Command> {
-        let number = self.kubernetes.trim_start_matches('v');
-        let (major, rest) = number.split_once('.').context("kubernetes' version has no minor part")?;
+        let number = self.version.trim_start_matches('v');
+        let (major, rest) = number.split_once('.').context("the version has no minor part")?;
         let minor = rest.split('.').next().unwrap_or_default();
-        // What kubernetes' own build sets: without it the server says it is v0.0.0 and refuses its own features.
+        // What kubernetes' own build sets: without it the server says it is v0.0.0 and refuses its own features. Others
+        // have no such variables, and the linker does not mind.
         let version = "k8s.io/component-base/version";
         let ldflags = format!(
             "-s -w -X {version}.gitVersion={} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}",
-            self.kubernetes
+            self.version
         );
         let mut command = clean(go);
         command.current_dir(&self.dir).env("CGO_ENABLED", "0").env("GOWORK", "off");
@@ -161,6 +184,12 @@ impl Module {
         command.arg(out).arg(package);
         Ok(command)
     }
+}
+
+/// A program that is in the folder which the environment names.
+fn in_given_folder(program: &str) -> Option<PathBuf> {
+    let dir = env::var_os("KUBEBUILDER_ASSETS")?;
+    Some(Path::new(&dir).join(program)).filter(|path| path.is_file())
 }
 
 /// Where it is noted which pins a program was built with.
@@ -201,7 +230,8 @@ mod tests {
             "module x\nrequire (\n\tk8s.io/kubernetes v1.37.2\n)\nreplace k8s.io/api => k8s.io/api v0.37.2\n";
         assert_eq!(required_version(requires, "k8s.io/kubernetes"), Some("v1.37.2"));
         assert_eq!(required_version(requires, "k8s.io/api"), None);
-        assert!(Module::read().unwrap().kubernetes.starts_with("v1."));
+        assert!(Module::kubernetes().unwrap().version.starts_with("v1."));
+        assert!(Module::helm().unwrap().version.starts_with("v4."));
     }
 
     #[test]

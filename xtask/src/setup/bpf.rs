@@ -69,6 +69,12 @@ impl BpfToolchain {
         }
     }
 
+    /// Where its own files are, which are in the object's BTF by their names.
+    pub fn sysroot(self) -> Option<PathBuf> {
+        let sysroot = output(&mut self.rustc(&["--print", "sysroot"])).ok()?;
+        Some(PathBuf::from(sysroot.trim())).filter(|path| path.is_absolute())
+    }
+
     fn rustc(self, args: &[&str]) -> Command {
         let mut command = match self {
             Self::Nightly(name) => {

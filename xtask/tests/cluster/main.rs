@@ -4,6 +4,7 @@
 mod api;
 mod cases;
 mod compare;
+mod deploy;
 mod fixture;
 mod flood;
 mod forty;
