@@ -83,11 +83,11 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Services<A> for Kernel<PART> {
         };
         // SAFETY: an aligned word of this processor's own entry. Where a process is interrupted here by a packet, or by
         // another process, the two get the same place.
-        unsafe {
-            let turn = if *next < set.count { *next } else { 0 };
-            *next = turn.wrapping_add(1);
-            turn
-        }
+        let turn = unsafe { *next };
+        let turn = if turn < set.count { turn } else { 0 };
+        // SAFETY: as above.
+        unsafe { *next = turn.wrapping_add(1) };
+        turn
     }
 
     #[inline(always)]

@@ -40,6 +40,7 @@ pub const CAUSES_OF_SERVICES: &[Counter] = &[
 ];
 
 /// A bit for each of them.
+#[expect(clippy::indexing_slicing, reason = "worked out by the compiler, below the length")]
 const BITS: u64 = {
     let (mut bits, mut at) = (0, 0);
     while at < CAUSES_OF_SERVICES.len() {

@@ -78,6 +78,7 @@ enum Tc {
     Clsact,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[derive(Clone, Debug, Args)]
 #[group(id = "source", required = true, multiple = false, args = ["manifests", "kube"])]
 pub(super) struct RunArgs {
@@ -318,7 +319,6 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     if settings.sockets.opt_out {
         opt_out::follow(&args.pins.pin_path, args.sockets.socket_opt_out.clone());
     }
-
     let (network, network_changes) = watch::channel(NodeNetwork::default());
     let (report, report_changes) = watch::channel(AttachReport::default());
     let mut following = tokio::spawn(devices.run(network, report));

@@ -224,9 +224,11 @@ fn rule(field: &str, mode: &str) -> Rule {
         "iptables.syncPeriod" if mode == "iptables" => Rule::Period("sync-period"),
         "ipvs.syncPeriod" if mode == "ipvs" => Rule::Period("sync-period"),
         "nftables.syncPeriod" if mode == "nftables" => Rule::Period("sync-period"),
+        "ipvs.scheduler" if mode == "ipvs" => Rule::Scheduler,
         "iptables.masqueradeAll"
         | "nftables.masqueradeAll"
         | "iptables.syncPeriod"
+        | "ipvs.scheduler"
         | "ipvs.syncPeriod"
         | "nftables.syncPeriod" => Rule::Passed(OTHER_MODE),
         "iptables.minSyncPeriod" | "ipvs.minSyncPeriod" | "nftables.minSyncPeriod" => {
@@ -236,8 +238,6 @@ fn rule(field: &str, mode: &str) -> Rule {
         "iptables.localhostNodePorts" => {
             Rule::Passed("NodePorts on loopback addresses are a matter of the socket hooks")
         }
-        "ipvs.scheduler" if mode == "ipvs" => Rule::Scheduler,
-        "ipvs.scheduler" => Rule::Passed(OTHER_MODE),
         "ipvs.excludeCIDRs" | "ipvs.strictARP" | "ipvs.tcpTimeout" | "ipvs.tcpFinTimeout" | "ipvs.udpTimeout" => {
             Rule::Passed(IPVS)
         }

@@ -32,7 +32,7 @@ impl SetTables {
         let mut value = TableBlock { bytes: [0; TABLE_BLOCK] };
         for (block, part) in (0..).zip(bytes.chunks(TABLE_BLOCK)) {
             value.bytes[..part.len()].copy_from_slice(part);
-            let written = self.blocks.insert(TableKey { set, block }, &value, 0);
+            let written = self.blocks.insert(TableKey { set, block }, value, 0);
             written.map_err(|source| write_failure(self.name, source))?;
         }
         Ok(())

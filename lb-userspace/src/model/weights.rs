@@ -68,13 +68,11 @@ impl Weights {
 
 /// Adds a weight; gives the other one that is there already, if it is another.
 fn put<K: PartialEq>(to: &mut Vec<(K, u16)>, key: K, weight: u16) -> Option<u16> {
-    match to.iter().find(|(known, _)| *known == key) {
-        Some((_, other)) => Some(*other).filter(|other| *other != weight),
-        None => {
-            to.push((key, weight));
-            None
-        }
+    let other = to.iter().find(|(known, _)| *known == key).map(|(_, other)| *other);
+    if other.is_none() {
+        to.push((key, weight));
     }
+    other.filter(|other| *other != weight)
 }
 
 #[cfg(test)]

@@ -165,7 +165,9 @@ mod tests {
             assert!(counts[&member].abs_diff(PLACES * weight / 10) <= 8, "{counts:?}");
         }
         assert!(!counts.contains_key(&3));
-        members.iter_mut().for_each(|member| member.1 = 0);
+        for member in &mut members {
+            member.1 = 0;
+        }
         assert_eq!(super::tests::counts(&table(&members, PLACES), 4).len(), 4, "all are 0: they are equal");
     }
 

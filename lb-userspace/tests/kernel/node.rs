@@ -226,7 +226,7 @@ macro_rules! family {
                 let entries: Vec<_> = table.iter().collect::<Result<_, _>>().unwrap();
                 for (key, mut value) in entries {
                     // At least so many ticks, whatever the kernel was built with.
-                    value.seen = value.seen.wrapping_sub(seconds as u32 * 1_000);
+                    value.seen = value.seen.wrapping_sub(u32::try_from(seconds).unwrap() * 1_000);
                     table.insert(key, value, 0).unwrap();
                 }
             }

@@ -69,7 +69,7 @@ impl<A: Traced> Services<A> for Overlay<'_, A> {
 
     /// Whose turn it is differs by processor: each backend that may be next is a candidate.
     fn turn(&self, set: SetRef) -> u32 {
-        let place = u64::from(Host::<A>::random(self)) * u64::from(set.count) >> 32;
+        let place = (u64::from(Host::<A>::random(self)) * u64::from(set.count)) >> 32;
         u32::try_from(place).unwrap_or(0)
     }
 
