@@ -98,6 +98,9 @@ proptest! {
         for foreign in foreign {
             write(&mut tables, foreign);
         }
+        // Slots of foreign sets that overlap another are used again by the next agent only: enough are left.
+        let claimed = tables.frontends.values().flat_map(|value| [value.internal, value.external]);
+        prop_assume!(claimed.filter(|set| set.base < 2_000 && set.count <= 2_000).map(|set| set.count).sum::<u32>() < 1_500);
 
         let mut next = Writer::restore(tables).unwrap();
         let outcome = next.write_first(wanted());
