@@ -71,7 +71,7 @@ reasons! {
     AnsweredByNode: "Service", "the node has the ClusterIP on a dummy device and answers there itself, as `NodeLocal DNSCache` does: packets for it are left to the node";
     DuplicateFrontend: "Service", "another Service (the older one, else the first by name), or another port of this one, has the address and port";
     ServicesFull: "Service", "no room for its ports: see [sizes](operations.md#sizes). The Service stays as it was";
-    BackendsFull: "Service", "no room for all of its endpoints: those that are gone go, and as many of the others as fit are served";
+    BackendsFull: "Service", "no room for all of its endpoints: those that are gone go, and others come in their place, no more than there were";
     SlotsFull: "Service", "no room for its backend sets, likewise";
     MapFull: "Service", "another map is full. The Service stays as it was";
     NameTooLong: "Service", "namespace, name and port name together are too long. The Service stays as it was";

@@ -1,5 +1,5 @@
-//! A part of a Service that does not fit as a whole: endpoints that are gone go, and as many of the others as fit stay
-//! or come.
+//! A part of a Service that does not fit as a whole: endpoints that are gone go, and others come in their place, no more
+//! than there were.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::model::family::PerFamily;
 /// How much of a Service to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Portion {
-    /// The endpoints that it has and keeps, and new ones while there are ids.
+    /// The endpoints that it has and keeps, and new ones in the place of those that are gone, while there are ids.
     WithNew,
     /// Of those that it has and keeps, one in so many. A set that shrinks needs new slots beside its old ones, too.
     Kept(usize),
@@ -46,7 +46,9 @@ impl Planner {
             port.backends = match portion {
                 Portion::WithNew => {
                     let room = &mut room[port.id.family];
-                    let fitting = new.into_iter().take(*room).collect::<Vec<_>>();
+                    // In the place of those that went: a Service that does not fit takes no room from others.
+                    let places = (*room).min(old.len().saturating_sub(kept.len()));
+                    let fitting = new.into_iter().take(places).collect::<Vec<_>>();
                     *room -= fitting.len();
                     kept.into_iter().chain(fitting).collect()
                 }

@@ -1,5 +1,5 @@
 //! Writes transactions to the tables. A Service whose write fails stays as it was and is tried again; one that does not
-//! fit loses what is gone and has as many of its endpoints as fit. Neither costs another Service anything.
+//! fit loses what is gone, and has no more endpoints than before. Neither costs another Service anything.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -211,13 +211,13 @@ impl<T: Tables> Writer<T> {
             Err(refused) => refused,
         };
         if self.write_a_part(change, outcome) {
-            refused.message += "; meanwhile it has as many of its endpoints as fit";
+            refused.message += "; meanwhile new endpoints take the place of those that are gone, and no more";
         }
         Err(refused)
     }
 
-    /// A Service that does not fit loses the endpoints that are gone, whose room may be what it lacks, and gets as many
-    /// of the others as fit.
+    /// A Service that does not fit loses the endpoints that are gone, whose room may be what it lacks, and gets others
+    /// in their place.
     fn write_a_part(&mut self, change: &Change, outcome: &mut Outcome) -> bool {
         for portion in Portion::ALL {
             let Some(part) = self.planner.part(change, portion) else { return false };

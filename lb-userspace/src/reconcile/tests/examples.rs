@@ -115,7 +115,7 @@ fn endpoints_that_are_gone_make_room_for_those_that_come() {
 }
 
 #[test]
-fn of_endpoints_that_do_not_fit_as_many_are_served_as_fit() {
+fn of_endpoints_that_do_not_fit_as_many_are_served_as_there_were() {
     let limits =
         Limits { services: 10, backends: PerFamily::both(11), slots: PerFamily::both(40), blocks: PerFamily::both(40) };
     let mut writer = Writer::restore(MemoryTables::new(limits)).unwrap();
@@ -128,10 +128,14 @@ fn of_endpoints_that_do_not_fit_as_many_are_served_as_fit() {
         assert!(tries < 5, "it never comes to rest");
         writer.retry();
     }
-    check_whole(writer.tables(), &BTreeMap::from([(1, vec![port(1, 80, &hosts(2..12))])]));
+    check_whole(writer.tables(), &BTreeMap::from([(1, vec![port(1, 80, &hosts(2..6))])]));
     let refusal = writer.refusals().next().unwrap();
     assert_eq!(refusal.reason.name(), "BackendsFull");
-    assert!(refusal.message.ends_with("meanwhile it has as many of its endpoints as fit"), "{}", refusal.message);
+    assert!(
+        refusal.message.ends_with("meanwhile new endpoints take the place of those that are gone, and no more"),
+        "{}",
+        refusal.message
+    );
     assert_eq!(writer.retry().writes, 0);
 }
 
