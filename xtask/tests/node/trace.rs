@@ -10,8 +10,8 @@ use crate::fixture::{ALL, CLUSTER_IP, Node};
 fn maps(node: &Node) -> Value {
     let [mut flows, backends, status] = ["flows", "backends", "status"].map(|what| node.agent.json(&[what]).unwrap());
     for flow in flows.as_array_mut().unwrap() {
-        let of_now = "idle_secs";
-        flow.as_object_mut().unwrap().retain(|name, _| name != of_now);
+        let of_now = ["age_secs", "idle_secs"];
+        flow.as_object_mut().unwrap().retain(|name, _| !of_now.contains(&name.as_str()));
     }
     json!([flows, backends, status["counters"], status["maps"]])
 }
