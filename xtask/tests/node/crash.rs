@@ -17,7 +17,9 @@ const LOAD: Duration = Duration::from_secs(30);
 /// Rows as they are when nobody uses the Services.
 fn without_traffic(mut rows: Value) -> Value {
     for row in rows.as_array_mut().into_iter().flatten() {
-        row["traffic"] = Value::Null;
+        for of_use in ["traffic", "open", "problems"] {
+            row[of_use] = Value::Null;
+        }
         for backend in row["backends"].as_array_mut().into_iter().flatten() {
             backend["traffic"] = Value::Null;
         }
