@@ -135,8 +135,9 @@ impl<T: AgentTables> Reconciler<T> {
                 }
                 changed = inputs.attach.changed(), if !self.start.attached => {
                     self.start.attached |= changed.is_ok();
-                    // The next tick reports it.
+                    // Reported before the first full state is announced: who waits for that finds it.
                     inputs.attach.mark_changed();
+                    self.tick(&mut inputs.attach);
                 }
             }
             self.start.network_known |= inputs.network.has_changed().unwrap_or(false);
