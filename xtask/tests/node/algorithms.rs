@@ -17,10 +17,20 @@ const ALGORITHM: &str = "sluice-lb.github.io/algorithm";
 const WEIGHTS: &str = "sluice-lb.github.io/weights";
 const TABLE_SIZE: &str = "sluice-lb.github.io/maglev-table-size";
 
-/// Gives the Service these annotations.
+/// The agent has written and reported all that it has to.
+const REST: Duration = Duration::from_millis(500);
+
+/// Gives the Service these annotations, and waits until the agent has come to rest: what is left of a former change may be
+/// written after it, too.
 fn set(node: &SocketNode, annotations: &[(&'static str, &'static str)]) {
     let service = ServiceSpec { annotations: annotations.to_vec(), ..all() };
     node.node.change(|manifests| manifests.service(&service).unwrap());
+    let updated = || node.node.agent.json(&["status"]).unwrap()["agent"]["updated_ns"].as_u64();
+    let mut before = None;
+    while before != updated() {
+        before = updated();
+        thread::sleep(REST);
+    }
 }
 
 /// How many of 60 new connections each Pod gets.
