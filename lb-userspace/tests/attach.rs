@@ -37,7 +37,7 @@ fn object() -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask build` first", path.display()))
 }
 
-/// Runs a test as a node: own network and mount namespace, a private BPF file system, a runtime whose threads are in them, too.
+/// Runs a test as a node: own network and mount namespace, a private BPF file system, a runtime on one thread.
 fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F + Send) {
     std::thread::scope(|scope| {
         let body = || {
@@ -45,7 +45,7 @@ fn on_a_node<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F + Send) {
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
             mount(Some("tmpfs"), "/mnt", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
             ip("link set lo up");
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(test(PathBuf::from("/mnt/sluice")));
         };
         if let Err(panic) = scope.spawn(body).join() {

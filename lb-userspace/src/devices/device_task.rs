@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use glob::Pattern;
 use lb_common::abi::map_name;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 use tokio::time::{self, Instant, MissedTickBehavior};
@@ -133,8 +134,7 @@ impl DeviceTask {
 
     /// Loads what is not loaded yet, attaches to the devices of the current network namespace and follows them. Returns
     /// only when a program is missing that has no fallback, or when netlink cannot be used at all; what is attached stays
-    /// attached, also when this future is dropped. Needs a runtime of several threads: the others go on while the verifier
-    /// works.
+    /// attached, also when this future is dropped. On a runtime of several threads other tasks go on while the verifier works.
     pub async fn run(
         mut self,
         network: watch::Sender<NodeNetwork>,
@@ -153,12 +153,12 @@ impl DeviceTask {
             self.tell_new_roles(&former, &inventory);
             // The node's addresses follow from the roles, before anything is attached.
             replace(&network, inventory.node_network(|index| self.role(index)), !self.published);
-            block_in_place(|| self.load())?;
+            aside(|| self.load())?;
             if self.applier.apply(&self.plan, &inventory).await {
                 self.retry_due.get_or_insert_with(|| Instant::now() + RETRY_DELAY);
             }
             self.publish(&inventory, &report);
-            block_in_place(|| self.load_rest(&inventory, &report));
+            aside(|| self.load_rest(&inventory, &report));
             let change = loop {
                 let change = tokio::select! {
                     change = watcher.next(&mut inventory) => change,
@@ -330,6 +330,11 @@ impl DeviceTask {
             errors: outcome.errors,
         }
     }
+}
+
+/// Does what takes long, aside from other tasks where the runtime has another thread for them.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread { work() } else { block_in_place(work) }
 }
 
 /// Sends a value when it differs from the last, and the very first one always.
