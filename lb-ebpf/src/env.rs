@@ -12,7 +12,7 @@ use lb_common::abi::{
     FrontendKey, FrontendValue, SetRef, SocketKey, SocketValue, SourceRangeKey, StatsValue, TableKey, TurnKey,
     block_of, device_flag, filter,
 };
-use lb_common::datapath::{Counters, Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage};
+use lb_common::datapath::{Counters, Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage, scaled};
 use lb_common::wire::ethernet::mac_words;
 
 use crate::maps::{self, FamilyMaps};
@@ -76,7 +76,7 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Services<A> for Kernel<PART> {
         // SAFETY: the helper has no arguments and no preconditions.
         let key = TurnKey { set: set.base, cpu: unsafe { bpf_get_smp_processor_id() } };
         let Some(next) = A::turns().get_ptr_mut(key) else {
-            let first = ((u64::from(Host::<A>::random(self)) * u64::from(set.count)) >> 32) as u32;
+            let first = scaled(Host::<A>::random(self), set.count);
             // Refused, it begins at random again.
             let _refused = A::turns().insert(key, first.wrapping_add(1), u64::from(BPF_ANY));
             return first;

@@ -39,7 +39,7 @@ pub use env::{Counters, Direction, Env, Flows, Fragments, Host, NextHop, Route, 
 pub use frame::Frame;
 pub use headers::{Headers, Parsed};
 pub use outcome::{Outcome, Reason, Verdict};
-pub use schedule::Choice;
+pub use schedule::{Choice, scaled};
 pub use scope::inside;
 pub use scratch::{Scratch, Workspace};
 pub use socket::{

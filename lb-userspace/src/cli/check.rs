@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::explain::folder_of;
+use super::labelled;
 use super::output;
 use super::pin_args::ViewArgs;
 use super::run::port_range;
@@ -186,7 +186,7 @@ fn take_report(facts: &mut Facts, Agent { pid, report, .. }: &Agent) {
     match &*report.source.kind {
         "kube" => facts.api = Some(api(&report.source.from)),
         "manifests" => {
-            if let Ok(events) = manifests::read(&folder_of(*pid, &report.source.from)) {
+            if let Ok(events) = manifests::read(&labelled::folder(report, *pid)) {
                 let mut names = Names::of(&report.node_name);
                 names.take(&events, false);
                 facts.names = Some(names);

@@ -13,9 +13,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use lb_common::abi::{frontend_kind, proto};
 
-use super::output;
 use super::pin_args::ViewArgs;
 use super::spread_args::SpreadArgs;
+use super::{labelled, output};
 use crate::check::behind::trouble;
 use crate::check::facts::Way;
 use crate::check::gather::{self, Backend};
@@ -135,14 +135,8 @@ fn ask_agent(pin_path: &Path, mut node: NodeFacts) -> anyhow::Result<Ground> {
         node.addresses.clone_from(&addresses);
         node.node_port_addresses = addresses;
     }
-    let folder = folder_of(tables.status()?.pid, &report.source.from);
+    let folder = labelled::folder(&report, tables.status()?.pid);
     Ok(Ground { folder, node, existing: Some(existing), report: Some(report) })
-}
-
-/// The folder that an agent reads. A relative path is the agent's, which may have begun elsewhere.
-pub(super) fn folder_of(pid: u32, from: &str) -> PathBuf {
-    let begun = PathBuf::from(format!("/proc/{pid}/cwd"));
-    if begun.exists() { begun.join(from) } else { PathBuf::from(from) }
 }
 
 /// What is wrong behind Sluice, on the way to the backends that clients get.

@@ -10,17 +10,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use clap::Args;
 use lb_common::abi::{SetRef, frontend_flag, frontend_kind};
-use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use super::backend_row::{BackendRow, TrafficRow};
 use super::labelled;
 use super::list::{Found, Grid, ListArgs, Listed, Owner, Shown, amount};
 use super::problems::{self, Problem};
+use crate::linux::clock;
 use crate::maps::causes::Cause;
 use crate::maps::kernel::KernelTables;
 use crate::maps::traffic::Traffic;
@@ -130,8 +129,7 @@ pub(super) struct ServicesArgs {
 
 /// Nanoseconds of the clock by which causes are noted.
 fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    u64::try_from(now.as_nanos()).unwrap_or(0)
+    u64::try_from(clock::monotonic().as_nanos()).unwrap_or(0)
 }
 
 pub(super) fn print(args: &ServicesArgs) -> anyhow::Result<()> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::maps::LiveFlows;
-use crate::maps::sweep::{Sweeper, Ticks, Timeouts};
+use crate::maps::jiffies::Ticks;
+use crate::maps::sweep::{Sweeper, Timeouts};
 use crate::metrics::Metrics;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use lb_common::abi::{DeviceValue, device_flag};
 use super::hook::{Hook, TcMethod};
 use super::inventory::{Device, Inventory};
 use super::links::Links;
-use super::plan::{DevicePlan, Plan, TcPrograms, XDP_LINEAR_PROGRAM, XDP_PROGRAM, XdpPlan, tc_programs};
+use super::plan::{DevicePlan, Plan, TcPrograms, XDP_LINEAR_PROGRAM, XDP_PROGRAM, XdpPlan};
 use crate::faults;
 use crate::load::{Feature, ProgramFailure, Programs};
 
@@ -116,11 +116,9 @@ impl Applier {
         Some(Feature { name: "uplink_xdp".into(), found: false, used: format!("TC on uplinks: {why}") })
     }
 
-    /// Carries the plan out. Says whether something failed that may go well another time.
+    /// Carries the plan out, whose TC programs are loaded. Says whether something failed that may go well another time.
     pub(super) async fn apply(&mut self, plan: &Plan, inventory: &Inventory) -> bool {
         self.forget_gone(inventory);
-        // All at once: the verifier works side by side.
-        self.programs.load(&tc_programs(plan));
         let mut retry = false;
         for device in inventory.devices.values() {
             let Some(planned) = plan.get(&device.index) else { continue };

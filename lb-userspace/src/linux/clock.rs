@@ -1,5 +1,14 @@
-//! What the kernel says of its clock.
+//! The kernel's clocks.
 #![expect(unsafe_code, reason = "a system call that the libraries do not have")]
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Time by `CLOCK_MONOTONIC`, which the kernel programs' times and the jiffies go by.
+pub fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
 
 /// Whether somebody keeps the clock right (`adjtimex(2)`); none: it cannot be asked.
 pub fn is_synchronised() -> Option<bool> {

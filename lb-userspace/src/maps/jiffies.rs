@@ -1,9 +1,40 @@
 //! The kernel's coarse clock, by which the flow tables keep times, read from outside of the kernel.
 
-use nix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 
-/// The kernel's jiffies begin so many seconds before they overflow (`INITIAL_JIFFIES`, include/linux/jiffies.h).
-const BEFORE_OVERFLOW: u64 = 300;
+use crate::linux::clock;
+
+/// The kernel's jiffies, low 32 bits, worked out from `CLOCK_MONOTONIC`: the kernel counts them by that clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticks {
+    /// Ticks per second, `CONFIG_HZ`.
+    pub per_second: u32,
+}
+
+impl Ticks {
+    /// Now.
+    pub fn now(self) -> u32 {
+        self.at(clock::monotonic())
+    }
+
+    /// So long after the clock's beginning.
+    fn at(self, uptime: Duration) -> u32 {
+        let hz = u64::from(self.per_second.max(1));
+        // TICK_NSEC, include/linux/jiffies.h.
+        let tick_ns = (1_000_000_000 + hz / 2) / hz;
+        let ticks = u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX) / tick_ns;
+        // INITIAL_JIFFIES: the counter wraps five minutes after boot.
+        let low = u32::try_from(ticks & u64::from(u32::MAX)).unwrap_or(0);
+        low.wrapping_sub(self.per_second.wrapping_mul(300))
+    }
+
+    /// Time since `seen`; a time in the future is now.
+    pub fn since(self, now: u32, seen: u32) -> Duration {
+        let ticks = now.wrapping_sub(seen);
+        let ticks = if ticks > u32::MAX / 2 { 0 } else { ticks };
+        Duration::from_secs_f64(f64::from(ticks) / f64::from(self.per_second.max(1)))
+    }
+}
 
 /// The clock.
 #[derive(Clone, Copy, Debug)]
@@ -15,27 +46,18 @@ pub struct Jiffies {
 impl Jiffies {
     /// Now. `per_second`: `CONFIG_HZ`, as the agent has measured it; 0: not known, and no times are.
     pub fn now(per_second: u32) -> Self {
-        let uptime = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
-            let (secs, nanos) = (time.tv_sec(), time.tv_nsec());
-            u64::try_from(secs).unwrap_or(0) * 1000 + u64::try_from(nanos).unwrap_or(0) / 1_000_000
-        });
-        Self::at(per_second, uptime)
+        Self { per_second, now: Ticks { per_second }.now() }
     }
 
+    #[cfg(test)]
     fn at(per_second: u32, uptime_millis: u64) -> Self {
-        let hz = u64::from(per_second);
-        let since_start = u64::from(u32::MAX) + 1 - BEFORE_OVERFLOW * hz + uptime_millis * hz / 1000;
-        // The low half, as the tables have it.
-        let now = u32::try_from(since_start & u64::from(u32::MAX)).unwrap_or(0);
-        Self { per_second, now }
+        Self { per_second, now: Ticks { per_second }.at(Duration::from_millis(uptime_millis)) }
     }
 
     /// Seconds since then; `None`: not known.
     pub fn secs_since(self, then: u32) -> Option<u64> {
-        let passed = self.now.wrapping_sub(then);
-        // A moment ahead of this clock is now.
-        let passed = if passed > u32::MAX / 2 { 0 } else { passed };
-        (self.per_second > 0 && then != 0).then(|| u64::from(passed / self.per_second))
+        let Self { per_second, now } = self;
+        (per_second > 0 && then != 0).then(|| Ticks { per_second }.since(now, then).as_secs())
     }
 
     /// The later of two times.

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use aya::Pod;
 use lb_common::abi::filter::{address_hash, backend_address_hash, endpoint_hash, frontend_address_hash};
 use lb_common::abi::{Address, Be16, FlowKey, FlowValue, V4, V6, flow_kind, flow_state, map_name, proto};
-use nix::time::{ClockId, clock_gettime};
 
 use super::address::MapAddress;
 use super::failure::TableFailure;
 use super::filters::{FlowEnds, LiveFlows};
 use super::flow_filter::FlowFilter;
 use super::flows::{FlowTable, is_request, reverse_key};
+use super::jiffies::Ticks;
 use crate::model::family::PerFamily;
 
 /// Idle times after which a flow is taken out.
@@ -70,34 +70,6 @@ impl Timeouts {
             return self.tcp_half_closed;
         }
         self.tcp_established
-    }
-}
-
-/// The kernel's jiffies, low 32 bits, worked out from `CLOCK_MONOTONIC`: the kernel counts them by that clock.
-#[derive(Clone, Copy, Debug)]
-pub struct Ticks {
-    /// Ticks per second, `CONFIG_HZ`.
-    pub per_second: u32,
-}
-
-impl Ticks {
-    /// Now.
-    pub fn now(self) -> u32 {
-        let hz = u64::from(self.per_second.max(1));
-        // TICK_NSEC, include/linux/jiffies.h.
-        let tick_ns = (1_000_000_000 + hz / 2) / hz;
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-        let ticks = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX) / tick_ns;
-        // INITIAL_JIFFIES: the counter wraps five minutes after boot.
-        let low = u32::try_from(ticks & u64::from(u32::MAX)).unwrap_or(0);
-        low.wrapping_sub(self.per_second.wrapping_mul(300))
-    }
-
-    /// Time since `seen`; a time in the future is now.
-    pub fn since(self, now: u32, seen: u32) -> Duration {
-        let ticks = now.wrapping_sub(seen);
-        let ticks = if ticks > u32::MAX / 2 { 0 } else { ticks };
-        Duration::from_secs_f64(f64::from(ticks) / f64::from(self.per_second.max(1)))
     }
 }
 

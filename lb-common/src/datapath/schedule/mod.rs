@@ -7,6 +7,7 @@ mod maglev;
 mod random;
 mod source_hash;
 
+pub use self::random::scaled;
 use super::env::{Host, Services};
 use crate::abi::{
     Address, AffinityKey, AffinityValue, BackendValue, Counter, FrontendValue, SetRef, algorithm, backend_flag,
@@ -73,7 +74,7 @@ fn pick<A: Address, E: Services<A> + Host<A>>(
         algorithm::ROUND_ROBIN => env.turn(set),
         algorithm::SOURCE_HASH => source_hash::index(client, set),
         algorithm::MAGLEV => by_table(env, choice, client, set),
-        _ => random::scaled(env.random(), set.count),
+        _ => scaled(env.random(), set.count),
     };
     take(env, env.slot(set.base.wrapping_add(index)), choice)
 }
@@ -89,7 +90,7 @@ fn by_table<A: Address, E: Services<A> + Host<A>>(
     let place = maglev::place(client, choice.source, choice.frontend.schedule);
     match maglev::member(place, set.count, |byte| env.table(set.base, byte)) {
         Some(member) => member,
-        None => random::scaled(env.random(), set.count),
+        None => scaled(env.random(), set.count),
     }
 }
 
@@ -101,7 +102,7 @@ const TRIES: u32 = 8;
 /// it was.
 #[inline(never)]
 pub(super) fn another<A: Address, E: Services<A> + Host<A>>(env: &E, choice: &mut Choice<A>, set: SetRef) -> bool {
-    let mut index = random::scaled(env.random(), set.count);
+    let mut index = scaled(env.random(), set.count);
     for _ in 0..TRIES {
         let id = env.slot(set.base.wrapping_add(index));
         index = if index.wrapping_add(1) < set.count { index.wrapping_add(1) } else { 0 };

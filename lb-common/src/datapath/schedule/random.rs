@@ -7,6 +7,6 @@
     clippy::cast_possible_truncation,
     reason = "the high half of a 32 by 32 bit product is below `count`"
 )]
-pub(super) const fn scaled(random: u32, count: u32) -> u32 {
+pub const fn scaled(random: u32, count: u32) -> u32 {
     ((random as u64 * count as u64) >> 32) as u32
 }

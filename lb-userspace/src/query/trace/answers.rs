@@ -4,11 +4,11 @@ use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue,
     SetRef, SocketKey, SocketValue, SourceRangeKey, counter_name, device_flag, filter,
 };
-use lb_common::datapath::{Counters, Host, NextHop, Route, Services, SocketEnv};
-use nix::time::{ClockId, clock_gettime};
+use lb_common::datapath::{Counters, Host, NextHop, Route, Services, SocketEnv, scaled};
 
 use super::leg::{forwarding_off, why_no_route};
 use super::overlay::{Overlay, Traced, end, holds, may};
+use crate::linux::clock;
 use crate::maps::dump;
 
 impl<A: Traced> Services<A> for Overlay<'_, A> {
@@ -69,8 +69,7 @@ impl<A: Traced> Services<A> for Overlay<'_, A> {
 
     /// Whose turn it is differs by processor: each backend that may be next is a candidate.
     fn turn(&self, set: SetRef) -> u32 {
-        let place = (u64::from(Host::<A>::random(self)) * u64::from(set.count)) >> 32;
-        u32::try_from(place).unwrap_or(0)
+        scaled(Host::<A>::random(self), set.count)
     }
 
     /// A client's source port decides, and each connection has another one: each backend is a candidate.
@@ -187,8 +186,7 @@ impl<A: Traced> Host<A> for Overlay<'_, A> {
     }
 
     fn now_ns(&self) -> u64 {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
-        u64::try_from(now.as_nanos()).unwrap_or(0)
+        u64::try_from(clock::monotonic().as_nanos()).unwrap_or(0)
     }
 
     fn ticks(&self) -> u32 {
