@@ -4,6 +4,7 @@
 
 mod bpf;
 mod packages;
+mod prometheus;
 
 use std::fs;
 
@@ -11,6 +12,7 @@ use anyhow::Result;
 
 use crate::command::{cargo, find, output, run as run_command};
 pub use bpf::{BpfToolchain, BpfTools, TARGET as BPF_TARGET};
+pub use prometheus::Prometheus;
 
 /// Programs that the namespace tests and the demo call, and the Debian package of each.
 const NODE_PROGRAMS: &[(&str, &str)] =

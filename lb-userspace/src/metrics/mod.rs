@@ -13,6 +13,8 @@ mod track;
 mod traffic;
 
 #[cfg(test)]
+mod alerts_tests;
+#[cfg(test)]
 mod lint;
 
 use std::path::PathBuf;

@@ -9,13 +9,21 @@ use xtask::apiserver::{Assets, Cluster};
 
 const NAMESPACE: &str = "kube-system";
 
-/// Enough of the Prometheus operator's kind for the API server to know it.
-const SERVICE_MONITOR: &str = r#"{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-  "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
-  "spec": {"group": "monitoring.coreos.com", "scope": "Namespaced",
-    "names": {"kind": "ServiceMonitor", "plural": "servicemonitors", "singular": "servicemonitor"},
-    "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
-      {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}}"#;
+/// Enough of a kind of the Prometheus operator for the API server to know it.
+fn operators_kind(kind: &str) -> Value {
+    let singular = kind.to_lowercase();
+    let plural = format!("{singular}s");
+    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.monitoring.coreos.com")},
+        "spec": {
+            "group": "monitoring.coreos.com", "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": singular},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+        },
+    })
+}
 
 fn deploy(path: &str) -> String {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path).display().to_string()
@@ -143,11 +151,15 @@ fn values_that_the_agent_would_refuse_are_refused_by_the_chart() {
 #[test]
 fn the_api_server_takes_every_deployment_and_helm_upgrades_and_rolls_back() {
     let cluster = Cluster::start().unwrap();
-    cluster.apply(SERVICE_MONITOR).unwrap();
-    let established = ["wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com"];
-    cluster.kubectl(&established).unwrap();
+    for kind in ["ServiceMonitor", "PrometheusRule"] {
+        let kind = operators_kind(kind);
+        cluster.apply(&kind.to_string()).unwrap();
+        let name = format!("crd/{}", kind["metadata"]["name"].as_str().unwrap());
+        cluster.kubectl(&["wait", "--for=condition=Established", &name]).unwrap();
+    }
     let everything = json!({
-        "config": every_setting(), "kubeProxyConfigMap": "kube-proxy", "monitoring": {"enabled": true, "interval": "15s"},
+        "config": every_setting(), "kubeProxyConfigMap": "kube-proxy",
+        "monitoring": {"enabled": true, "interval": "15s", "alerts": true, "dashboard": true},
         "image": {"pullPolicy": "Always", "pullSecrets": [{"name": "x"}]}, "podAnnotations": {"a": "b"},
         "affinity": {"nodeAffinity": {}},
     });
@@ -155,14 +167,28 @@ fn the_api_server_takes_every_deployment_and_helm_upgrades_and_rolls_back() {
     let overlay = json!({
         // kustomize takes no absolute path for either.
         "resources": [relative(monitored.path(), "kustomize/overlays/kubeadm")],
-        "components": [relative(monitored.path(), "kustomize/components/monitoring")],
+        "components": [
+            relative(monitored.path(), "kustomize/components/monitoring"),
+            relative(monitored.path(), "kustomize/components/alerts"),
+        ],
     });
     fs::write(monitored.path().join("kustomization.yaml"), overlay.to_string()).unwrap();
     let monitored =
         output(Command::new(Assets::find_or_build().unwrap().kubectl).arg("kustomize").arg(monitored.path()));
     let overlays = ["kustomize", "kustomize/overlays/kubeadm", "kustomize/overlays/k3s", "kustomize/overlays/kind"];
+    // What Prometheus and Grafana get is the same from both.
+    let named = |yaml: &str, name: &str| -> Vec<Value> {
+        let mut found = objects(yaml);
+        found.retain(|object| object["metadata"]["name"] == name && object["kind"] != "DaemonSet");
+        found
+    };
+    let of_chart = chart(&everything);
+    for (name, kind, field) in [("sluice", "PrometheusRule", "spec"), ("sluice-dashboard", "ConfigMap", "data")] {
+        let [chart, kustomize] = [&of_chart, &monitored].map(|yaml| of_kind(&named(yaml, name), kind)[field].clone());
+        assert!(chart.is_object() && chart == kustomize, "{name}: {chart:#} {kustomize:#}");
+    }
     let mut manifests: Vec<String> = overlays.into_iter().map(kustomize).collect();
-    manifests.extend([chart(&json!({})), chart(&everything), monitored]);
+    manifests.extend([chart(&json!({})), of_chart, monitored]);
     for manifest in &manifests {
         // Strict: a field that the API does not know is an error.
         let dry_run = ["apply", "--dry-run=server", "--validate=strict", "-f", "-"];

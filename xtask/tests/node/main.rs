@@ -26,6 +26,7 @@ mod kernel;
 mod load;
 mod local;
 mod matrix;
+mod monitoring;
 mod own;
 #[cfg(target_arch = "x86_64")]
 mod privileges;
