@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed expectation should stop the test where it stands")]
 
 use lb_common::abi::{
-    BackendValue, Be16, Counter, FrontendKey, FrontendValue, SetRef, V4, V6, backend_flag, frontend_flag,
+    BackendValue, Be16, Counter, FrontendKey, FrontendValue, SetRef, V4, V6, backend_flag, config_flag, frontend_flag,
     frontend_kind, frontend_scope, proto,
 };
 use lb_common::datapath::{
@@ -40,7 +40,7 @@ fn node<A: Family>(protocol: u8, backends: &[A]) -> Memory<A> {
     };
     memory.frontends.insert(key(A::VIP, 80, protocol), value);
     let known = FrontendValue { service: SERVICE, kind: frontend_kind::KNOWN_VIP, ..FrontendValue::default() };
-    memory.frontends.insert(FrontendKey { addr: A::VIP, port: Be16(0), proto: 0, scope: 0 }, known);
+    memory.frontends.insert(FrontendKey::of_address(A::VIP), known);
     (memory.config.abi, memory.config.node) = (1, A::NODE);
     (memory.config.vip_lo, memory.config.vip_hi) = (A::VIP, A::VIP);
     memory
@@ -94,10 +94,28 @@ both_families! {
     a_full_table_costs_the_peers_name_and_not_the_connection
     a_node_port_cannot_be_bound
     slot_of_another_service_leads_nowhere
+    ping_connects_where_it_is_answered
 }
 
 mod on {
     use super::*;
+
+    /// iputils probe by UDP which source address they get, then connect a socket for ICMP.
+    pub(super) fn ping_connects_where_it_is_answered<A: Family>() {
+        let mut memory = node::<A>(proto::UDP, &[A::LOCAL]);
+        let probe = caller(A::VIP, 1025, proto::UDP);
+        let connects = |memory: &Memory<A>, call| socket_connect(memory, &call) == SocketVerdict::Pass;
+        assert!(!connects(&memory, probe), "the Service has no such port, and its address does not answer");
+        memory.frontends.get_mut(&FrontendKey::of_address(A::VIP)).unwrap().flags = frontend_flag::ANSWERS_ECHO;
+        assert!(connects(&memory, probe));
+        for (port, proto) in [(1026, proto::UDP), (1025, proto::TCP)] {
+            assert!(!connects(&memory, caller(A::VIP, port, proto)));
+        }
+        let icmp = if A::IS_V6 { proto::ICMPV6 } else { proto::ICMP };
+        assert!(connects(&memory, caller(A::VIP, 0, icmp)));
+        memory.config.flags |= config_flag::NO_ECHO;
+        assert!(!connects(&memory, probe));
+    }
 
     pub(super) fn a_socket_is_led_to_a_backend_and_told_of_the_frontend<A: Family>() {
         let memory = node(proto::TCP, &[A::LOCAL]);

@@ -1,6 +1,6 @@
 //! TC on Pods' devices and on uplinks: hands packets to the pipeline and carries out its verdicts.
 
-use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type};
 use aya_ebpf::programs::TcContext;
 use lb_common::abi::{V4, V6, tc_rest};
@@ -44,7 +44,7 @@ pub(crate) fn first<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
         _ => return TC_ACT_UNSPEC,
     };
     if outcome.verdict() != Verdict::Later {
-        return act(skb, outcome);
+        return act(skb, outcome, hook);
     }
     // The second stage reads here which hook the packet is at.
     // SAFETY: a field of the kernel's context that programs may write.
@@ -67,7 +67,7 @@ pub(crate) fn rest<A: FamilyMaps + RouteLookup, const L3: usize>(ctx: &TcContext
     } else {
         process::<A, L3, { REST | EGRESS }, true>(skb, arrival)
     };
-    act(skb, outcome)
+    act(skb, outcome, pod)
 }
 
 #[inline(always)]
@@ -87,14 +87,16 @@ fn process<A: FamilyMaps + RouteLookup, const L3: usize, const PART: u8, const D
     pipeline::process::<A, _, _>(&mut SkbFrame::<L3, DIRECT>(skb), &env, arrival)
 }
 
+/// Carries out what was decided at a hook of this direction. What goes back from a packet on its way out comes in.
 #[inline(always)]
-fn act(skb: *mut __sk_buff, outcome: Outcome) -> i32 {
+fn act(skb: *mut __sk_buff, outcome: Outcome, hook: Hook) -> i32 {
     let ifindex = outcome.ifindex();
+    let back = if hook.is_ingress() { 0 } else { BPF_F_INGRESS };
     match outcome.verdict() {
         Verdict::Pass | Verdict::Later => TC_ACT_UNSPEC,
         Verdict::Drop => TC_ACT_SHOT,
         // SAFETY: a helper without pointers.
-        Verdict::Bounce => unsafe { bpf_redirect(mark_sent(skb, ifindex), 0) as i32 },
+        Verdict::Bounce => unsafe { bpf_redirect(mark_sent(skb, ifindex), back.into()) as i32 },
         // SAFETY: no parameters are passed: null and zero.
         Verdict::Redirect => unsafe { bpf_redirect_neigh(mark_sent(skb, ifindex), core::ptr::null_mut(), 0, 0) as i32 },
         Verdict::RedirectPeer => into_pod(skb, ifindex),

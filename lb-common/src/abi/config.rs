@@ -71,6 +71,8 @@ pub mod config_flag {
     pub const SERVICE_RANGES: u32 = 64;
     /// A SYN that is sent again stays with its backend, answered or not (`--no-syn-retry`).
     pub const NO_RETRY: u32 = 128;
+    /// ICMP echo requests for Services are not answered (`--no-echo`).
+    pub const NO_ECHO: u32 = 256;
 }
 
 /// Values of [`FamilyConfig::forward`]: how translated packets go on.

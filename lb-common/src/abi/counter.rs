@@ -116,12 +116,14 @@ counters! {
     DropForgedReply = "drop_forged_reply",
     /// First fragment that ends within its TCP header: nobody has a reason to send such a one.
     DropTinyFragment = "drop_tiny_fragment",
-    /// Refusal that was not answered: too many to this client, or to all.
+    /// Refusal or ICMP echo request that was not answered: too many answers to this client, or to all.
     DropRefusalLimited = "drop_refusal_limited",
     /// Packet larger than its way takes, sent in two fragments.
     PacketFragmented = "packet_fragmented",
     /// A SYN that was sent again without a reply was offered another backend.
     SynRetried = "syn_retried",
+    /// ICMP echo request for an address of a Service with endpoints, answered.
+    EchoAnswered = "echo_answered",
 }
 
 /// Name of a counter by index.

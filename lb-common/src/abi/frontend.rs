@@ -6,8 +6,9 @@ use super::Be16;
 use super::plain::plain;
 
 plain! {
-    /// A VIP, port and protocol. Port 0 and protocol 0 together are the entry that says "this address is a
-    /// `ClusterIP`": it is asked for after a miss inside the Service range, so that an undefined port is refused.
+    /// A VIP, port and protocol. Port 0 and protocol 0 together are the entry of the address itself. It says "this is a
+    /// `ClusterIP`", and is asked for after a miss inside the Service range, so that an undefined port is refused; and
+    /// whether an ICMP echo request is answered.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct FrontendKey<A> {
         /// The VIP.
@@ -18,6 +19,14 @@ plain! {
         pub proto: u8,
         /// One of [`frontend_scope`].
         pub scope: u8,
+    }
+}
+
+impl<A> FrontendKey<A> {
+    /// Key of the entry of an address itself.
+    #[inline(always)]
+    pub const fn of_address(addr: A) -> Self {
+        Self { addr, port: Be16(0), proto: 0, scope: frontend_scope::ALL }
     }
 }
 
@@ -84,6 +93,8 @@ pub mod frontend_flag {
     /// The address is one of the node's own. Said of load balancers' and external addresses; those of `NodePort`s always
     /// are.
     pub const NODE_ADDRESS: u16 = 32;
+    /// Of an address's own entry: a Service has endpoints there, so an ICMP echo request is answered.
+    pub const ANSWERS_ECHO: u16 = 64;
 }
 
 /// Values of [`FrontendValue::kind`].
@@ -98,6 +109,13 @@ pub mod frontend_kind {
     pub const EXTERNAL_IP: u8 = 4;
     /// The port-0 entry of a known `ClusterIP`.
     pub const KNOWN_VIP: u8 = 5;
+    /// The port-0 entry of a load balancer's address.
+    pub const ADDRESS: u8 = 6;
+
+    /// Whether an entry is an address's own, and no frontend.
+    pub const fn is_of_address(kind: u8) -> bool {
+        matches!(kind, KNOWN_VIP | ADDRESS)
+    }
 }
 
 /// Values of [`FrontendValue::algorithm`].

@@ -72,7 +72,7 @@ impl<A: IpVersion> Headers<A> {
         if self.transport(pkt, l3, &ip) == Parsed::Flow { Parsed::Flow } else { Parsed::Unusual }
     }
 
-    /// An ordinary packet of another protocol: only ICMP errors may be about a flow.
+    /// An ordinary packet of another protocol: ICMP errors may be about a flow, and echo requests for a Service.
     #[inline(always)]
     fn other_protocol<P: Read>(pkt: &P, ip: &IpHeader<A>) -> Parsed {
         if ip.protocol != A::ICMP {
@@ -80,8 +80,8 @@ impl<A: IpVersion> Headers<A> {
         }
         let Some(kind) = pkt.u16_at(ip.payload) else { return Parsed::Unusual };
         let [kind, _] = kind.to_ne_bytes();
-        let error = if A::IS_V6 { icmp::is_error::<true>(kind) } else { icmp::is_error::<false>(kind) };
-        if error { Parsed::Unusual } else { Parsed::Other }
+        let served = if A::IS_V6 { icmp::may_be_served::<true>(kind) } else { icmp::may_be_served::<false>(kind) };
+        if served { Parsed::Unusual } else { Parsed::Other }
     }
 
     /// Parses any packet whose network header begins at `l3`.

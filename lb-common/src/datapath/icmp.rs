@@ -3,6 +3,7 @@
 
 use super::arrival::Arrival;
 use super::deliver::{depart, way_out};
+use super::echo;
 use super::env::{Env, NextHop};
 use super::frame::Frame;
 use super::headers::Headers;
@@ -64,7 +65,7 @@ fn find<A: Address, E: Env<A>>(env: &E, arrival: Arrival, quoted: &FlowKey<A>) -
     if fits { Some(flow) } else { None }
 }
 
-/// Translates an ICMP message that is about a flow.
+/// Answers an echo request for a Service, and translates an ICMP message that is about a flow.
 #[inline(never)]
 pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
     frame: &mut F,
@@ -72,6 +73,9 @@ pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
     arrival: Arrival,
     headers: &Headers<A>,
 ) -> Outcome {
+    if echo::is_request(frame, headers) {
+        return echo::answer(frame, env, arrival, headers);
+    }
     let Some(quoted) = quoted(frame, headers) else { return Outcome::pass(Reason::NOT_SERVED) };
     let Some(flow) = find(env, arrival, &quoted.key) else { return Outcome::pass(Reason::NOT_SERVED) };
     let outcome = translate_as(frame, env, arrival, (headers, &quoted), flow);

@@ -8,6 +8,7 @@ mod account;
 mod arrival;
 mod create;
 mod deliver;
+mod echo;
 mod egress;
 mod env;
 pub mod flow;

@@ -112,7 +112,7 @@ fn reset<A: IpVersion, F: Frame>(frame: &mut F, headers: &Headers<A>) -> Option<
 }
 
 #[inline(always)]
-fn turn_link_header<F: Frame>(frame: &mut F) -> Option<()> {
+pub(super) fn turn_link_header<F: Frame>(frame: &mut F) -> Option<()> {
     if F::L3 == 0 { Some(()) } else { swap_addresses(frame) }
 }
 

@@ -4,7 +4,7 @@ use super::arrival::Arrival;
 use super::env::{Env, Host, Services};
 use crate::abi::{
     Address, Be16, Cidr, FamilyConfig, FrontendKey, SERVICE_RANGES, SourceRangeKey, config_flag, device_flag,
-    frontend_scope,
+    frontend_kind,
 };
 
 /// Whether an address is a `ClusterIP`.
@@ -12,7 +12,7 @@ use crate::abi::{
 pub(super) fn known_vip<A: Address, E: Services<A> + Host<A>>(env: &E, addr: A) -> bool {
     let config = env.config();
     addr.within(config.vip_lo, config.vip_hi)
-        && env.frontend(&FrontendKey { addr, port: Be16(0), proto: 0, scope: frontend_scope::ALL }).is_some()
+        && env.frontend(&FrontendKey::of_address(addr)).is_some_and(|own| own.kind == frontend_kind::KNOWN_VIP)
 }
 
 /// Whether `ClusterIP`s may be allocated from where an address is. Settings that nobody has written yet are all zeroes, and

@@ -3,17 +3,21 @@
 //! The processes of a node and of its Pods are clients inside the cluster, so the frontend's internal set is theirs.
 //! What a hook leaves alone goes on as packets, and the hooks behind (TC) do with it what they do with any packet.
 
+use super::echo;
 use super::env::SocketEnv;
 use super::schedule::{Choice, member_flag, select};
 use super::scope::known_vip;
 use super::transport;
 use crate::abi::{
     Address, AffinityKey, Be16, Counter, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
-    frontend_flag, frontend_kind, frontend_scope, socket_kind,
+    frontend_flag, frontend_kind, frontend_scope, proto, socket_kind,
 };
 
 /// What an unconnected socket's idle entry is kept for, in units of 2^30 ns: as long as a UDP flow without traffic.
 const IDLE: u32 = 168;
+
+/// The port that `ping` of iputils probes.
+const PING: Be16 = Be16::new(1025);
 
 /// Frontends that an unconnected socket may have asked and still goes on with their backends.
 const ASKED: u32 = 16;
@@ -79,11 +83,15 @@ fn coarse_time<A: Address, E: SocketEnv<A>>(env: &E) -> u32 {
 /// A socket connects.
 #[inline(always)]
 pub fn socket_connect<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) -> SocketVerdict<A> {
+    // Sockets for ICMP echo come here as well.
+    if !transport::is_served(call.proto) {
+        return SocketVerdict::Pass;
+    }
     let Some(frontend) = env.frontend(&call.frontend()) else {
         if !transport::has_handshake(call.proto) {
             forget_reply(env, call);
         }
-        return not_a_frontend(env, call);
+        return if is_probe_of_ping(env, call) { SocketVerdict::Pass } else { not_a_frontend(env, call) };
     };
     // Disconnected (AF_UNSPEC), an IPv6 socket still hears its former peer alone: it has to go on with that.
     choose(env, call, frontend, !transport::has_handshake(call.proto))
@@ -253,6 +261,12 @@ fn refused<A: Address, E: SocketEnv<A>>(env: &E) -> SocketVerdict<A> {
 #[inline(always)]
 fn not_a_frontend<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) -> SocketVerdict<A> {
     if known_vip(env, call.addr) { refused(env) } else { SocketVerdict::Pass }
+}
+
+/// Whether the call is `ping`'s, which connects a UDP socket only to hear the source address, and then asks by ICMP.
+#[inline(always)]
+fn is_probe_of_ping<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) -> bool {
+    call.proto == proto::UDP && call.port == PING && echo::served_at(env, call.addr).is_some()
 }
 
 /// The frontend that a socket's peer stands for, if a hook has led it there.

@@ -25,9 +25,8 @@ impl<'n, A: Family> Scene<'n, A> {
     pub fn new(name: &'static str, node: &'n mut dyn Node<A>) -> Self {
         node.reset();
         node.set_config(Self::config());
-        let known = FrontendKey { addr: A::VIP, port: Be16(0), proto: 0, scope: 0 };
         node.set_frontend(
-            known,
+            FrontendKey::of_address(A::VIP),
             Some(FrontendValue { kind: frontend_kind::KNOWN_VIP, service: 1, ..FrontendValue::default() }),
         );
         Self { node, name, step: 0 }

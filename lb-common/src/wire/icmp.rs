@@ -13,6 +13,18 @@ pub const fn is_error<const V6: bool>(kind: u8) -> bool {
     if V6 { matches!(kind, 1..=4) } else { matches!(kind, 3 | 11 | 12) }
 }
 
+/// Types of an echo request and of its reply.
+#[inline(always)]
+pub const fn echo<const V6: bool>() -> (u8, u8) {
+    if V6 { (128, 129) } else { (8, 0) }
+}
+
+/// Whether an ICMP message of this type may be Sluice's: an error, or an echo request.
+#[inline(always)]
+pub const fn may_be_served<const V6: bool>(kind: u8) -> bool {
+    is_error::<V6>(kind) || kind == echo::<V6>().0
+}
+
 /// An ICMP error to answer with. No enum with a payload: one that has none is an unwritten register, which the
 /// verifier does not let a program pass on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

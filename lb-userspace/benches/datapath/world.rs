@@ -104,7 +104,7 @@ impl World {
                 all.push((FrontendKey { addr, port: Be16::new(PORT), proto, scope: 0 }, value));
             }
             let known = FrontendValue { kind: frontend_kind::KNOWN_VIP, ..FrontendValue::default() };
-            all.push((FrontendKey { addr, port: Be16(0), proto: 0, scope: 0 }, known));
+            all.push((FrontendKey::of_address(addr), known));
         }
         all
     }

@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use super::labelled;
 use super::output;
+use super::packet_args::port_range;
 use super::pin_args::ViewArgs;
-use super::run::port_range;
 use super::status::older_version_runs;
 use crate::causes::with_causes;
 use crate::check;

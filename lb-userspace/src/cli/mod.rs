@@ -21,7 +21,9 @@ mod listen;
 mod man;
 mod node_args;
 mod output;
+mod packet_args;
 mod panics;
+
 mod pin_args;
 mod problems;
 mod run;

@@ -23,6 +23,7 @@ use tracing_subscriber::EnvFilter;
 use super::auditing::{self, Audit};
 use super::listen::{Agent, ListenArgs};
 use super::node_args::NodeArgs;
+use super::packet_args::PacketArgs;
 use super::pin_args::PinArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
@@ -78,7 +79,6 @@ enum Tc {
     Clsact,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[derive(Clone, Debug, Args)]
 #[group(id = "source", required = true, multiple = false, args = ["manifests", "kube"])]
 pub(super) struct RunArgs {
@@ -142,19 +142,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "auto|on|off", num_args = 0..=1, require_equals = true, default_value = "auto",
         default_missing_value = "on", value_parser = external_ips)]
     external_ips: ExternalIps,
-    /// Source-NAT every connection.
-    #[arg(long)]
-    masquerade_all: bool,
-    /// Leave TCP connections that began before Sluice, such as kube-proxy's, to the kernel's stack.
-    #[arg(long)]
-    takeover: bool,
-    /// Leave a TCP connection at its backend when that does not answer the first SYN. Without it the next SYN is offered
-    /// another backend.
-    #[arg(long)]
-    no_syn_retry: bool,
-    /// Source ports for source NAT; keep them outside of the kernel's ephemeral range.
-    #[arg(long, value_name = "LOW-HIGH", default_value = "1024-29999", value_parser = port_range)]
-    snat_ports: (u16, u16),
+    #[command(flatten)]
+    packets: PacketArgs,
     #[command(flatten)]
     spread: SpreadArgs,
     #[command(flatten)]
@@ -171,11 +160,6 @@ pub(super) struct RunArgs {
     /// What to log, such as `info` or `sluice=debug`.
     #[arg(long, value_name = "FILTER", default_value = LOG, env = "SLUICE_LOG")]
     log: String,
-}
-
-pub(super) fn port_range(text: &str) -> Result<(u16, u16), String> {
-    let range = text.split_once('-').and_then(|(lo, hi)| Some((lo.parse().ok()?, hi.parse().ok()?)));
-    range.filter(|(lo, hi)| 0 < *lo && lo <= hi).ok_or_else(|| format!("\"{text}\" is not a range such as 1024-29999"))
 }
 
 impl RunArgs {
@@ -226,10 +210,11 @@ impl RunArgs {
             node_cidrs: self.node.node_cidrs(),
             local_devices: self.node.local_devices().is_some(),
             service_cidrs: self.service_cidr.clone(),
-            snat_ports: self.snat_ports,
-            masquerade_all: self.masquerade_all,
-            takeover: self.takeover,
-            no_syn_retry: self.no_syn_retry,
+            snat_ports: self.packets.snat_ports,
+            masquerade_all: self.packets.masquerade_all,
+            takeover: self.packets.takeover,
+            no_syn_retry: self.packets.no_syn_retry,
+            no_echo: self.packets.no_echo,
             forward: self.forward,
             sockets: self.sockets.facts(&sockets),
             socket_report: sockets,
@@ -250,7 +235,7 @@ impl RunArgs {
             metrics,
             hard_fail: self.listen.bind_address_hard_fail,
             sync_period: self.listen.sync_period,
-            masquerade_all: self.masquerade_all,
+            masquerade_all: self.packets.masquerade_all,
             detect_local_mode: self.node.detect_local_mode(),
             local_devices: self.node.local_devices(),
             cluster_cidrs: self.cluster_cidr.iter().map(ToString::to_string).collect(),
@@ -336,7 +321,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let reaper = args.sockets.start_reaper(&settings.sockets, &args.pins.pin_path, &servers.metrics);
     auditing::start(Audit {
         pin_path: args.pins.pin_path.clone(),
-        snat_ports: args.snat_ports,
+        snat_ports: args.packets.snat_ports,
         attach: report_changes.clone(),
         board,
         metrics: servers.metrics.clone(),

@@ -221,7 +221,7 @@ fn rows(existing: &Existing, traffic: &Traffic, since: &BTreeMap<u32, u64>) -> V
     let ids = |family: Family, set: SetRef| {
         sets.get(&(family, set.base, set.count)).map_or(Vec::new(), |slots| dump::members(slots))
     };
-    let served = existing.frontends.iter().filter(|(_, value)| value.kind != frontend_kind::KNOWN_VIP);
+    let served = existing.frontends.iter().filter(|(_, value)| !frontend_kind::is_of_address(value.kind));
     for (vip, value) in served {
         let Some(row) = rows.get_mut(&value.service) else { continue };
         row.affinity_secs = value.affinity_secs;

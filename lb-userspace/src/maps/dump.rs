@@ -1,7 +1,7 @@
 //! The one text form of what the Service maps hold: stable, sorted, for golden files and for people.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use lb_common::abi::{FrontendValue, SetRef, algorithm, backend_flag, config_flag, frontend_flag, frontend_kind};
@@ -31,6 +31,7 @@ pub const fn kind(kind: u8) -> &'static str {
         frontend_kind::LOAD_BALANCER => "LoadBalancer",
         frontend_kind::EXTERNAL_IP => "ExternalIP",
         frontend_kind::KNOWN_VIP => "KnownVIP",
+        frontend_kind::ADDRESS => "Address",
         _ => "unknown",
     }
 }
@@ -65,6 +66,7 @@ pub fn frontend_flags(flags: u16) -> Vec<&'static str> {
         (frontend_flag::EXTERNAL_LOCAL, "external-local"),
         (frontend_flag::SOURCE_RANGES, "source-ranges"),
         (frontend_flag::NODE_ADDRESS, "node-address"),
+        (frontend_flag::ANSWERS_ECHO, "answers-echo"),
     ];
     names.into_iter().filter_map(|(bit, name)| (flags & bit != 0).then_some(name)).collect()
 }
@@ -75,7 +77,7 @@ pub fn text(existing: &Existing) -> String {
     let names: BTreeMap<u32, &str> = existing.names.iter().map(|(id, _, name)| (*id, name.as_str())).collect();
     let reader = Reader { existing, names };
     let mut out = String::new();
-    for lines in [reader.services(), reader.frontends(), reader.backends(), reader.ranges(), reader.known()] {
+    for lines in [reader.services(), reader.frontends(), reader.backends(), reader.ranges(), reader.addresses()] {
         out.extend(lines.iter().flat_map(|line| [line.trim_end(), "\n"]));
     }
     out
@@ -105,6 +107,7 @@ fn config_flags(flags: u32) -> Vec<&'static str> {
         (config_flag::SOCKETS_HOST_ONLY, "sockets-host-only"),
         (config_flag::SOCKETS_OPT_OUT, "sockets-opt-out"),
         (config_flag::NO_RETRY, "no-retry"),
+        (config_flag::NO_ECHO, "no-echo"),
     ];
     names.into_iter().filter_map(|(bit, name)| (flags & bit != 0).then_some(name)).collect()
 }
@@ -129,7 +132,7 @@ impl Reader<'_> {
 
     fn frontends(&self) -> Vec<String> {
         let mut frontends: Vec<_> =
-            self.existing.frontends.iter().filter(|(vip, _)| *vip != Vip::known(vip.addr)).collect();
+            self.existing.frontends.iter().filter(|(vip, _)| *vip != Vip::of_address(vip.addr)).collect();
         frontends.sort_unstable_by_key(|(vip, _)| *vip);
         let line = |(vip, value): &&(Vip, FrontendValue)| {
             let mut line = format!(
@@ -203,17 +206,24 @@ impl Reader<'_> {
         lines
     }
 
-    /// Addresses of which unknown ports are refused, and the range in which they are looked for.
-    fn known(&self) -> Vec<String> {
-        let known = self.existing.frontends.iter().map(|(vip, _)| vip).filter(|vip| **vip == Vip::known(vip.addr));
-        let mut known: Vec<IpAddr> = known.map(|vip| vip.addr).collect();
-        known.sort_unstable();
+    /// Addresses' own entries: `known` are those of which unknown ports are refused, and the range in which they are looked
+    /// for.
+    fn addresses(&self) -> Vec<String> {
+        let is_own = |(vip, _): &&(Vip, FrontendValue)| *vip == Vip::of_address(vip.addr);
+        let mut own: Vec<_> = self.existing.frontends.iter().filter(is_own).collect();
+        own.sort_unstable_by_key(|(vip, _)| vip.addr);
+        let line = |(vip, value): &(Vip, FrontendValue)| {
+            let what = if value.kind == frontend_kind::KNOWN_VIP { "known" } else { "address" };
+            let echo = if value.flags & frontend_flag::ANSWERS_ECHO == 0 { "" } else { " echo" };
+            let limited = if value.flags & frontend_flag::SOURCE_RANGES == 0 { "" } else { " source-ranges" };
+            format!("{what} {}{echo}{limited}", vip.addr)
+        };
         let ranges = self
             .existing
             .vip_range
             .iter()
             .filter_map(|(_, range)| *range)
             .map(|(lo, hi)| format!("known-range {lo} to {hi}"));
-        known.iter().map(|addr| format!("known {addr}")).chain(ranges).collect()
+        own.into_iter().map(line).chain(ranges).collect()
     }
 }

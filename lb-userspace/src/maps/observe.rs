@@ -112,7 +112,7 @@ fn frontends_of<A>(dir: &Path, map: &'static str) -> Result<usize, TableFailure>
 where
     FrontendKey<A>: Pod,
 {
-    let is_one = |value: &&FrontendValue| value.kind != frontend_kind::KNOWN_VIP;
+    let is_one = |value: &&FrontendValue| !frontend_kind::is_of_address(value.kind);
     let mut found = 0;
     walk::<FrontendKey<A>, FrontendValue>(dir, map, |values| found += values.iter().filter(is_one).count())?;
     Ok(found)

@@ -10,6 +10,7 @@
 //! batch of transactions leaves behind is removed after all of them, in reverse. Freed ids and slot ranges rest until
 //! the next batch begins, so that a packet in flight never meets a reused one.
 
+mod address;
 mod fit;
 mod ids;
 mod maglev;

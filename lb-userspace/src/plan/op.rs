@@ -7,7 +7,8 @@ use lb_common::abi::{FrontendValue, SetRef};
 
 use crate::model::family::{Family, PerFamily};
 
-/// Key of a frontend. Port 0 and protocol 0: the entry that marks the address as a known `ClusterIP`.
+/// Key of a frontend. Port 0 and protocol 0: the address's own entry, which says whether it is a `ClusterIP` and answers
+/// ICMP echo requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Vip {
     /// Address.
@@ -19,8 +20,8 @@ pub struct Vip {
 }
 
 impl Vip {
-    /// The entry that marks `addr` as a known `ClusterIP`.
-    pub const fn known(addr: IpAddr) -> Self {
+    /// The entry of an address itself.
+    pub const fn of_address(addr: IpAddr) -> Self {
         Self { addr, port: 0, proto: 0 }
     }
 

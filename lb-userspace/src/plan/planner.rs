@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use lb_common::abi::FrontendValue;
 
+use super::address::Hold;
 use super::ids::IdPool;
 use super::op::{Limits, Vip};
 use super::port::PortState;
@@ -18,7 +19,8 @@ use crate::model::family::PerFamily;
 pub struct Planner {
     pub(super) services: HashMap<ServiceName, Vec<PortState>>,
     pub(super) written: HashMap<Vip, FrontendValue>,
-    pub(super) holders: BTreeMap<IpAddr, Vec<u32>>,
+    /// Who has each address that the maps have an entry for.
+    pub(super) holders: BTreeMap<IpAddr, Vec<Hold>>,
     pub(super) vip_range: PerFamily<Option<(IpAddr, IpAddr)>>,
     pub(super) service_ids: IdPool,
     pub(super) backend_ids: PerFamily<IdPool>,

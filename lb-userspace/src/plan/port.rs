@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use lb_common::abi::{FrontendValue, SetRef, backend_flag, blocks, frontend_flag, frontend_kind};
 
+use super::address::Hold;
 use super::op::Vip;
 use crate::model::algorithm::Algorithm;
 use crate::model::desired::{Backend, DesiredPort, Family, Frontend, FrontendKind, Protocol, SetKind, WhenEmpty};
@@ -50,10 +51,10 @@ pub(crate) struct PortState {
     pub(crate) backends: Vec<PortBackend>,
     /// Cluster and local set, as far as a frontend uses them.
     pub(crate) sets: [PortSet; 2],
-    /// Frontends, sorted, without the known-VIP entries.
+    /// Frontends, sorted, without the entries of addresses.
     pub(crate) frontends: Vec<Vip>,
-    /// `ClusterIP`s, sorted.
-    pub(crate) cluster_ips: Vec<IpAddr>,
+    /// Those of its addresses that the maps have entries for, sorted.
+    pub(crate) addresses: Vec<(IpAddr, Hold)>,
     /// Allowed prefixes, sorted.
     pub(crate) ranges: Vec<IpNet>,
     /// Slot ranges and backends that an interrupted writer left behind; freed with the first commit.
@@ -72,7 +73,7 @@ impl PortState {
             backends: Vec::new(),
             sets: [PortSet::default(), PortSet::default()],
             frontends: Vec::new(),
-            cluster_ips: Vec::new(),
+            addresses: Vec::new(),
             ranges: Vec::new(),
             stray_slots: Vec::new(),
             stray_backends: Vec::new(),
@@ -163,9 +164,4 @@ pub(crate) fn frontend_value(want: &DesiredPort, frontend: &Frontend, state: &Po
         schedule,
         ..FrontendValue::default()
     }
-}
-
-/// Value of the entry that marks an address as a known `ClusterIP`.
-pub(crate) fn known_vip_value(service: u32) -> FrontendValue {
-    FrontendValue { service, kind: frontend_kind::KNOWN_VIP, ..FrontendValue::default() }
 }

@@ -16,8 +16,8 @@ use crate::model::desired::Family;
 pub(crate) enum Removal {
     /// A frontend, if it still belongs to that service id.
     Frontend(Vip, u32),
-    /// A `ClusterIP` that one service port fewer uses.
-    Known(IpAddr),
+    /// The entry of an address that nobody may have any more.
+    Address(IpAddr),
     /// An allowed prefix.
     Range(u32, IpNet),
     /// The table of the set that begins at a slot, which has so many blocks.
@@ -34,7 +34,7 @@ pub(crate) enum Removal {
 #[derive(Debug, Default)]
 pub(crate) struct Removals {
     frontends: BTreeMap<Vip, u32>,
-    known: BTreeSet<IpAddr>,
+    addresses: BTreeSet<IpAddr>,
     ranges: BTreeSet<(u32, IpNet)>,
     tables: Vec<(Family, u32, u32)>,
     slots: Vec<(Family, SetRef)>,
@@ -48,8 +48,8 @@ impl Removals {
             Removal::Frontend(vip, service) => {
                 self.frontends.insert(vip, service);
             }
-            Removal::Known(addr) => {
-                self.known.insert(addr);
+            Removal::Address(addr) => {
+                self.addresses.insert(addr);
             }
             Removal::Range(service, net) => {
                 self.ranges.insert((service, net));
@@ -80,7 +80,7 @@ impl Removals {
     /// The next thing to take out; it stays until [`Removals::done`].
     pub(crate) fn next(&self) -> Option<Removal> {
         None.or_else(|| self.frontends.first_key_value().map(|(vip, s)| Removal::Frontend(*vip, *s)))
-            .or_else(|| self.known.first().map(|addr| Removal::Known(*addr)))
+            .or_else(|| self.addresses.first().map(|addr| Removal::Address(*addr)))
             .or_else(|| self.ranges.first().map(|(s, net)| Removal::Range(*s, *net)))
             .or_else(|| self.tables.last().map(|(f, set, blocks)| Removal::Table(*f, *set, *blocks)))
             .or_else(|| self.slots.last().map(|(f, set)| Removal::Slots(*f, *set)))
@@ -94,8 +94,8 @@ impl Removals {
             Removal::Frontend(vip, _) => {
                 self.frontends.remove(vip);
             }
-            Removal::Known(addr) => {
-                self.known.remove(addr);
+            Removal::Address(addr) => {
+                self.addresses.remove(addr);
             }
             Removal::Range(service, net) => {
                 self.ranges.remove(&(*service, *net));

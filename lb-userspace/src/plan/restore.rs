@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lb_common::abi::{FrontendValue, SetRef, algorithm, frontend_flag, frontend_kind};
 
+use super::address::Hold;
 use super::ids::IdPool;
 use super::op::{BackendEntry, Existing, Limits, Vip};
 use super::planner::Planner;
@@ -102,22 +103,22 @@ impl Planner {
     ) {
         self.written.insert(vip, *value);
         let family = vip.family();
-        if value.kind == frontend_kind::KNOWN_VIP {
+        if vip == Vip::of_address(vip.addr) {
             self.holders.entry(vip.addr).or_default();
-            self.removals.add(Removal::Known(vip.addr));
+            self.removals.add(Removal::Address(vip.addr));
             return;
         }
-        let Some((_, state)) = ports.get_mut(&value.service) else {
+        let owner = ports.get_mut(&value.service).filter(|_| !frontend_kind::is_of_address(value.kind));
+        let Some((_, state)) = owner else {
             self.removals.add(Removal::Frontend(vip, value.service));
             return;
         };
         state.frontends.push(vip);
-        if value.kind == frontend_kind::CLUSTER_IP && state.cluster_ips.last() != Some(&vip.addr) {
-            state.cluster_ips.push(vip.addr);
-            let holders = self.holders.entry(vip.addr).or_default();
-            if !holders.contains(&value.service) {
-                holders.push(value.service);
-            }
+        if let Some(hold) = Hold::of(value)
+            && state.addresses.last().is_none_or(|(addr, _)| *addr != vip.addr)
+        {
+            state.addresses.push((vip.addr, hold));
+            self.holders.entry(vip.addr).or_default().push(hold);
         }
         for (set, local_bit) in
             [(value.internal, frontend_flag::INTERNAL_LOCAL), (value.external, frontend_flag::EXTERNAL_LOCAL)]

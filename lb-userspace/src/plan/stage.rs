@@ -1,10 +1,12 @@
 //! Turns a change into a transaction: every write that it needs, in the order in which a packet may see them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::table::Table;
-use lb_common::abi::{FrontendValue, tables};
+use lb_common::abi::{FrontendValue, frontend_kind, tables};
 
+use super::address::{self, Hold};
 use super::maglev;
 use super::op::{BackendEntry, Op, Vip};
 use super::planner::Planner;
@@ -13,7 +15,7 @@ use super::removal::{self, Removal, free_port};
 use super::schedule;
 use super::transaction::{Staged, Transaction};
 use crate::model::algorithm::Algorithm;
-use crate::model::desired::{Change, DesiredPort, DesiredService, FrontendKind, Refusal, ServiceName, SetKind};
+use crate::model::desired::{Change, DesiredPort, DesiredService, Refusal, ServiceName, SetKind};
 use crate::model::family::Family;
 use crate::model::reason::Reason;
 
@@ -64,6 +66,7 @@ impl Planner {
         for old in before.iter().filter(|old| !ports.iter().any(|want| old.is(want))) {
             free_port(&mut txn.freed, old);
         }
+        self.stage_addresses(&mut txn, &before);
         txn.before = before;
         Ok(Staged::new(self, txn))
     }
@@ -218,26 +221,34 @@ impl Planner {
         for frontend in &want.frontends {
             let vip = port::vip(want, frontend);
             state.frontends.push(vip);
-            self.flip(txn, vip, port::frontend_value(want, frontend, state));
-            if frontend.kind == FrontendKind::ClusterIp {
-                state.cluster_ips.push(vip.addr);
-            }
+            let value = port::frontend_value(want, frontend, state);
+            self.flip(txn, vip, value);
+            state.addresses.extend(Hold::of(&value).map(|hold| (vip.addr, hold)));
         }
         state.frontends.sort_unstable();
         state.frontends.dedup();
-        state.cluster_ips.sort_unstable();
-        state.cluster_ips.dedup();
+        state.addresses.sort_unstable_by_key(|(addr, _)| *addr);
         state.frontends.shrink_to_fit();
-        state.cluster_ips.shrink_to_fit();
-        for addr in &state.cluster_ips {
-            let marked = Vip::known(*addr);
-            if !self.written.contains_key(&marked) && !txn.flips.iter().any(|(vip, _)| *vip == marked) {
-                self.widen(txn, *addr);
-                self.flip(txn, marked, port::known_vip_value(state.service));
-            }
-        }
+        state.addresses.shrink_to_fit();
         let gone = old.frontends.iter().filter(|vip| state.frontends.binary_search(vip).is_err());
         txn.freed.extend(gone.map(|vip| Removal::Frontend(*vip, old.service)));
+    }
+
+    /// The entries of the Service's addresses, as they are with all of its ports. Those that nobody has any more go with what
+    /// is left behind.
+    fn stage_addresses(&mut self, txn: &mut Transaction, before: &[PortState]) {
+        let ports = before.iter().chain(&txn.after);
+        let addresses: BTreeSet<IpAddr> = ports.flat_map(|state| &state.addresses).map(|(addr, _)| *addr).collect();
+        for addr in addresses {
+            let others = self.holders.get(&addr).into_iter().flatten();
+            let others = others.filter(|hold| !before.iter().any(|state| state.service == hold.service));
+            let own = txn.after.iter().flat_map(|state| &state.addresses).filter(|(of, _)| *of == addr);
+            let Some(value) = address::entry(others.chain(own.map(|(_, hold)| hold)).copied()) else { continue };
+            if value.kind == frontend_kind::KNOWN_VIP {
+                self.widen(txn, addr);
+            }
+            self.flip(txn, Vip::of_address(addr), value);
+        }
     }
 
     fn flip(&self, txn: &mut Transaction, vip: Vip, value: FrontendValue) {

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::address;
 use super::op::{Op, Vip};
 use super::planner::Planner;
-use super::port;
 use super::removal::Removal;
 use crate::model::family::Family;
 
@@ -33,16 +33,12 @@ impl Planner {
                 let owned = self.written.get(&vip).is_some_and(|value| value.service == service);
                 owned.then_some(Op::DeleteFrontend(vip))
             }
-            Removal::Known(addr) => {
-                let (marked, holders) = (Vip::known(addr), self.holders.get(&addr));
-                let written = self.written.get(&marked)?;
-                match holders.and_then(|holders| holders.first()) {
-                    None => Some(Op::DeleteFrontend(marked)),
-                    Some(first) if holders.is_some_and(|all| all.contains(&written.service)) => {
-                        debug_assert!(*first != 0, "service id 0 is never handed out");
-                        None
-                    }
-                    Some(first) => Some(Op::PutFrontend(marked, port::known_vip_value(*first))),
+            Removal::Address(addr) => {
+                let own = Vip::of_address(addr);
+                let written = self.written.get(&own)?;
+                match address::entry(self.holders.get(&addr).into_iter().flatten().copied()) {
+                    None => Some(Op::DeleteFrontend(own)),
+                    Some(value) => (value != *written).then_some(Op::PutFrontend(own, value)),
                 }
             }
             Removal::Range(service, net) => Some(Op::DeleteRange(service, net)),
@@ -63,7 +59,7 @@ impl Planner {
             }
             _ => {}
         }
-        if let Removal::Known(addr) = removal
+        if let Removal::Address(addr) = removal
             && self.holders.get(addr).is_some_and(Vec::is_empty)
         {
             self.holders.remove(addr);
@@ -82,7 +78,7 @@ impl Planner {
                 *in_use = in_use.saturating_sub(blocks);
             }
             Removal::Slots(family, set) => self.slots[family].put(set.base, set.count),
-            Removal::Frontend(..) | Removal::Known(_) | Removal::Range(..) => {}
+            Removal::Frontend(..) | Removal::Address(_) | Removal::Range(..) => {}
         }
     }
 
@@ -91,10 +87,13 @@ impl Planner {
         let mut ops = Vec::new();
         for family in Family::ALL {
             let first_v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-            let mut of_family = match family {
+            let of_family = match family {
                 Family::V4 => self.holders.range(..first_v6),
                 Family::V6 => self.holders.range(first_v6..),
             };
+            // What is about to go was one, perhaps.
+            let mut of_family =
+                of_family.filter(|(_, holds)| holds.is_empty() || holds.iter().any(|hold| hold.is_cluster_ip));
             let lo = of_family.next().map(|(addr, _)| *addr);
             let hi = of_family.next_back().map(|(addr, _)| *addr).or(lo);
             let range = lo.zip(hi);

@@ -95,12 +95,16 @@ impl Planner {
     /// Every step is in the maps.
     fn commit(&mut self, txn: Transaction) {
         self.written.extend(txn.flips);
-        for state in &txn.after {
-            for addr in &state.cluster_ips {
-                let holders = self.holders.entry(*addr).or_default();
-                if !holders.contains(&state.service) {
-                    holders.push(state.service);
+        for old in &txn.before {
+            for (addr, _) in &old.addresses {
+                if let Some(holders) = self.holders.get_mut(addr) {
+                    holders.retain(|hold| hold.service != old.service);
                 }
+            }
+        }
+        for state in &txn.after {
+            for (addr, hold) in &state.addresses {
+                self.holders.entry(*addr).or_default().push(*hold);
             }
             for vip in &state.frontends {
                 self.removals.keep_frontend(vip);
@@ -109,15 +113,9 @@ impl Planner {
                 self.removals.keep_range(state.service, *net);
             }
         }
-        for old in &txn.before {
-            let now = txn.after.iter().find(|state| state.service == old.service);
-            for addr in &old.cluster_ips {
-                if !now.is_some_and(|now| now.cluster_ips.contains(addr)) {
-                    if let Some(holders) = self.holders.get_mut(addr) {
-                        holders.retain(|service| *service != old.service);
-                    }
-                    self.removals.add(Removal::Known(*addr));
-                }
+        for (addr, _) in txn.before.iter().flat_map(|old| &old.addresses) {
+            if self.holders.get(addr).is_none_or(Vec::is_empty) {
+                self.removals.add(Removal::Address(*addr));
             }
         }
         for removal in txn.freed {
@@ -136,7 +134,7 @@ impl Planner {
                 Removal::Backend(family, id) => self.backend_ids[family].cancel(id),
                 Removal::Slots(family, set) => self.slots[family].cancel(set.base, set.count),
                 Removal::Table(..) => self.give_back(taken),
-                Removal::Frontend(..) | Removal::Known(_) | Removal::Range(..) => {}
+                Removal::Frontend(..) | Removal::Address(_) | Removal::Range(..) => {}
             }
         }
         self.abort(txn);

@@ -55,6 +55,8 @@ pub struct ReconcileSettings {
     pub takeover: bool,
     /// `--no-syn-retry`: a SYN that is sent again without an answer stays with its backend.
     pub no_syn_retry: bool,
+    /// `--no-echo`: ICMP echo requests for Services are not answered.
+    pub no_echo: bool,
     /// `--forward`: how packets of Services reach local Pods.
     pub forward: ForwardMode,
     /// Socket hooks.
@@ -152,6 +154,7 @@ impl ReconcileSettings {
                 (self.local_devices, config_flag::LOCAL_DEVICES),
                 (self.takeover, config_flag::TAKEOVER),
                 (self.no_syn_retry, config_flag::NO_RETRY),
+                (self.no_echo, config_flag::NO_ECHO),
                 (self.masquerade_all, config_flag::MASQUERADE_ALL),
                 (self.sockets.host_only, config_flag::SOCKETS_HOST_ONLY),
                 (self.sockets.opt_out, config_flag::SOCKETS_OPT_OUT),

@@ -12,6 +12,7 @@ pub mod expect;
 mod http;
 mod manifest;
 mod netns;
+pub mod ping;
 pub mod plan;
 mod pod_server;
 pub mod probe;

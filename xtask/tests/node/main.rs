@@ -14,6 +14,7 @@ mod check;
 mod crash;
 mod devices;
 mod direct;
+mod echo;
 mod endpoints;
 mod fixture;
 mod health;

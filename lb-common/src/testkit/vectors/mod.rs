@@ -10,6 +10,7 @@
 //! | `lifetime` | flows that end, backends that go away |
 //! | `schedule` | the choice of a backend by each algorithm |
 //! | `icmp` | ICMP errors about translated flows, both ways |
+//! | `echo` | ICMP echo requests for Services |
 //! | `fragments` | fragments in any order |
 //! | `headers` | fragments, IP options, extension headers, missing checksums |
 //! | `traffic` | what is counted for a backend |
@@ -18,6 +19,7 @@
 
 pub mod affinity;
 pub mod direct;
+pub mod echo;
 pub mod fragments;
 pub mod headers;
 pub mod icmp;
@@ -137,6 +139,14 @@ macro_rules! each_vector {
                 quoted_udp_checksum_is_never_zero
                 error_about_nothing_of_ours_is_untouched
                 echo_is_untouched
+            }
+            echo {
+                echo_is_answered_where_a_service_has_endpoints
+                echo_request_with_options_or_without_data_is_answered
+                echo_is_not_answered_outside_of_source_ranges
+                echo_request_that_is_cut_off_is_dropped
+                echo_replies_have_a_limit_for_each_client
+                echo_is_left_alone_where_that_is_asked
             }
             headers {
                 fragments_follow_their_first

@@ -44,7 +44,7 @@ pub(super) fn read(pin_path: &Path) -> Served {
     let Ok(existing) = KernelTables::open(pin_path).and_then(|tables| tables.read()) else { return served };
     let names: HashMap<u32, &str> = existing.names.iter().map(|(id, _, name)| (*id, name.as_str())).collect();
     let name = |service: u32| names.get(&service).map_or_else(String::new, |name| (*name).to_owned());
-    let services = existing.frontends.iter().filter(|(_, value)| value.kind != frontend_kind::KNOWN_VIP);
+    let services = existing.frontends.iter().filter(|(_, value)| !frontend_kind::is_of_address(value.kind));
     served.frontends.extend(services.map(|(vip, value)| Front {
         addr: SocketAddr::new(vip.addr, vip.port),
         protocol: vip.proto,

@@ -84,7 +84,7 @@ impl<'a> Maps<'a> {
         let extra = self.existing.frontends.iter().filter(|(vip, value)| {
             value.service == *service
                 && vip.family() == family
-                && value.kind != frontend_kind::KNOWN_VIP
+                && !frontend_kind::is_of_address(value.kind)
                 && value.kind != frontend_kind::NODE_PORT
                 && !wanted.contains(&SocketAddr::new(vip.addr, vip.port))
         });

@@ -61,7 +61,7 @@ fn one_endpoint_more_writes_a_set_and_its_frontends_only() {
 #[test]
 fn a_known_vip_stays_while_one_port_of_it_does() {
     let mut writer = Writer::restore(MemoryTables::new(ROOMY)).unwrap();
-    let known = Vip::known(IpAddr::from([10, 96, 0, 1]));
+    let known = Vip::of_address(IpAddr::from([10, 96, 0, 1]));
     writer.write(vec![upsert(1, vec![port(1, 80, &[]), port(1, 81, &[])])]);
     writer.write(vec![upsert(1, vec![port(1, 81, &[])])]);
     let value: FrontendValue = writer.tables().frontends[&known];

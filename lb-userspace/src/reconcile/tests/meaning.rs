@@ -29,7 +29,7 @@ pub(super) fn meaning(tables: &MemoryTables) -> BTreeMap<Vip, Meaning> {
         assert_eq!(members.len(), ids.len(), "a backend is in a set twice");
         members
     };
-    let serving = tables.frontends.iter().filter(|(_, value)| value.kind != frontend_kind::KNOWN_VIP);
+    let serving = tables.frontends.iter().filter(|(_, value)| !frontend_kind::is_of_address(value.kind));
     serving
         .map(|(vip, value)| {
             let (_, name) = tables.names.get(&value.service).expect("a frontend's service id has no name");
@@ -84,7 +84,8 @@ pub(super) fn expected(world: &BTreeMap<u8, Vec<DesiredPort>>) -> BTreeMap<Vip, 
 }
 
 pub(super) fn check_whole(tables: &MemoryTables, world: &BTreeMap<u8, Vec<DesiredPort>>) {
-    assert_eq!(meaning(tables), expected(world));
+    let served = meaning(tables);
+    assert_eq!(served, expected(world));
     let ports = || world.values().flatten();
     let names: BTreeSet<_> = tables.names.values().map(|(_, name)| name.clone()).collect();
     assert_eq!(names, ports().map(|p| p.id.to_string()).collect());
@@ -99,6 +100,9 @@ pub(super) fn check_whole(tables: &MemoryTables, world: &BTreeMap<u8, Vec<Desire
         .filter(|(vip, value)| vip.port == 0 && vip.proto == 0 && value.kind == frontend_kind::KNOWN_VIP)
         .map(|(vip, value)| {
             assert!(tables.names.contains_key(&value.service), "a known VIP names a Service that is gone");
+            let mut there = served.iter().filter(|(front, _)| front.addr == vip.addr);
+            let has_endpoints = there.any(|(_, (.., inside, outside))| !inside.is_empty() || !outside.is_empty());
+            assert_eq!(value.flags & frontend_flag::ANSWERS_ECHO != 0, has_endpoints, "echo at {}", vip.addr);
             vip.addr
         })
         .collect();
