@@ -13,6 +13,7 @@ mod invariants;
 mod module_tree;
 mod order;
 mod shape;
+mod stack;
 mod target;
 mod vocabulary;
 mod words;
@@ -35,7 +36,7 @@ pub struct Args {
     /// Leave out what needs the agent or the kernel.
     #[arg(long)]
     pub quick: bool,
-    /// Print what each kernel program costs next to its budget, and check nothing else. Needs root.
+    /// Print what each kernel program costs next to its budget, check that and its stack, and nothing else. Needs root.
     #[arg(long)]
     pub budget: bool,
     /// Lower the known debts to what is left of them; with `--budget`, record the budget anew.
@@ -52,7 +53,8 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     if args.budget {
-        let findings = budget::check(args.bless, true)?;
+        let mut findings = budget::check(args.bless, true)?;
+        findings.extend(stack::check()?);
         for finding in &findings {
             println!("{}", finding.text);
         }
@@ -114,6 +116,7 @@ fn findings(quick: bool) -> Result<Vec<Finding>> {
     findings.extend(vocabulary::check(&sources, &documents)?);
     if !quick {
         findings.extend(budget::check(false, false)?);
+        findings.extend(stack::check()?);
         findings.extend(flags::check(&documents)?);
     }
     findings.sort();

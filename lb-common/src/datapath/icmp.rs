@@ -22,6 +22,8 @@ struct Quoted<A> {
     l4: u8,
     /// The error is "port unreachable": who was asked does not listen there.
     refused: bool,
+    /// What the message's hop limit loses.
+    hops: u8,
 }
 
 #[inline(always)]
@@ -44,6 +46,7 @@ fn quoted<A: IpVersion, P: Read>(pkt: &P, headers: &Headers<A>) -> Option<Quoted
         l3: u8::try_from(l3).ok()?,
         l4: u8::try_from(l4).ok()?,
         refused: if A::IS_V6 { (kind, code) == (1, 4) } else { (kind, code) == (3, 3) },
+        hops: 0,
     })
 }
 
@@ -76,9 +79,9 @@ pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
     if echo::is_request(frame, headers) {
         return echo::answer(frame, env, arrival, headers);
     }
-    let Some(quoted) = quoted(frame, headers) else { return Outcome::pass(Reason::NOT_SERVED) };
+    let Some(mut quoted) = quoted(frame, headers) else { return Outcome::pass(Reason::NOT_SERVED) };
     let Some(flow) = find(env, arrival, &quoted.key) else { return Outcome::pass(Reason::NOT_SERVED) };
-    let outcome = translate_as(frame, env, arrival, (headers, &quoted), flow);
+    let outcome = translate_as(frame, env, arrival, (headers, &mut quoted), flow);
     let from_backend = flow.kind != flow_kind::FORWARD && headers.key.src == quoted.key.dst;
     if quoted.refused && from_backend && outcome.reason() == Reason::counted(Counter::IcmpTranslated) {
         env.refused(flow.backend, flow.generation);
@@ -92,14 +95,14 @@ fn translate_as<A: IpVersion, F: Frame, E: Env<A>>(
     frame: &mut F,
     env: &E,
     arrival: Arrival,
-    (headers, quoted): (&Headers<A>, &Quoted<A>),
+    (headers, quoted): (&Headers<A>, &mut Quoted<A>),
     flow: E::Flow,
 ) -> Outcome {
     if !E::is_ingress(arrival) || flow_action::keeps_source(flow.action) {
         if !frame.mark_translated() {
             return Outcome::pass(Reason::HANDED_OVER);
         }
-        return match write(frame, headers, quoted, &flow, 0) {
+        return match write(frame, headers, quoted, &flow) {
             Some(()) => Outcome::pass(Reason::counted(Counter::IcmpTranslated)),
             None => Outcome::drop(Counter::DropRewrite),
         };
@@ -112,7 +115,8 @@ fn translate_as<A: IpVersion, F: Frame, E: Env<A>>(
     if headers.hop_limit <= 1 {
         return Outcome::drop(Counter::DropTtl);
     }
-    if write(frame, headers, quoted, &flow, 1).is_none() {
+    quoted.hops = 1;
+    if write(frame, headers, quoted, &flow).is_none() {
         return Outcome::drop(Counter::DropRewrite);
     }
     let outcome = depart(frame, way, &hop);
@@ -130,31 +134,43 @@ fn error_way_out<A: IpVersion, F: Frame, E: Env<A>>(
     way_out::<A, F, E>(env, arrival, flow, 0, hop)
 }
 
-/// Writes the translation, and takes `hops` off the hop limit. `None`: a part of the packet was not there.
-#[inline(never)]
+/// Writes the translation. `None`: a part of the packet was not there. Two calls in
+/// turn, for the sake of the stack.
+#[inline(always)]
 fn write<A: IpVersion, F: Frame>(
     frame: &mut F,
     headers: &Headers<A>,
     quoted: &Quoted<A>,
     flow: &FlowValue<A>,
-    hops: u8,
 ) -> Option<()> {
-    let outer = headers.key;
+    let message = write_quoted(frame, quoted, flow)?;
+    write_outer(frame, headers, quoted, flow, message)
+}
+
+/// Writes the addresses and the checksum around the quoted packet, whose own changes have the sum `message`.
+#[inline(never)]
+fn write_outer<A: IpVersion, F: Frame>(
+    frame: &mut F,
+    headers: &Headers<A>,
+    quoted: &Quoted<A>,
+    flow: &FlowValue<A>,
+    message: u16,
+) -> Option<()> {
+    let outer = &headers.key;
     // The far end of the flow speaks for itself: hide it as its packets are hidden. A router in between stays who it
     // is, unless the flow leaves under another source anyway.
     let forward_snat = flow.kind == flow_kind::FORWARD && !flow_action::keeps_source(flow.action);
     let src = if outer.src == quoted.key.dst || forward_snat { flow.src } else { outer.src };
     let outer_delta = checksum::delta(outer.src.sum() + outer.dst.sum(), src.sum() + flow.dst.sum());
-    let message = write_quoted(frame, quoted, flow)?;
     let message = if A::IS_V6 { checksum::add(message, outer_delta) } else { message };
     let field = usize::from(headers.l4) + icmp::CHECKSUM;
     let old = frame.u16_at(field)?;
     frame.put_u16(field, checksum::update(old, message))?;
-    A::rewrite(frame, F::L3, (src, flow.dst), outer_delta, hops, None)
+    A::rewrite(frame, F::L3, (src, flow.dst), outer_delta, quoted.hops, None)
 }
 
 /// Translates the packet inside, which travelled the other way. Returns the sum of all changes.
-#[inline(always)]
+#[inline(never)]
 fn write_quoted<A: IpVersion, F: Frame>(frame: &mut F, quoted: &Quoted<A>, flow: &FlowValue<A>) -> Option<u16> {
     let (l3, l4, key) = (usize::from(quoted.l3), usize::from(quoted.l4), &quoted.key);
     let addresses = checksum::delta(key.src.sum() + key.dst.sum(), flow.dst.sum() + flow.src.sum());

@@ -102,8 +102,23 @@ fn unanswered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arr
 }
 
 /// Everything that is not an ordinary packet of a flow.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn decide<A: Address, E: Env<A>>(
+    env: &E,
+    headers: &Headers<A>,
+    arrival: Arrival,
+    scratch: &mut Scratch<A>,
+) -> Decision {
+    // One after the other rather than one within the other, for the sake of the stack.
+    match for_frontend(env, headers, arrival, scratch).settled() {
+        Some(decision) => decision,
+        None => beside_frontends(env, headers, arrival, scratch),
+    }
+}
+
+/// A packet for a frontend. [`Decision::OPEN`]: there is none.
+#[inline(never)]
+fn for_frontend<A: Address, E: Env<A>>(
     env: &E,
     headers: &Headers<A>,
     arrival: Arrival,
@@ -114,9 +129,7 @@ pub(super) fn decide<A: Address, E: Env<A>>(
     }
     let key = &headers.key;
     if !frontend_of(env, key, scratch) {
-        let decision = not_a_frontend(env, headers, arrival, scratch);
-        let may_collide = decision == Decision::PASS && gate::may_collide(env, headers);
-        return if may_collide { remapped(env, headers, scratch) } else { decision };
+        return Decision::OPEN;
     }
     if headers.opens() && own::is_node_address(&scratch.choice.frontend) && own::is_live(env, headers) {
         return Decision::NODE_ADDRESS;
@@ -328,8 +341,21 @@ fn begin<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival,
     }
 }
 
-/// No frontend has this address, port and protocol.
+/// No frontend has this address, port and protocol. A direct connection may collide with a flow.
 #[inline(never)]
+fn beside_frontends<A: Address, E: Env<A>>(
+    env: &E,
+    headers: &Headers<A>,
+    arrival: Arrival,
+    scratch: &mut Scratch<A>,
+) -> Decision {
+    let decision = not_a_frontend(env, headers, arrival, scratch);
+    let may_collide = decision == Decision::PASS && gate::may_collide(env, headers);
+    if may_collide { remapped(env, headers, scratch) } else { decision }
+}
+
+/// A reply to an SNAT port, or a packet for an address or a range that is a Service's.
+#[inline(always)]
 fn not_a_frontend<A: Address, E: Env<A>>(
     env: &E,
     headers: &Headers<A>,

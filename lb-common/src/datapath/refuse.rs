@@ -14,7 +14,7 @@ use crate::wire::bytes::{half, join, sum, word};
 use crate::wire::ethernet::swap_addresses;
 use crate::wire::icmp::{self, IcmpError};
 use crate::wire::tcp::{self, flag};
-use crate::wire::{Fragment, IpVersion};
+use crate::wire::{Fragment, IpVersion, checksum};
 
 /// Answers a packet that is refused, where that can be done.
 #[inline(always)]
@@ -107,7 +107,7 @@ fn reset<A: IpVersion, F: Frame>(frame: &mut F, headers: &Headers<A>) -> Option<
     A::turn_around(frame, F::L3, (headers.key.src, headers.key.dst), l4 - F::L3 + tcp::HEADER)?;
     // The checksum's field holds negative zero until it is completed.
     frame.put_u32s(l4, [ports, seq, ack, word(0x50, flags, 0, 0), word(0xff, 0xff, 0, 0)])?;
-    let (pseudo, own) = (crate::wire::checksum::fold(pseudo), crate::wire::checksum::fold(own));
+    let (pseudo, own) = (checksum::fold(pseudo), checksum::fold(own));
     frame.complete_checksum(l4 + tcp::CHECKSUM, pseudo, own)
 }
 
@@ -118,30 +118,39 @@ pub(super) fn turn_link_header<F: Frame>(frame: &mut F) -> Option<()> {
 
 /// Turns a packet into the ICMP error that answers it. It comes from where the packet was going. Packets with IP options
 /// or extension headers, and later fragments, are not answered.
-#[inline(never)]
+#[inline(always)]
 fn icmp_error<A: IpVersion, F: Frame>(frame: &mut F, headers: &Headers<A>, error: IcmpError) -> Option<()> {
+    // Calls in turn: the stack of each is less than that of all.
+    make_quote(frame, headers)?;
+    let sum = quote_sum(frame, headers)?;
+    store_error(frame, headers, error, sum)
+}
+
+/// Makes the packet a quotation of itself, with room for the error's headers in front of it.
+#[inline(never)]
+fn make_quote<A: IpVersion, F: Frame>(frame: &mut F, headers: &Headers<A>) -> Option<()> {
     if usize::from(headers.l4) != F::L3 + A::HEADER || headers.fragment == Fragment::Later {
         return None;
     }
-    // What is quoted of the transport header; constants in both branches, since the verifier has to see the bounds.
-    let whole = transport::refusal(headers.key.proto) == Refusal::Reset;
     frame.resize(usize::from(headers.l4) + transport::quoted(headers.key.proto))?;
     frame.make_room(A::HEADER + icmp::HEADER)?;
-    turn_link_header(frame)?;
-    if whole {
-        store_error::<A, F, { tcp::HEADER }>(frame, headers, error)
-    } else {
-        store_error::<A, F, 8>(frame, headers, error)
-    }
+    turn_link_header(frame)
 }
 
-#[inline(always)]
-fn store_error<A: IpVersion, F: Frame, const QUOTED: usize>(
-    frame: &mut F,
-    headers: &Headers<A>,
-    error: IcmpError,
-) -> Option<()> {
-    let quote = F::L3 + A::HEADER + icmp::HEADER;
-    let sum = sum(frame, quote, A::HEADER / 4 + QUOTED / 4)?;
-    A::store_error(frame, F::L3, (headers.key.src, headers.key.dst), error, QUOTED, sum)
+/// The folded sum over the quoted packet.
+#[inline(never)]
+fn quote_sum<A: IpVersion, F: Frame>(frame: &F, headers: &Headers<A>) -> Option<u16> {
+    let (quote, header) = (F::L3 + A::HEADER + icmp::HEADER, A::HEADER / 4);
+    // Constants in both branches, since the verifier has to see the bounds.
+    let sum = match transport::quoted(headers.key.proto) {
+        tcp::HEADER => sum(frame, quote, header + tcp::HEADER / 4),
+        _ => sum(frame, quote, header + 2),
+    }?;
+    Some(checksum::fold(sum))
+}
+
+#[inline(never)]
+fn store_error<A: IpVersion, F: Frame>(frame: &mut F, headers: &Headers<A>, error: IcmpError, sum: u16) -> Option<()> {
+    let quoted = transport::quoted(headers.key.proto);
+    A::store_error(frame, F::L3, (headers.key.src, headers.key.dst), error, quoted, u64::from(sum))
 }

@@ -55,7 +55,7 @@ pub fn external_client_reaches_a_remote_pod_under_the_nodes_address<A: Family>(s
 
 /// With detect-local a `ClusterIP`'s client from elsewhere gets the node's address, also towards a local Pod.
 pub fn off_cluster_client_of_a_cluster_ip_is_source_translated<A: Family>(scene: &mut Scene<'_, A>) {
-    // The Pod's device is none that XDP may redirect into.
+    // XDP may not redirect into the Pod's device.
     scene.node.expect_hand_over();
     for proto in PROTOCOLS {
         scene.serve(&full(proto, &[Endpoint::local(1, A::LOCAL)]));
