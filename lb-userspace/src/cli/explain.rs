@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use lb_common::abi::{frontend_kind, proto};
+use lb_common::abi::{FrontendValue, frontend_kind, proto};
 
 use super::pin_args::ViewArgs;
 use super::spread_args::SpreadArgs;
@@ -23,12 +23,13 @@ use crate::config::values::external_ips;
 use crate::devices::Role;
 use crate::maps::Tables;
 use crate::maps::kernel::KernelTables;
-use crate::model::desired::{ExternalIps, NodeFacts};
+use crate::model::desired::{ExternalIps, NodeFacts, PortId};
+use crate::model::event::SourceEvent;
 use crate::model::topology::Standing;
 use crate::model::world::World;
 use crate::plan::Existing;
 use crate::query::explain::{Client, Decision, Explanation, Target, Verdict, differences, explain};
-use crate::reconcile::agent_report::AgentReport;
+use crate::reconcile::agent_report::{AgentReport, HOST_PORTS_SERVED};
 use crate::source::manifests;
 
 /// Backends of which the ways are looked at.
@@ -88,6 +89,8 @@ pub(super) fn print(args: &ExplainArgs) -> anyhow::Result<()> {
         None => ask_agent(&args.view.pins.pin_path, node)?,
     };
     let mut world = World::new(ground.node, args.spread.resolve_settings(args.external_ips));
+    let told = ground.report.as_ref().map_or_else(String::new, |report| report.host_ports.clone());
+    world.apply(SourceEvent::HostPorts { served: told.is_empty() || told == HOST_PORTS_SERVED, note: told });
     for event in manifests::read(&ground.folder)? {
         world.apply(event);
     }
@@ -127,7 +130,13 @@ fn ask_agent(pin_path: &Path, mut node: NodeFacts) -> anyhow::Result<Ground> {
         node.name.clone_from(&report.node_name);
     }
     if node.node_port_addresses.is_empty() {
-        let of_node_ports = existing.frontends.iter().filter(|(_, value)| value.kind == frontend_kind::NODE_PORT);
+        // Host ports are on other addresses, too.
+        let is_pod = |family, name: &str| PortId::parse(name, family).is_ok_and(|port| port.service.pod().is_some());
+        let pods = existing.names.iter().filter(|(_, family, name)| is_pod(*family, name));
+        let pods: BTreeSet<u32> = pods.map(|(service, ..)| *service).collect();
+        let is_node_port =
+            |value: &FrontendValue| value.kind == frontend_kind::NODE_PORT && !pods.contains(&value.service);
+        let of_node_ports = existing.frontends.iter().filter(|(_, value)| is_node_port(value));
         let mut addresses: Vec<IpAddr> =
             of_node_ports.map(|(vip, _)| vip.addr).filter(|ip| !ip.is_loopback()).collect();
         addresses.sort_unstable();

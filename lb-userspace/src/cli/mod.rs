@@ -15,6 +15,7 @@ mod completion;
 mod explain;
 mod flows;
 mod groups;
+mod host_port_args;
 mod labelled;
 mod list;
 mod listen;

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use super::auditing::{self, Audit};
+use super::host_port_args::HostPortArgs;
 use super::listen::{Agent, ListenArgs};
 use super::node_args::NodeArgs;
 use super::packet_args::PacketArgs;
@@ -142,6 +143,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "auto|on|off", num_args = 0..=1, require_equals = true, default_value = "auto",
         default_missing_value = "on", value_parser = external_ips)]
     external_ips: ExternalIps,
+    #[command(flatten)]
+    host_ports: HostPortArgs,
     #[command(flatten)]
     packets: PacketArgs,
     #[command(flatten)]
@@ -365,6 +368,7 @@ impl Running {
 }
 
 async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyhow::Result<Running> {
+    args.host_ports.follow(&events).await;
     if let Some(folder) = &args.manifests {
         source::manifests::spawn(folder, events)?;
         return Ok(Running { origin: Origin::Manifests(folder.clone()), kube: None, requests: None });
@@ -378,6 +382,7 @@ async fn start_source(args: &RunArgs, events: mpsc::Sender<SourceEvent>) -> anyh
         },
         node_name: args.node_name.clone(),
         service_cidrs: args.service_cidr.is_empty(),
+        host_ports: args.host_ports.asks(),
         version: args.external_ips == ExternalIps::AsCluster,
     };
     let kube = source::kube::spawn(settings, events).await?;

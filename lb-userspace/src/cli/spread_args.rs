@@ -20,7 +20,13 @@ pub(super) struct SpreadArgs {
 impl SpreadArgs {
     /// Settings of the resolver.
     pub(super) const fn resolve_settings(&self, external_ips: ExternalIps) -> ResolveSettings {
-        ResolveSettings { external_ips, algorithm: self.algorithm, table_size: self.maglev_table_size }
+        ResolveSettings {
+            external_ips,
+            algorithm: self.algorithm,
+            table_size: self.maglev_table_size,
+            // Until somebody says that they are served.
+            host_ports: false,
+        }
     }
 }
 

@@ -125,7 +125,7 @@ impl Stage {
 
     /// What the API lists to an agent that starts.
     fn lists(&self) -> Vec<SourceEvent> {
-        let kinds = [Kind::Node, Kind::ServiceCidr, Kind::Service, Kind::EndpointSlice];
+        let kinds = [Kind::Node, Kind::ServiceCidr, Kind::Pod, Kind::Service, Kind::EndpointSlice];
         let of = |kind| self.objects.values().filter(|object| object.kind() == kind).cloned().collect();
         let lists = kinds.map(|kind| SourceEvent::Replace(kind, of(kind)));
         lists.into_iter().chain([SourceEvent::Synced]).collect()

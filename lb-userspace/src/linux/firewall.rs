@@ -78,10 +78,19 @@ pub struct Ruleset {
     pub sets: BTreeMap<SetName, Set>,
 }
 
+/// Lists the chains of the current network namespace, without their rules.
+pub fn chains() -> io::Result<Vec<Chain>> {
+    chains_by(&mut Asker::netfilter()?)
+}
+
+fn chains_by(asker: &mut Asker) -> io::Result<Vec<Chain>> {
+    Ok(asker.list(GET_CHAIN, &[0; HEADER])?.iter().filter_map(|body| chain(body)).collect())
+}
+
 /// Lists the rules of the current network namespace.
 pub fn list() -> io::Result<Ruleset> {
     let asker = &mut Asker::netfilter()?;
-    let mut chains: Vec<Chain> = asker.list(GET_CHAIN, &[0; HEADER])?.iter().filter_map(|body| chain(body)).collect();
+    let mut chains = chains_by(asker)?;
     if chains.is_empty() {
         return Ok(Ruleset::default());
     }

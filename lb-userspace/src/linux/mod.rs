@@ -9,4 +9,5 @@ pub mod mounts;
 pub mod netlink;
 pub mod netlink_ask;
 pub mod netns;
+pub mod port_mapper;
 pub mod routes;

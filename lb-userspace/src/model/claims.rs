@@ -78,7 +78,7 @@ impl Claims {
         service: &mut DesiredService,
         name_of: impl Fn(u32) -> Option<&'a ServiceName>,
     ) -> Refusals {
-        let mut bad = Refusals::of("Service", service.name.to_string());
+        let mut bad = Refusals::of_service(&service.name);
         for port in &mut service.ports {
             let protocol = port.id.protocol;
             port.frontends.retain(|frontend| {
@@ -86,12 +86,14 @@ impl Claims {
                 let Some(winner) = winner.filter(|winner| **winner != id) else { return true };
                 bad.note(Reason::DuplicateFrontend, || {
                     format!(
-                        "{}/{} of port {:?} is not served here: Service {} is older (or first by name) and has it; \
+                        "{}/{} of port {:?} is not served here: {} is older (or first by name) and has it; \
                          give one of the two another address or port",
                         frontend.addr,
                         protocol.name(),
                         port.id.port_name,
-                        name_of(*winner).map(ToString::to_string).unwrap_or_default(),
+                        name_of(*winner)
+                            .map(ServiceName::object)
+                            .map_or_else(String::new, |(kind, name)| format!("{kind} {name}")),
                     )
                 });
                 false

@@ -12,13 +12,36 @@ use super::algorithm::{Algorithm, TableSize};
 pub use super::family::Family;
 use super::reason::Reason;
 
-/// `namespace/name` of a Service.
+/// `namespace/name` of a Service; a Pod with host ports goes for one, `namespace/pod/name`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceName {
     /// `metadata.namespace`.
     pub namespace: String,
     /// `metadata.name`.
     pub name: String,
+}
+
+/// What the name begins with that stands for a Pod: no Service's has a slash.
+const POD: &str = "pod/";
+
+impl ServiceName {
+    /// The name by which a Pod with host ports goes among Services.
+    pub fn of_pod(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: format!("{POD}{name}") }
+    }
+
+    /// The Pod's name, if it stands for one.
+    pub fn pod(&self) -> Option<&str> {
+        self.name.strip_prefix(POD)
+    }
+
+    /// Kind and name of the object that it stands for.
+    pub fn object(&self) -> (&'static str, String) {
+        match self.pod() {
+            Some(pod) => ("Pod", format!("{}/{pod}", self.namespace)),
+            None => ("Service", self.to_string()),
+        }
+    }
 }
 
 impl fmt::Display for ServiceName {
@@ -109,7 +132,7 @@ impl fmt::Display for PortId {
 pub enum FrontendKind {
     /// `spec.clusterIPs`.
     ClusterIp,
-    /// A node address with `spec.ports[].nodePort`.
+    /// A node address with `spec.ports[].nodePort`, or a Pod's `hostPort`.
     NodePort,
     /// `status.loadBalancer.ingress[].ip`.
     LoadBalancer,
@@ -339,6 +362,8 @@ pub struct ResolveSettings {
     pub algorithm: Algorithm,
     /// How many places a table of Maglev has where a Service does not say.
     pub table_size: TableSize,
+    /// Whether Pods' host ports are served.
+    pub host_ports: bool,
 }
 
 #[cfg(test)]

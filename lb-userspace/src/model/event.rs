@@ -21,6 +21,13 @@ pub enum SourceEvent {
     Replace(Kind, Vec<Object>),
     /// The cluster's version of Kubernetes, major and minor.
     Version((u32, u32)),
+    /// Whether Pods' host ports are served.
+    HostPorts {
+        /// They are.
+        served: bool,
+        /// The same for people, with the reason.
+        note: String,
+    },
     /// Every kind was listed at least once.
     Synced,
     /// The complete current set of what the source itself could not read.

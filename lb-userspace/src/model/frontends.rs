@@ -41,6 +41,9 @@ impl ServiceRecord {
         node: &NodeFacts,
         settings: &ResolveSettings,
     ) -> Vec<Frontend> {
+        if !self.pod_ips.is_empty() {
+            return self.host_ports(port, family, node, settings);
+        }
         let of = |ips: &[IpAddr], kind, number| {
             let of_family = ips.iter().filter(|ip| Family::of(ip) == family);
             of_family.map(|ip| (SocketAddr::new(*ip, number), kind)).collect::<Vec<_>>()
@@ -97,5 +100,35 @@ impl ServiceRecord {
                 },
             })
             .collect()
+    }
+
+    /// A Pod's host port in a family of the Pod: on the node's addresses, and on loopback for its own processes.
+    fn host_ports(
+        &self,
+        port: &PortRecord,
+        family: Family,
+        node: &NodeFacts,
+        settings: &ResolveSettings,
+    ) -> Vec<Frontend> {
+        let is_of_pod = self.pod_ips.iter().any(|ip| Family::of(ip) == family);
+        if !settings.host_ports || !is_of_pod {
+            return Vec::new();
+        }
+        let loopback = node.loopback_node_ports.then(|| family.loopback());
+        let own = node.addresses.iter().copied().filter(|ip| Family::of(ip) == family).chain(loopback);
+        let wanted = own.filter(|own| match port.host_ip {
+            None => true,
+            Some(ip) if ip.is_unspecified() => Family::of(&ip) == family,
+            Some(ip) => ip == *own,
+        });
+        let frontend = |ip| Frontend {
+            addr: SocketAddr::new(ip, port.port),
+            kind: FrontendKind::NodePort,
+            internal: SetKind::Cluster,
+            external: SetKind::Cluster,
+            source_ranges: false,
+            node_address: false,
+        };
+        wanted.map(frontend).collect()
     }
 }

@@ -47,13 +47,13 @@ reasons! {
     DuplicateDocument: "File", "the object is twice in the file: the first counts";
     NoClusterIp: "Service", "the Service has no address";
     SecondClusterIp: "Service", "two addresses of one family: the first is served";
-    BadAddress: "Service, EndpointSlice", "no IP address";
+    BadAddress: "Service, EndpointSlice, Pod", "no IP address";
     UnfitAddress: "Service, EndpointSlice", "an address that cannot be used: loopback, multicast or unspecified; for endpoints also link-local";
-    BadPort: "Service, EndpointSlice", "no port number; the other ports are served";
+    BadPort: "Service, EndpointSlice, Pod", "no port number; the other ports are served";
     BadNodePort: "Service", "`nodePort` is no port number: the port is served on the other addresses";
     DuplicatePort: "Service", "two ports with the same name, number or `nodePort`: the first is served";
-    UnknownProtocol: "Service, EndpointSlice", "a port whose protocol is not TCP, UDP or SCTP; the other ports are served";
-    ProtocolNotServed: "Service", "an SCTP port: it is shown, but its packets are not translated";
+    UnknownProtocol: "Service, EndpointSlice, Pod", "a port whose protocol is not TCP, UDP or SCTP; the other ports are served";
+    ProtocolNotServed: "Service, Pod", "an SCTP port: it is shown, but its packets are not translated";
     BadHealthCheckNodePort: "Service", "`healthCheckNodePort` is no port number";
     BadSourceRange: "Service", "a range in `loadBalancerSourceRanges` that cannot be read";
     SourceRangesUnreadable: "Service", "no range can be read: load balancer addresses are not served rather than open to all";
@@ -69,7 +69,8 @@ reasons! {
     NoServiceName: "EndpointSlice", "no label `kubernetes.io/service-name`: the slice is not used";
     NoAddress: "EndpointSlice", "an endpoint without an address: the other endpoints are used";
     AnsweredByNode: "Service", "the node has the ClusterIP on a dummy device and answers there itself, as `NodeLocal DNSCache` does: packets for it are left to the node";
-    DuplicateFrontend: "Service", "another Service (the older one, else the first by name), or another port of this one, has the address and port";
+    HostIpElsewhere: "Pod", "`hostIP` is no address of the node, or of a family that the Pod does not have: the host port is not served";
+    DuplicateFrontend: "Service, Pod", "another Service (the older one, else the first by name), or another port of this one, has the address and port";
     ServicesFull: "Service", "no room for its ports: see [sizes](operations.md#sizes). The Service stays as it was";
     BackendsFull: "Service", "no room for all of its endpoints: those that are gone go, and others come in their place, no more than there were";
     SlotsFull: "Service", "no room for its backend sets, likewise";
@@ -89,6 +90,7 @@ impl Reason {
         matches!(
             self,
             Self::AnsweredByNode
+                | Self::HostIpElsewhere
                 | Self::ServicesFull
                 | Self::BackendsFull
                 | Self::SlotsFull

@@ -115,6 +115,8 @@ kinds! {
     EndpointSlice(SliceRecord): "EndpointSlice";
     /// `v1 Node`.
     Node(NodeRecord): "Node";
+    /// `v1 Pod`.
+    Pod(PodRecord): "Pod";
     /// `networking.k8s.io/v1 ServiceCIDR`.
     ServiceCidr(ServiceCidrRecord): "ServiceCIDR";
 }
@@ -150,8 +152,34 @@ pub struct ServiceRecord {
     pub spread: Option<Box<Spread>>,
     /// `healthCheckNodePort` where it has a meaning: a load balancer with `externalTrafficPolicy: Local`; 0: none.
     pub health_node_port: u16,
+    /// Of a Pod that goes for a Service: its addresses, one a family. Its ports are host ports.
+    pub pod_ips: Box<[IpAddr]>,
     /// What is wrong with the object itself.
     pub refusals: Box<[Refusal]>,
+}
+
+impl ServiceRecord {
+    /// A Service of which nothing is known yet.
+    pub fn empty(name: ServiceName) -> Self {
+        Self {
+            name,
+            created: None,
+            skip: None,
+            cluster_ips: Box::default(),
+            external_ips: Box::default(),
+            load_balancer_ips: Box::default(),
+            source_ranges: Box::default(),
+            source_ranges_unreadable: false,
+            ports: Box::default(),
+            internal_local: false,
+            external_local: false,
+            affinity_secs: 0,
+            spread: None,
+            health_node_port: 0,
+            pod_ips: Box::default(),
+            refusals: Box::default(),
+        }
+    }
 }
 
 impl Record for ServiceRecord {
@@ -199,6 +227,8 @@ pub struct PortRecord {
     pub port: u16,
     /// `nodePort`; 0: none.
     pub node_port: u16,
+    /// Of a host port: the one address of the node on which it is served, or all of its family where it is unspecified; none: all.
+    pub host_ip: Option<IpAddr>,
 }
 
 /// A `discovery.k8s.io/v1 EndpointSlice`.
@@ -285,6 +315,48 @@ pub struct ServiceCidrRecord {
 impl Record for ServiceCidrRecord {
     fn namespace(&self) -> &'static str {
         ""
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// A `v1 Pod`, as far as its host ports go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodRecord {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `creationTimestamp`, seconds since the epoch. Unknown counts as youngest.
+    pub created: Option<i64>,
+    /// `spec.nodeName`.
+    pub node: Option<Box<str>>,
+    /// `status.podIPs`, at most one a family; none without host ports.
+    pub ips: Box<[IpAddr]>,
+    /// Host ports of all of its containers, each once; none in the node's own network.
+    pub ports: Box<[HostPort]>,
+    /// What is wrong with the object itself.
+    pub refusals: Box<[Refusal]>,
+}
+
+/// One of a container's `ports` with a `hostPort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// `hostPort`, never 0.
+    pub host_port: u16,
+    /// `hostIP`.
+    pub host_ip: Option<IpAddr>,
+    /// `containerPort`, never 0.
+    pub pod_port: u16,
+}
+
+impl Record for PodRecord {
+    fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     fn name(&self) -> &str {

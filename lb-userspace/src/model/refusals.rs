@@ -1,6 +1,6 @@
 //! Collects what is wrong with one object, bounded: a slice of a thousand bad endpoints must not become a thousand rows.
 
-use super::desired::Refusal;
+use super::desired::{Refusal, ServiceName};
 use super::reason::Reason;
 
 /// Rows kept for one reason; further ones are only counted.
@@ -15,6 +15,12 @@ pub struct Refusals {
 }
 
 impl Refusals {
+    /// For a Service, or what goes for one.
+    pub fn of_service(name: &ServiceName) -> Self {
+        let (kind, object) = name.object();
+        Self::of(kind, object)
+    }
+
     /// For the object of this kind and name.
     pub fn of(kind: &'static str, object: impl Into<String>) -> Self {
         Self { kind, object: object.into(), rows: Vec::new() }

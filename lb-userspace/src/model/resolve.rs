@@ -65,7 +65,7 @@ fn health(service: &ServiceRecord, slices: &[&SliceRecord], node: &str) -> Optio
 /// Two ports of one Service may meet on one address, such as the `NodePort` of one and a load balancer's port of another
 /// where the load balancer has the node's address. The first has it.
 fn drop_twins(ports: &mut Vec<DesiredPort>, name: &ServiceName) -> Refusals {
-    let mut bad = Refusals::of("Service", name.to_string());
+    let mut bad = Refusals::of_service(name);
     let mut taken = HashSet::new();
     for port in ports.iter_mut() {
         let protocol = port.id.protocol;
@@ -136,7 +136,7 @@ fn resolve_port(
 /// are equal.
 fn weights_of(service: &ServiceRecord, endpoints: &[Sourced<'_>]) -> Result<Option<Vec<u16>>, Box<Refusal>> {
     let refuse = |message: String| {
-        let mut bad = Refusals::of("Service", service.name.to_string());
+        let mut bad = Refusals::of_service(&service.name);
         bad.note(Reason::BadWeights, || message);
         bad.into_rows().pop().map_or(Ok(None), |refusal| Err(Box::new(refusal)))
     };
@@ -187,7 +187,7 @@ fn algorithm(
             "{endpoints} endpoints are too many for a table of {} places: they are chosen at random",
             size.get()
         );
-        let (kind, object) = ("Service", service.name.to_string());
+        let (kind, object) = service.name.object();
         return Err(Box::new(Refusal { kind, object, reason: Reason::BadTableSize, message }));
     }
     Ok((algorithm, size))
@@ -221,7 +221,7 @@ fn backends(
 
 /// Parts that are sound in themselves but cannot be served as things stand.
 fn unserved(service: &ServiceRecord, node: &NodeFacts, settings: &ResolveSettings) -> Refusals {
-    let mut bad = Refusals::of("Service", service.name.to_string());
+    let mut bad = Refusals::of_service(&service.name);
     if service.skip.is_some() {
         return bad;
     }
@@ -229,6 +229,18 @@ fn unserved(service: &ServiceRecord, node: &NodeFacts, settings: &ResolveSetting
         bad.note(Reason::ProtocolNotServed, || {
             format!("port {:?} ({}) has protocol SCTP, which is not translated: use TCP or UDP", port.name, port.port)
         });
+    }
+    for port in service.ports.iter().filter(|_| settings.host_ports && !service.pod_ips.is_empty()) {
+        if let Some(ip) = port.host_ip.filter(|ip| !ip.is_unspecified())
+            && Family::ALL.iter().all(|family| service.frontends(port, *family, node, settings).is_empty())
+        {
+            bad.note(Reason::HostIpElsewhere, || {
+                format!(
+                    "hostPort {} is not served: its hostIP {ip} is no address of this node and of a family of the Pod",
+                    port.port
+                )
+            });
+        }
     }
     for ip in service.cluster_ips.iter().filter(|ip| node.held.contains(ip)) {
         bad.note(Reason::AnsweredByNode, || {

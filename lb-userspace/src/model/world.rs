@@ -1,5 +1,8 @@
 //! The store of all objects: takes events of a source, gives the Services whose desired state changed.
 
+mod nodes;
+mod pods;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ipnet::IpNet;
@@ -8,7 +11,7 @@ use super::claims::Claims;
 use super::desired::{Change, Family, NodeFacts, Refusal, ResolveSettings, ServiceName};
 use super::event::{Kind, Object, SourceEvent};
 use super::fingerprint::fingerprint;
-use super::record::{Keeps, NodeRecord, ServiceCidrRecord, ServiceRecord, SliceRecord};
+use super::record::{Keeps, NodeRecord, ServiceRecord, SliceRecord};
 use super::trigger::Trigger;
 use super::view::View;
 
@@ -52,13 +55,11 @@ pub struct World {
     refusals_version: u64,
     /// By name.
     service_cidrs: BTreeMap<String, Vec<IpNet>>,
+    /// Whether host ports are served, for people.
+    host_ports: String,
     /// Why EndpointSlices changed, by their entry.
     triggers: Vec<(u32, Family, u64)>,
     synced: bool,
-}
-
-fn without_namespace(name: &str) -> ServiceName {
-    ServiceName { namespace: String::new(), name: name.to_owned() }
 }
 
 impl World {
@@ -81,6 +82,7 @@ impl World {
             source_refusals: Vec::new(),
             refusals_version: 0,
             service_cidrs: BTreeMap::new(),
+            host_ports: String::new(),
             triggers: Vec::new(),
             synced: false,
         }
@@ -94,6 +96,7 @@ impl World {
             SourceEvent::Replace(kind, objects) => self.replace(kind, objects),
             SourceEvent::Synced => self.synced = true,
             SourceEvent::Version(version) => self.follow_version(version),
+            SourceEvent::HostPorts { served, note } => self.follow_host_ports(served, note),
             SourceEvent::Refused(refusals) => {
                 self.source_refusals = refusals;
                 self.refusals_version += 1;
@@ -183,6 +186,11 @@ impl World {
         cidrs
     }
 
+    /// Whether Pods' host ports are served, for people; empty: nobody has said.
+    pub fn host_ports(&self) -> &str {
+        &self.host_ports
+    }
+
     /// Whether this node's Node object is gone. `required`: a source that was asked and never had it counts as well.
     pub fn node_is_gone(&self, required: bool) -> bool {
         self.node_gone || (required && self.node_object.is_none() && self.has_listed(Kind::Node))
@@ -212,7 +220,10 @@ impl World {
         if node == self.node {
             return;
         }
-        let moved = node.node_port_addresses != self.node.node_port_addresses || node.held != self.node.held;
+        let addresses = |facts: &NodeFacts| {
+            (facts.node_port_addresses.clone(), facts.held.clone(), facts.addresses.clone(), facts.loopback_node_ports)
+        };
+        let moved = addresses(&node) != addresses(&self.node);
         self.node = node;
         self.resolve_all_again(moved);
     }
@@ -220,6 +231,15 @@ impl World {
     fn follow_version(&mut self, version: (u32, u32)) {
         let now = self.settings.external_ips.at(version);
         if std::mem::replace(&mut self.settings.external_ips, now) != now {
+            self.resolve_all_again(true);
+        }
+    }
+
+    fn follow_host_ports(&mut self, served: bool, note: String) {
+        self.host_ports = note;
+        // It is in the same report.
+        self.refusals_version += 1;
+        if std::mem::replace(&mut self.settings.host_ports, served) != served {
             self.resolve_all_again(true);
         }
     }
@@ -313,7 +333,8 @@ impl Keeps<ServiceRecord> for World {
     }
 
     fn names(&self) -> Vec<ServiceName> {
-        let served = self.entries.iter().flatten().filter(|entry| entry.service.is_some());
+        let served =
+            self.entries.iter().flatten().filter(|entry| entry.service.is_some() && entry.name.pod().is_none());
         served.map(|entry| entry.name.clone()).collect()
     }
 }
@@ -359,42 +380,6 @@ impl Keeps<SliceRecord> for World {
     }
 
     fn names(&self) -> Vec<ServiceName> {
-        self.slice_home.keys().cloned().collect()
-    }
-}
-
-impl Keeps<NodeRecord> for World {
-    fn put(&mut self, node: Box<NodeRecord>) {
-        if node.name == self.given.name {
-            self.node_object = Some(*node);
-            self.node_gone = false;
-            self.refresh_node();
-        }
-    }
-
-    fn remove(&mut self, name: &ServiceName) {
-        if name.name == self.given.name {
-            self.node_gone = self.node_object.is_some();
-            self.refresh_node();
-        }
-    }
-
-    fn names(&self) -> Vec<ServiceName> {
-        self.node_object.iter().filter(|_| !self.node_gone).map(|node| without_namespace(&node.name)).collect()
-    }
-}
-
-impl Keeps<ServiceCidrRecord> for World {
-    fn put(&mut self, cidr: Box<ServiceCidrRecord>) {
-        let ServiceCidrRecord { name, cidrs } = *cidr;
-        self.service_cidrs.insert(name, cidrs);
-    }
-
-    fn remove(&mut self, name: &ServiceName) {
-        self.service_cidrs.remove(&name.name);
-    }
-
-    fn names(&self) -> Vec<ServiceName> {
-        self.service_cidrs.keys().map(|name| without_namespace(name)).collect()
+        self.slice_home.keys().filter(|name| name.pod().is_none()).cloned().collect()
     }
 }

@@ -305,5 +305,6 @@ fn refusal(name: &ServiceName, shortage: Shortage, family: Family) -> Refusal {
             "namespace, name and port name together are longer than a name in the maps; shorten one".to_owned(),
         ),
     };
-    Refusal { kind: "Service", object: name.to_string(), reason, message }
+    let (kind, object) = name.object();
+    Refusal { kind, object, reason, message }
 }

@@ -12,6 +12,9 @@ use crate::sockets::SocketReport;
 /// The last refusals to be left out when the report is too long.
 const FEW: usize = 16;
 
+/// What [`AgentReport::host_ports`] says where they are.
+pub const HOST_PORTS_SERVED: &str = "served";
+
 /// The report. A field that an agent of another version did not write has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -32,6 +35,8 @@ pub struct AgentReport {
     pub checks: Vec<Finding>,
     /// How packets of Services reach the Pods of this node.
     pub forward: ForwardRow,
+    /// Whether Pods' host ports are served, and if not, why.
+    pub host_ports: String,
     /// What is not served, and why.
     pub refusals: Vec<RefusalRow>,
     /// Refusals that the report has no room for.
@@ -179,6 +184,7 @@ mod tests {
             ports_taken: vec!["p".into()],
             checks: vec![Finding::warning("odd", "look").of("clock")],
             forward: ForwardMode::Redirect.into(),
+            host_ports: HOST_PORTS_SERVED.to_owned(),
             refusals: refusals(1),
             refusals_omitted: 3,
         };
@@ -194,7 +200,7 @@ mod tests {
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
         assert_eq!(
             keys(&json),
-            "attach checks forward node_name ports_taken refusals refusals_omitted sockets source version"
+            "attach checks forward host_ports node_name ports_taken refusals refusals_omitted sockets source version"
         );
         assert_eq!(keys(&json["source"]), "connected failing_since_ns from kind last_error");
         assert_eq!(

@@ -78,7 +78,10 @@ impl Observers {
                 SourceEvent::Apply(object) => (object.kind(), 1),
                 SourceEvent::Delete { kind, .. } => (*kind, 1),
                 SourceEvent::Replace(kind, objects) => (*kind, u64::try_from(objects.len()).unwrap_or(u64::MAX)),
-                SourceEvent::Synced | SourceEvent::Version(_) | SourceEvent::Refused(_) => continue,
+                SourceEvent::Synced
+                | SourceEvent::Version(_)
+                | SourceEvent::HostPorts { .. }
+                | SourceEvent::Refused(_) => continue,
             };
             match kind {
                 Kind::Service => services += number,

@@ -125,6 +125,7 @@ impl Reporter {
     pub(super) fn report<'a>(
         &mut self,
         refusals: impl Iterator<Item = &'a Refusal>,
+        host_ports: &str,
         room: usize,
     ) -> Option<serde_json::Result<String>> {
         if !self.stale {
@@ -151,6 +152,7 @@ impl Reporter {
             ports_taken: self.taken.borrow_and_update().values().take(PORTS).cloned().collect(),
             checks: self.checks.borrow_and_update().clone(),
             forward: self.forward.into(),
+            host_ports: host_ports.to_owned(),
             refusals: refusals.map(Into::into).collect(),
             refusals_omitted: 0,
         };

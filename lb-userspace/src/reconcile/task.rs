@@ -379,7 +379,7 @@ impl<T: AgentTables> Reconciler<T> {
                 slots: self.writer.slots_in_use(),
             });
         }
-        match self.reporter.report(refusals, REPORT_LEN) {
+        match self.reporter.report(refusals, self.world.host_ports(), REPORT_LEN) {
             None => {}
             Some(Ok(json)) => match self.writer.tables().set_report(&json) {
                 Ok(()) => self.reporter.written(),

@@ -305,5 +305,6 @@ fn refusal(name: &ServiceName, failure: &TableFailure) -> Refusal {
         }
         None => (Reason::WriteFailed, format!("{}; it is tried again", with_causes(failure))),
     };
-    Refusal { kind: "Service", object: name.to_string(), reason, message }
+    let (kind, object) = name.object();
+    Refusal { kind, object, reason, message }
 }

@@ -115,6 +115,7 @@ const JSON: &str = "application/json";
 /// Group and version, and plural.
 fn resource(kind: &str) -> (&'static str, &'static str) {
     match kind {
+        "Pod" => ("/api/v1", "pods"),
         "Service" => ("/api/v1", "services"),
         "Node" => ("/api/v1", "nodes"),
         "EndpointSlice" => ("/apis/discovery.k8s.io/v1", "endpointslices"),

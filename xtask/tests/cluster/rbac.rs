@@ -1,6 +1,7 @@
 //! The agent with exactly the rights that `deploy/kustomize` gives it: to the API and on the node.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use xtask::lab::plan::{HTTP_PORT, NODE1, NODE1_ADDR};
 use xtask::lab::probe::Transport;
 use xtask::lab::{Agent, AgentOptions, Family, SERVICE_HTTP, sluice_binary};
 
@@ -30,7 +32,8 @@ fn deployed() -> (Node, TempDir) {
     for at in ranges.collect::<Vec<_>>().into_iter().rev() {
         options.args.drain(at..at + 2);
     }
-    node.agent = Agent::prepare(&node.lab, options);
+    // Whatever CNI the machine itself has.
+    node.agent = Agent::prepare(&node.lab, options.arg("--host-ports").arg("on"));
     (node, dir)
 }
 
@@ -87,6 +90,29 @@ fn the_deployed_rights_are_enough_to_serve() {
     node.agent.kill9().unwrap();
     node.agent.restart().unwrap();
     node.converge();
+    a_host_port_leads_to_its_pod(&node);
+}
+
+/// A Pod that the API has on this node, with the address of one of the lab's.
+fn a_host_port_leads_to_its_pod(node: &Node) {
+    let pod = node.lab.pod("br2").unwrap();
+    let ip = pod.addr.of(Family::V4).to_string();
+    node.api.apply(&json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hosted", "namespace": NAMESPACE},
+        "spec": {
+            "nodeName": NODE1, "serviceAccountName": "sluice", "automountServiceAccountToken": false,
+            "containers": [{"name": "c", "image": "none", "ports": [{"containerPort": HTTP_PORT, "hostPort": 18_080}]}],
+        },
+        "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]},
+    }));
+    let dst = SocketAddr::new(NODE1_ADDR.of(Family::V4), 18_080);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match node.lab.client.ask(Transport::Tcp, dst) {
+            Ok(answer) => return assert_eq!(answer.pod, "br2"),
+            Err(failure) => assert!(Instant::now() < deadline, "{dst}: {failure}"),
+        }
+    }
 }
 
 /// A slice of no Service.
@@ -165,7 +191,7 @@ fn says_what_is_forbidden(node: &mut Node, verb: &str, resource: &str) {
     loop {
         let status = node.agent.json(&["status"]).unwrap_or_default();
         // Nothing depends on these: the log says it.
-        if ["events", "servicecidrs"].contains(&resource) && node.agent.log_tail().contains(&wanted) {
+        if ["events", "servicecidrs", "pods"].contains(&resource) && node.agent.log_tail().contains(&wanted) {
             return;
         }
         let own = status["agent"]["pid"].as_u64() == node.agent.pid().map(u64::from);

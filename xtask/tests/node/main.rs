@@ -18,6 +18,7 @@ mod echo;
 mod endpoints;
 mod fixture;
 mod health;
+mod host_ports;
 mod hostile;
 mod hostile_flood;
 mod hostile_nat;

@@ -47,7 +47,7 @@ fn write_text(text: &mut String, status: &Status) -> std::fmt::Result {
 
 /// Node, source, sockets, devices, features.
 fn write_agent(text: &mut String, report: &AgentReport) -> std::fmt::Result {
-    let AgentReport { node_name, source, attach, sockets, ports_taken, forward, .. } = report;
+    let AgentReport { node_name, source, attach, sockets, ports_taken, forward, host_ports, .. } = report;
     writeln!(text, "Node:      {node_name}")?;
     let connected = if source.connected { "" } else { " (cannot be read now)" };
     writeln!(text, "Source:    {} {}{connected}", source.kind, source.from)?;
@@ -64,6 +64,9 @@ fn write_agent(text: &mut String, report: &AgentReport) -> std::fmt::Result {
     }
     if let Some(note) = &forward.note {
         writeln!(text, "Forward:   {}: {note}", forward.mode)?;
+    }
+    if !host_ports.is_empty() {
+        writeln!(text, "Host ports: {host_ports}")?;
     }
     for line in ports_taken {
         writeln!(text, "Port taken: {line}")?;

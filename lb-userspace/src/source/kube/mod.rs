@@ -1,4 +1,5 @@
-//! The Kubernetes API as a source: Services, EndpointSlices, the own Node and `ServiceCIDR`s, listed and then watched.
+//! The Kubernetes API as a source: Services, EndpointSlices, the own Node and its Pods, and `ServiceCIDR`s, listed and then
+//! watched.
 //!
 //! Nothing is taken back while the API cannot be reached: what was known stays in force, and a new list replaces it at
 //! once when it is complete.
@@ -32,6 +33,8 @@ pub struct KubeSettings {
     pub node_name: String,
     /// Ask where `ClusterIP`s come from.
     pub service_cidrs: bool,
+    /// Ask for this node's Pods.
+    pub host_ports: bool,
     /// Ask for the cluster's version.
     pub version: bool,
 }
@@ -65,8 +68,9 @@ fn start(
     observer: Observer,
     connection: watch::Receiver<Connection>,
 ) -> KubeSource {
-    let scope = Scope { node_name: &settings.node_name, service_cidrs: settings.service_cidrs };
-    let progress = Arc::new(Progress::new(events, observer, settings.version));
+    let KubeSettings { node_name, service_cidrs, host_ports, .. } = settings;
+    let scope = Scope { node_name, service_cidrs: *service_cidrs, host_ports: *host_ports };
+    let progress = Arc::new(Progress::new(events, observer, &scope, settings.version));
     let mut tasks = JoinSet::new();
     macro_rules! follow_kind {
         ($api:ty) => {

@@ -15,7 +15,7 @@ use crate::causes::with_causes;
 use crate::kube::Observer;
 use crate::kube::backoff::Backoff;
 use crate::model::event::{Kind, Object, SourceEvent};
-use crate::source::objects::{ApiObject, Selector, Wait, for_each_kind};
+use crate::source::objects::{ApiObject, Scope, Selector, Wait, for_each_kind};
 
 /// A watch is asked for anew this often: how long a dead connection goes unnoticed at most.
 const WATCH_SECS: u32 = 90;
@@ -46,12 +46,12 @@ const fn bit(kind: Kind) -> u8 {
     1 << kind as u8
 }
 
-/// The bits of all kinds that everything waits for like this.
-fn bits(wait: Wait) -> u8 {
+/// The bits of all kinds that are asked for and that everything waits for like this.
+fn bits(scope: &Scope<'_>, is_meant: impl Fn(Wait) -> bool) -> u8 {
     let mut bits = 0;
     macro_rules! add_bit {
         ($api:ty) => {
-            if <$api>::WAIT == wait {
+            if is_meant(<$api>::WAIT) && <$api>::selector(scope).is_some() {
                 bits |= bit(<$api as ApiObject>::KIND);
             }
         };
@@ -61,15 +61,16 @@ fn bits(wait: Wait) -> u8 {
 }
 
 impl Progress {
-    pub(super) fn new(events: Sender<SourceEvent>, observer: Observer, version: bool) -> Self {
+    pub(super) fn new(events: Sender<SourceEvent>, observer: Observer, scope: &Scope<'_>, version: bool) -> Self {
         Self {
             events,
             observer,
             listed: AtomicU8::new(0),
             synced: AtomicBool::new(false),
             changed: Notify::new(),
-            needed: bits(Wait::Always),
-            hoped_for: bits(Wait::Briefly) | if version { VERSION } else { 0 },
+            needed: bits(scope, |wait| wait == Wait::Always),
+            hoped_for: bits(scope, |wait| matches!(wait, Wait::Briefly | Wait::Hoped { .. }))
+                | if version { VERSION } else { 0 },
         }
     }
 
@@ -109,7 +110,7 @@ pub(super) async fn node_grace(progress: Arc<Progress>) {
     }
     tokio::time::sleep(NODE_GRACE).await;
     if progress.missing(progress.hoped_for) {
-        if progress.missing(bits(Wait::Briefly)) {
+        if progress.missing(bit(Kind::Node)) {
             tracing::warn!(
                 "cannot read this node's Node object: its zone and Pod ranges are not used, allow get, list and watch of nodes"
             );
@@ -165,11 +166,11 @@ pub(super) async fn follow<K: ApiObject>(api: Api<K>, selector: Selector, progre
                             return;
                         }
                         // Services are served without it: no reason to count as disconnected.
-                        Wait::Never { instead } if logged != text => {
+                        Wait::Never { instead } | Wait::Hoped { instead } if logged != text => {
                             tracing::warn!(kind = kind.name(), error = %text, "cannot read this kind: {instead}");
                             logged = text;
                         }
-                        Wait::Never { .. } => {}
+                        Wait::Never { .. } | Wait::Hoped { .. } => {}
                         Wait::Always | Wait::Briefly => {
                             progress.observer.watch_failed(&K::plural(&()), format!("{}: {text}", kind.name()));
                         }

@@ -169,6 +169,7 @@ fn json_pieces<'a>(line: usize, document: &'a str, pieces: &mut Vec<Piece<'a>>) 
                     "ServiceList" => Some("Service"),
                     "EndpointSliceList" => Some("EndpointSlice"),
                     "NodeList" => Some("Node"),
+                    "PodList" => Some("Pod"),
                     _ => None,
                 };
                 let (mut counted, mut item_line) = (text, base);

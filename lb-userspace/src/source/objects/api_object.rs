@@ -35,6 +35,11 @@ pub(crate) enum Wait {
     Always,
     /// For a while.
     Briefly,
+    /// For a while, and what else there is is served without it.
+    Hoped {
+        /// What a user can do without it.
+        instead: &'static str,
+    },
     /// No, and a server need not have the kind.
     Never {
         /// What a user can do without it.
@@ -60,4 +65,6 @@ pub(crate) struct Scope<'a> {
     pub(crate) node_name: &'a str,
     /// Ask where `ClusterIP`s come from.
     pub(crate) service_cidrs: bool,
+    /// Ask for this node's Pods.
+    pub(crate) host_ports: bool,
 }

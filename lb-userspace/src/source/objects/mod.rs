@@ -5,6 +5,7 @@ mod api_object;
 mod endpoint_slice;
 mod fields;
 mod node;
+mod pod;
 mod service;
 mod service_cidr;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub(crate) use api_object::{ApiObject, Scope, Selector, Wait};
 macro_rules! for_each_kind {
     ($each:ident) => {
         $each!(k8s_openapi::api::core::v1::Node);
+        $each!(k8s_openapi::api::core::v1::Pod);
         $each!(k8s_openapi::api::core::v1::Service);
         $each!(k8s_openapi::api::discovery::v1::EndpointSlice);
         $each!(k8s_openapi::api::networking::v1::ServiceCIDR);

@@ -37,23 +37,8 @@ impl From<Service> for ServiceRecord {
         let mut bad = Refusals::of("Service", name.to_string());
         let other_proxy = meta.labels.is_some_and(|labels| labels.contains_key(PROXY_NAME));
         let skip = skip(&spec, other_proxy);
-        let mut record = Self {
-            created: meta.creation_timestamp.map(|time| time.0.as_second()),
-            name,
-            skip,
-            cluster_ips: Box::default(),
-            external_ips: Box::default(),
-            load_balancer_ips: Box::default(),
-            source_ranges: Box::default(),
-            source_ranges_unreadable: false,
-            ports: Box::default(),
-            internal_local: false,
-            external_local: false,
-            affinity_secs: 0,
-            spread: None,
-            health_node_port: 0,
-            refusals: Box::default(),
-        };
+        let created = meta.creation_timestamp.map(|time| time.0.as_second());
+        let mut record = Self { created, skip, ..Self::empty(name) };
         if skip.is_none() {
             record.read(&spec, &status.unwrap_or_default(), &mut bad);
             record.spread = meta.annotations.and_then(|annotations| annotations::spread(&annotations, &mut bad));
@@ -198,7 +183,7 @@ fn ports(ports: &[ServicePort], bad: &mut Refusals) -> Box<[PortRecord]> {
             });
             continue;
         }
-        records.push(PortRecord { name: name.into(), protocol, port: number, node_port });
+        records.push(PortRecord { name: name.into(), protocol, port: number, node_port, host_ip: None });
     }
     records.into()
 }

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod literal;
+mod pods;
 mod resolve;
 mod rules;
 mod world;

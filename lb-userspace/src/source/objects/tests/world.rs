@@ -26,7 +26,7 @@ impl Objects {
         let objects = match kind {
             Kind::Service => self.services.values().cloned().map(ApiObject::into_object).collect(),
             Kind::EndpointSlice => self.slices.values().cloned().map(ApiObject::into_object).collect(),
-            Kind::Node | Kind::ServiceCidr => Vec::new(),
+            Kind::Node | Kind::Pod | Kind::ServiceCidr => Vec::new(),
         };
         SourceEvent::Replace(kind, objects)
     }
