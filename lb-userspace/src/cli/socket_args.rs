@@ -7,7 +7,7 @@ use clap::Args;
 use crate::metrics::Metrics;
 use crate::reconcile::SocketFacts;
 use crate::sockets::opt_out::parse_pattern;
-use crate::sockets::{Destroy, Reaper, SocketMode, SocketReport, SocketSettings};
+use crate::sockets::{Destroy, Outcome, Reaper, SocketMode, SocketReport, SocketSettings};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct SocketArgs {
@@ -21,9 +21,13 @@ pub(super) struct SocketArgs {
     /// given several times.
     #[arg(long, value_name = "GLOB", value_parser = parse_pattern)]
     pub(super) socket_opt_out: Vec<String>,
-    /// Which sockets are destroyed when their backend goes away: udp (connected ones), all, off.
+    /// Which sockets are seen to when their backend goes away: udp (connected ones are moved to another backend, or destroyed
+    /// where that cannot be), all (and TCP connections are destroyed), off.
     #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
     socket_destroy: Destroy,
+    /// Destroy connected UDP sockets whose backend goes away, rather than connect them to another one in their owners' stead.
+    #[arg(long)]
+    no_socket_move: bool,
     /// Processes of the node cannot bind to a `NodePort` that is served.
     #[arg(long)]
     protect_node_ports: bool,
@@ -53,8 +57,9 @@ impl SocketArgs {
             return Reaper::default();
         }
         let metrics = metrics.clone();
-        let count = move |destroyed| metrics.sockets_destroyed(destroyed);
-        let (reaper, why_not) = Reaper::start(pin_path.to_owned(), self.socket_destroy, !facts.host_only, count);
+        let count = move |outcome: &Outcome| metrics.sockets_seen_to(outcome.moved, outcome.destroyed);
+        let (which, moves) = (self.socket_destroy, !self.no_socket_move);
+        let (reaper, why_not) = Reaper::start(pin_path.to_owned(), which, moves, !facts.host_only, count);
         if let Some(why) = why_not {
             tracing::warn!("{why}");
         }

@@ -8,7 +8,10 @@ use std::path::Path;
 
 use aya::Pod;
 use aya::maps::{Array, HashMap as BpfHashMap, MapData};
-use lb_common::abi::{BackendValue, Be16, SocketKey, SocketValue, V4, V6, map_name, socket_kind};
+use lb_common::abi::{
+    BackendValue, Be16, FrontendKey, FrontendValue, SocketKey, SocketValue, V4, V6, frontend_scope, map_name,
+    socket_kind,
+};
 
 use super::address::MapAddress;
 use super::batch;
@@ -32,6 +35,10 @@ pub struct SocketRow {
     pub family: Family,
     /// The backend that it is connected to. Connected to another one meanwhile, it is left alone.
     pub peer: SocketAddr,
+    /// That backend's generation.
+    pub generation: u32,
+    /// What its owner has connected it to, if that leads to other backends now.
+    pub frontend: Option<SocketAddr>,
 }
 
 /// A socket that was load-balanced when it connected, for people.
@@ -130,9 +137,17 @@ where
     SocketKey<A>: Pod,
     SocketValue<A>: Pod,
     BackendValue<A>: Pod,
+    FrontendKey<A>: Pod,
 {
     let name = map_name::BACKENDS[usize::from(A::IS_V6)];
     let backends: Array<MapData, BackendValue<A>> = open(dir, name)?;
+    let frontends: BpfHashMap<MapData, FrontendKey<A>, FrontendValue> =
+        open(dir, map_name::FRONTENDS[usize::from(A::IS_V6)])?;
+    let leads_on = |addr: A, port: Be16, proto: u8| {
+        let (addr, scope) =
+            if addr.is_loopback() { (A::LOOPBACK, frontend_scope::HOST) } else { (addr, frontend_scope::ALL) };
+        frontends.get(&FrontendKey { addr, port, proto, scope }, 0).is_ok_and(|frontend| frontend.internal.count > 0)
+    };
     let mut generations: HashMap<u32, u32> = HashMap::new();
     let mut failure = None;
     walk::<A>(dir, |key, value| {
@@ -156,6 +171,9 @@ where
                 protocol: key.proto,
                 family: A::FAMILY,
                 peer: SocketAddr::new(key.addr.ip(), key.port.get()),
+                generation: value.generation,
+                frontend: leads_on(value.addr, value.port, key.proto)
+                    .then(|| SocketAddr::new(value.addr.ip(), value.port.get())),
             });
         }
         ControlFlow::Continue(())
@@ -163,15 +181,26 @@ where
     failure.map_or(Ok(()), Err)
 }
 
-/// Removes the entries of sockets that are destroyed or closed.
+/// Removes the entries of sockets that are destroyed, closed, or connected to another backend. One that is at the same
+/// address again, by a backend of another generation, keeps its new entry.
 pub fn forget<'a>(pin_path: &Path, rows: impl Iterator<Item = &'a SocketRow>) -> Result<(), TableFailure> {
     let dir = pin_path.join("maps");
     let mut v4: BpfHashMap<MapData, SocketKey<V4>, SocketValue<V4>> = open(&dir, map_name::SOCKETS[0])?;
     let mut v6: BpfHashMap<MapData, SocketKey<V6>, SocketValue<V6>> = open(&dir, map_name::SOCKETS[1])?;
     for row in rows {
         match row.peer {
-            SocketAddr::V4(peer) => removed(map_name::SOCKETS[0], v4.remove(&key(row, (*peer.ip()).into())))?,
-            SocketAddr::V6(peer) => removed(map_name::SOCKETS[1], v6.remove(&key(row, (*peer.ip()).into())))?,
+            SocketAddr::V4(peer) => {
+                let key = key(row, V4::from(*peer.ip()));
+                if v4.get(&key, 0).is_ok_and(|value| value.generation == row.generation) {
+                    removed(map_name::SOCKETS[0], v4.remove(&key))?;
+                }
+            }
+            SocketAddr::V6(peer) => {
+                let key = key(row, V6::from(*peer.ip()));
+                if v6.get(&key, 0).is_ok_and(|value| value.generation == row.generation) {
+                    removed(map_name::SOCKETS[1], v6.remove(&key))?;
+                }
+            }
         }
     }
     Ok(())

@@ -70,9 +70,12 @@ impl Metrics {
         change(&mut self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Sockets of dead backends were destroyed.
-    pub fn sockets_destroyed(&self, sockets: usize) {
-        self.update(|snapshot| snapshot.sockets_destroyed += u64::try_from(sockets).unwrap_or(0));
+    /// Sockets of dead backends were moved or destroyed.
+    pub fn sockets_seen_to(&self, moved: usize, destroyed: usize) {
+        self.update(|snapshot| {
+            snapshot.sockets_moved += u64::try_from(moved).unwrap_or(0);
+            snapshot.sockets_destroyed += u64::try_from(destroyed).unwrap_or(0);
+        });
     }
 
     /// A sweep of the flow tables has ended.

@@ -58,6 +58,8 @@ pub struct Snapshot {
     pub map_writes: u64,
     /// Services that could not be written, attempts since the start.
     pub writes_refused: u64,
+    /// Sockets of dead backends moved to another one since the start.
+    pub sockets_moved: u64,
     /// Sockets of dead backends destroyed since the start.
     pub sockets_destroyed: u64,
     /// What the sweeps of the flow tables found.
@@ -154,6 +156,11 @@ impl Collector {
             [(none(), flag(snapshot.synced))],
         );
         families.gauges("sluice_services", "Services in the maps", [(none(), count(snapshot.services))]);
+        families.counters(
+            "sluice_sockets_moved_total",
+            "Connected UDP sockets moved to another backend because theirs went away",
+            [(none(), total(snapshot.sockets_moved))],
+        );
         families.counters(
             "sluice_sockets_destroyed_total",
             "Connected sockets destroyed because their backend went away",

@@ -74,9 +74,9 @@ impl Diag {
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER), listings: 0 })
     }
 
-    /// Calls `found` for each connected socket that the query asks for; returns how many pieces the answer came in.
+    /// Calls `found` for each connected socket that the query asks for, with its file's inode; returns how many pieces the answer came in.
     /// Sockets that end between two pieces can hide others from the listing.
-    pub(super) fn list(&mut self, query: Query, mut found: impl FnMut(SocketId)) -> Result<usize, DestroyError> {
+    pub(super) fn list(&mut self, query: Query, mut found: impl FnMut(SocketId, u64)) -> Result<usize, DestroyError> {
         let mut id = match query.family {
             Family::V4 => SocketId::new_v4(),
             Family::V6 => SocketId::new_v6(),
@@ -100,7 +100,7 @@ impl Diag {
         let message = SockDiagMessage::InetRequest(request(protocol, family, StateFlags::empty(), id));
         self.send(NLM_F_ACK, SockDiagDestroy::new(message)).map_err(DestroyError::Exchange)?;
         loop {
-            match self.receive(&mut |_| ())? {
+            match self.receive(&mut |_, _| ())? {
                 Answer::Goes(_) => {}
                 Answer::Ends(code) => return end(code, protocol),
             }
@@ -122,7 +122,7 @@ impl Diag {
         self.socket.send(&self.buffer, 0).map(drop)
     }
 
-    fn receive(&mut self, found: &mut impl FnMut(SocketId)) -> Result<Answer, DestroyError> {
+    fn receive(&mut self, found: &mut impl FnMut(SocketId, u64)) -> Result<Answer, DestroyError> {
         self.buffer.clear();
         self.buffer.reserve(BUFFER);
         loop {
@@ -154,7 +154,7 @@ enum Answer {
 }
 
 /// Reads one piece of an answer. What follows a socket's fixed part is not looked at: kernels differ in it.
-fn read(mut piece: &[u8], sequence: u32, found: &mut impl FnMut(SocketId)) -> Result<Answer, DecodeError> {
+fn read(mut piece: &[u8], sequence: u32, found: &mut impl FnMut(SocketId, u64)) -> Result<Answer, DecodeError> {
     let mut sockets = 0;
     while !piece.is_empty() {
         let message = NetlinkBuffer::new_checked(piece)?;
@@ -168,7 +168,8 @@ fn read(mut piece: &[u8], sequence: u32, found: &mut impl FnMut(SocketId)) -> Re
                 }
                 NLMSG_DONE => return Ok(Answer::Ends(DoneBuffer::new_checked(message.payload())?.code())),
                 SOCK_DIAG_BY_FAMILY => {
-                    found(InetResponseHeader::parse(message.payload())?.socket_id);
+                    let header = InetResponseHeader::parse(message.payload())?;
+                    found(header.socket_id, header.inode.into());
                     sockets += 1;
                 }
                 _ => {}

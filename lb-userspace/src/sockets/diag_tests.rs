@@ -35,7 +35,7 @@ fn socket(tail: &[u8]) -> Vec<u8> {
 
 fn read_all(piece: &[u8]) -> (Result<Answer, String>, Vec<SocketId>) {
     let mut found = Vec::new();
-    let answer = read(piece, SEQUENCE, &mut |id| found.push(id));
+    let answer = read(piece, SEQUENCE, &mut |id, _| found.push(id));
     (answer.map_err(|e| e.to_string()), found)
 }
 

@@ -1,8 +1,9 @@
-//! Destroys sockets that are connected to a backend which is gone, in every network namespace of the node.
+//! Moves sockets that are connected to a backend which is gone to another one, or destroys them, in every network namespace
+//! of the node.
 //!
 //! A connected UDP socket, such as a resolver's, would otherwise send to the dead backend for as long as it lives:
-//! its address was translated once, at `connect()`. Destroyed, its next call fails with `ECONNABORTED`, and the client
-//! connects anew.
+//! its address was translated once, at `connect()`. It is connected anew in its owner's stead. Where that cannot be, it is
+//! destroyed: its next call fails with `ECONNABORTED`, and the client connects anew.
 //!
 //! Calls block: from a runtime, go through `spawn_blocking`. Namespaces are entered on a separate thread, which ends
 //! with the call, so that no other thread is ever in a foreign one.
@@ -12,6 +13,7 @@ mod diag;
 mod error;
 mod hook_plan;
 pub mod hooks;
+mod mover;
 mod namespaces;
 pub mod opt_out;
 mod outcome;

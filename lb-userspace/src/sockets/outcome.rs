@@ -1,4 +1,4 @@
-//! What became of the sockets that were to be destroyed.
+//! What became of the sockets whose backend was gone.
 
 use super::error::DestroyError;
 use super::namespaces::Survey;
@@ -16,6 +16,8 @@ pub struct Failure {
 /// What became of the victims.
 #[derive(Debug, Default)]
 pub struct Outcome {
+    /// Sockets connected to another backend.
+    pub moved: usize,
     /// Sockets destroyed.
     pub destroyed: usize,
     /// Sockets that had been closed, or connected to something else, before.

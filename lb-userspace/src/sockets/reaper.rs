@@ -16,7 +16,7 @@ use crate::maps::sockets::{SocketRow as Victim, forget, orphans};
 /// A connect that had chosen its backend just before that went is noted a moment later.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
-/// Which sockets are destroyed when their backend goes away.
+/// Which sockets are seen to when their backend goes away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Destroy {
     /// Connected UDP sockets.
@@ -47,13 +47,14 @@ pub struct Reaper(Option<(SyncSender<()>, Receiver<()>)>);
 
 impl Reaper {
     /// Starts the thread, unless nothing is to be destroyed or the kernel cannot. The second value is what a person
-    /// should know. `everywhere`: sockets of other network namespaces are served, too. `count` gets how many sockets each
-    /// look destroyed.
+    /// should know. `moves`: UDP sockets are moved where that can be. `everywhere`: sockets of other network namespaces are
+    /// served, too. `count` gets what became of those of each look.
     pub fn start(
         pin_path: PathBuf,
         which: Destroy,
+        moves: bool,
         everywhere: bool,
-        count: impl Fn(usize) + Send + 'static,
+        count: impl Fn(&Outcome) + Send + 'static,
     ) -> (Self, Option<String>) {
         if which == Destroy::Off {
             return (Self::default(), Some("sockets of dead backends are left alone (--socket-destroy off)".into()));
@@ -68,7 +69,8 @@ impl Reaper {
             if everywhere {
                 warn_of_namespaces_out_of_reach(&mut destroyer);
             }
-            reap(&mut destroyer, (&woken, &done), &pin_path, which.protocols(), &count);
+            let look = || look(&mut destroyer, &pin_path, which.protocols(), moves, &count);
+            reap((&woken, &done), look);
         });
         match started {
             Ok(_) => (Self(Some((wake, looked))), None),
@@ -87,13 +89,7 @@ impl Reaper {
     }
 }
 
-fn reap(
-    destroyer: &mut Destroyer,
-    (woken, done): (&Receiver<()>, &SyncSender<()>),
-    pin_path: &Path,
-    protocols: &[u8],
-    count: &impl Fn(usize),
-) {
+fn reap((woken, done): (&Receiver<()>, &SyncSender<()>), mut look: impl FnMut()) {
     let mut again = false;
     loop {
         // A second look, unless there is news before it is due: then that look is the second one as well.
@@ -108,7 +104,7 @@ fn reap(
         } else {
             return;
         };
-        look(destroyer, pin_path, protocols, count);
+        look();
         if news {
             let _nobody_waits = done.try_send(());
         }
@@ -128,25 +124,35 @@ fn warn_of_namespaces_out_of_reach(destroyer: &mut Destroyer) {
     }
 }
 
-fn look(destroyer: &mut Destroyer, pin_path: &Path, protocols: &[u8], count: &impl Fn(usize)) {
-    let victims = match orphans(pin_path, protocols) {
+fn look(destroyer: &mut Destroyer, pin_path: &Path, protocols: &[u8], moves: bool, count: &impl Fn(&Outcome)) {
+    let mut victims = match orphans(pin_path, protocols) {
         Ok(victims) => victims,
         Err(failure) => return tracing::warn!(%failure, "sockets of dead backends cannot be listed"),
     };
     if victims.is_empty() {
         return;
     }
+    if !moves {
+        for victim in &mut victims {
+            victim.frontend = None;
+        }
+    }
     let outcome = destroyer.destroy(&victims);
     say(&outcome);
-    count(outcome.destroyed);
+    count(&outcome);
     let seen_to = |victim: &&Victim| !outcome.failed.iter().any(|row| row.victims.contains(victim));
     if let Err(failure) = forget(pin_path, victims.iter().filter(seen_to)) {
-        tracing::warn!(%failure, "entries of destroyed sockets stay");
+        tracing::warn!(%failure, "entries of sockets that were moved or destroyed stay");
     }
 }
 
 fn say(outcome: &Outcome) {
-    tracing::debug!(destroyed = outcome.destroyed, gone = outcome.gone, "sockets of dead backends");
+    tracing::debug!(
+        moved = outcome.moved,
+        destroyed = outcome.destroyed,
+        gone = outcome.gone,
+        "sockets of dead backends"
+    );
     for failure in &outcome.failed {
         tracing::warn!(sockets = failure.victims.len(), why = %failure.why, "sockets of a dead backend stay");
     }

@@ -1,4 +1,4 @@
-//! Finds victims among the sockets of the current network namespace and destroys them.
+//! Finds victims among the sockets of the current network namespace, moves those that can be moved, and destroys the others.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -7,6 +7,7 @@ use lb_common::abi::proto;
 
 use super::diag::{Diag, End, Query, cookie};
 use super::error::DestroyError;
+use super::mover::{self, Stray};
 use super::outcome::{Failure, Outcome};
 use crate::maps::sockets::SocketRow as Victim;
 use crate::model::desired::Family;
@@ -18,7 +19,7 @@ fn key(socket_cookie: u64, peer: SocketAddr) -> Key {
     (socket_cookie, SocketAddr::new(peer.ip().to_canonical(), peer.port()))
 }
 
-/// Destroys victims, all of which are sockets of the calling thread's network namespace.
+/// Moves or destroys victims, all of which are sockets of the calling thread's network namespace.
 pub(super) fn destroy(victims: &[Victim], outcome: &mut Outcome) {
     let mut by_protocol: HashMap<u8, HashMap<Key, Victim>> = HashMap::new();
     for victim in victims {
@@ -88,17 +89,25 @@ impl SocketSearch {
         }
     }
 
-    /// Lists the sockets of one family once and destroys the victims among them.
+    /// Lists the sockets of one family once, and moves or destroys the victims among them.
     fn pass(&mut self, diag: &mut Diag, family: Family, outcome: &mut Outcome) -> Result<usize, DestroyError> {
         let query = Query { protocol: self.protocol, family, peer_port: self.only_port() };
         let mut found = Vec::new();
-        let pieces = diag.list(query, |id| {
+        let mut strays = Vec::new();
+        let pieces = diag.list(query, |id, inode| {
             let key = key(cookie(&id), SocketAddr::new(id.destination_address, id.destination_port));
-            if self.left.contains_key(&key) {
+            if let Some(victim) = self.left.get(&key) {
                 found.push((key, id));
+                strays.extend(Stray::of(victim, inode));
             }
         })?;
+        let moved = mover::connect_anew(&strays);
+        outcome.moved += moved.len();
         for (key, id) in found {
+            if moved.contains(&key.0) {
+                self.left.remove(&key);
+                continue;
+            }
             match diag.destroy(self.protocol, family, id)? {
                 End::Destroyed => {
                     outcome.destroyed += 1;

@@ -23,7 +23,9 @@ pub fn supported() -> Result<(), WhyNot> {
     let socket_cookie = SockRef::from(&socket).cookie().map_err(WhyNot::Loopback)?;
     let family = Family::of(&peer.ip());
     let mut outcome = Outcome::default();
-    search::destroy(&[Victim { netns_cookie, socket_cookie, protocol: proto::UDP, family, peer }], &mut outcome);
+    let (generation, frontend) = (0, None);
+    let victim = Victim { netns_cookie, socket_cookie, protocol: proto::UDP, family, peer, generation, frontend };
+    search::destroy(&[victim], &mut outcome);
     if let Some(failure) = outcome.failed.pop() {
         return Err(failure.why.into());
     }

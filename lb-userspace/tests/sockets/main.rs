@@ -38,6 +38,45 @@ fn assert_alive(socket: &UdpSocket, other_end: &UdpSocket) {
     assert_eq!(socket.recv(&mut [0; 16]).expect("the socket lives"), 3);
 }
 
+fn connected_socket_is_moved(bind: IpAddr, other_end: IpAddr, through: impl Fn(SocketAddr) -> SocketAddr) {
+    let netns = Netns::new();
+    let (_old, old) = netns.listener(other_end);
+    let (new, next) = netns.listener(other_end);
+    let socket = netns.udp(any(bind), through(old));
+    let bystander = netns.udp(any(bind), through(old));
+    new.set_read_timeout(Some(PATIENCE)).unwrap();
+    std::thread::scope(|scope| {
+        // Whoever waits for an answer waits on, and hears the new peer.
+        let waiting = scope.spawn(|| socket.recv(&mut [0; 16]));
+        std::thread::sleep(Duration::from_millis(50));
+        let victim = Victim { frontend: Some(next), ..netns.victim(UDP, &socket, old) };
+        let outcome = Destroyer::default().destroy(&[victim]);
+        assert_eq!((outcome.moved, ends(&outcome)), (1, (0, 0, 0, 0)), "{outcome:?}");
+        assert_eq!(socket.peer_addr().unwrap(), through(next));
+        socket.send(b"hello").unwrap();
+        let (_, from) = new.recv_from(&mut [0; 16]).unwrap();
+        new.send_to(b"yes", from).unwrap();
+        assert_eq!(waiting.join().unwrap().unwrap(), 3);
+    });
+    assert_eq!(socket.take_error().unwrap().map(|error| error.kind()), None);
+    assert_eq!(bystander.peer_addr().unwrap(), through(old));
+    // Connected to something else meanwhile, it is left alone.
+    let victim = Victim { frontend: Some(old), ..netns.victim(UDP, &socket, old) };
+    let outcome = Destroyer::default().destroy(&[victim]);
+    assert_eq!((outcome.moved, ends(&outcome)), (0, (0, 1, 0, 0)), "{outcome:?}");
+    assert_eq!(socket.peer_addr().unwrap(), through(next));
+}
+
+#[test]
+fn a_connected_socket_is_connected_anew_and_its_owner_waits_on() {
+    connected_socket_is_moved(V4, V4, |peer| peer);
+    connected_socket_is_moved(V6, V6, |peer| peer);
+    connected_socket_is_moved(Ipv6Addr::UNSPECIFIED.into(), V4, |peer| match peer {
+        SocketAddr::V4(peer) => SocketAddr::new(peer.ip().to_ipv6_mapped().into(), peer.port()),
+        SocketAddr::V6(_) => peer,
+    });
+}
+
 fn connected_socket_is_destroyed(bind: IpAddr, other_end: IpAddr, through: impl Fn(SocketAddr) -> SocketAddr) {
     let netns = Netns::new();
     let (server, peer) = netns.listener(other_end);

@@ -100,7 +100,7 @@ pub(crate) fn any(ip: IpAddr) -> SocketAddr {
 pub(crate) fn victim(netns_cookie: u64, protocol: u8, socket: &impl AsFd, peer: SocketAddr) -> Victim {
     let socket_cookie = SockRef::from(socket).cookie().unwrap();
     let family = Family::of(&peer.ip());
-    Victim { netns_cookie, socket_cookie, protocol, family, peer }
+    Victim { netns_cookie, socket_cookie, protocol, family, peer, generation: 1, frontend: None }
 }
 
 /// Binds a namespace to a file.
