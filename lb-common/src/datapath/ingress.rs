@@ -11,7 +11,7 @@ use super::own;
 use super::remap::remapped;
 use super::retry;
 use super::schedule::{member_flag, select};
-use super::scope::{inside, is_foreign, is_snat_port, is_unallocated, known_vip};
+use super::scope::{is_foreign, is_internal, is_snat_port, is_unallocated, known_vip};
 use super::scratch::Scratch;
 use crate::abi::{
     Address, AffinityKey, Counter, FlowKey, FlowValue, FrontendKey, FrontendValue, SourceRangeKey, Tally, flow_kind,
@@ -306,7 +306,7 @@ fn choose<A: Address, E: Env<A>>(
     arrival: Arrival,
     scratch: &mut Scratch<A>,
 ) -> Decision {
-    let internal = inside(env, headers.key.src, arrival);
+    let internal = is_internal(env, headers.key.src, arrival, scratch.choice.frontend.kind);
     let flags = scratch.choice.frontend.flags;
     let (set, drops, local) = if internal {
         (scratch.choice.frontend.internal, frontend_flag::INTERNAL_EMPTY_DROPS, frontend_flag::INTERNAL_LOCAL)

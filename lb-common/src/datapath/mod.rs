@@ -41,7 +41,7 @@ pub use frame::Frame;
 pub use headers::{Headers, Parsed};
 pub use outcome::{Outcome, Reason, Verdict};
 pub use schedule::{Choice, scaled};
-pub use scope::inside;
+pub use scope::is_internal;
 pub use scratch::{Scratch, Workspace};
 pub use socket::{
     SocketCall, SocketVerdict, socket_bind, socket_closed, socket_connect, socket_peer, socket_released, socket_send,

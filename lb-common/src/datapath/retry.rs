@@ -6,7 +6,7 @@
 use super::env::Env;
 use super::headers::Headers;
 use super::schedule;
-use super::scope::inside;
+use super::scope::is_internal;
 use super::scratch::Scratch;
 use crate::abi::{Address, FlowValue, config_flag, flow_state};
 use crate::datapath::Arrival;
@@ -33,6 +33,7 @@ pub(super) fn choose<A: Address, E: Env<A>>(
     scratch: &mut Scratch<A>,
 ) -> bool {
     let frontend = &scratch.choice.frontend;
-    let set = if inside(env, headers.key.src, arrival) { frontend.internal } else { frontend.external };
+    let set =
+        if is_internal(env, headers.key.src, arrival, frontend.kind) { frontend.internal } else { frontend.external };
     set.count > 1 && schedule::another(env, &mut scratch.choice, set)
 }

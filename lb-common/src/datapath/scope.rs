@@ -41,7 +41,7 @@ pub(super) fn is_snat_port<A>(config: &FamilyConfig<A>, port: Be16) -> bool {
 /// Whether a client is inside the cluster: by the device it came in by where that is how it is told, else by its address
 /// where the cluster's prefixes are known, else by the device's role.
 #[inline(always)]
-pub fn inside<A: Address, E: Host<A>>(env: &E, client: A, arrival: Arrival) -> bool {
+pub(super) fn inside<A: Address, E: Host<A>>(env: &E, client: A, arrival: Arrival) -> bool {
     let config = env.config();
     if config.flags & config_flag::LOCAL_DEVICES != 0 {
         return env.device_flags(arrival.ifindex) & device_flag::LOCAL != 0;
@@ -50,6 +50,16 @@ pub fn inside<A: Address, E: Host<A>>(env: &E, client: A, arrival: Arrival) -> b
         return contains(&config.cluster, client);
     }
     !arrival.hook.is_uplink()
+}
+
+/// Whether a client gets a frontend's internal set. At an external address only this node's own Pods do: whoever comes by an
+/// uplink is outside there, also a Pod of another node. Where devices tell who is inside, they tell it here, too.
+#[inline(always)]
+pub fn is_internal<A: Address, E: Host<A>>(env: &E, client: A, arrival: Arrival, kind: u8) -> bool {
+    let may_be = kind == frontend_kind::CLUSTER_IP
+        || !arrival.hook.is_uplink()
+        || env.config().flags & config_flag::LOCAL_DEVICES != 0;
+    may_be && inside(env, client, arrival)
 }
 
 /// Whether a packet that entered by a Pod's device has a source that is elsewhere: the way there is by an uplink or by

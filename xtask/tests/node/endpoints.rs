@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use xtask::lab::probe::{Cause, TIMEOUT, Transport};
-use xtask::lab::{EndpointState, Family, Pod};
+use xtask::lab::{EndpointState, Family, LabOptions, Pod, ServiceSpec};
 
-use crate::fixture::{ALL, CLUSTER_IP, FRONTENDS, Node, addresses};
+use crate::fixture::{ALL, CLUSTER_IP, FRONTENDS, Node, addresses, all};
 
 fn others<'a>(node: &'a Node, gone: &'a str) -> impl Iterator<Item = &'a Pod> {
     node.lab.pods().iter().filter(move |pod| pod.name != gone)
@@ -86,5 +86,23 @@ fn a_udp_flow_is_refused_when_the_last_pod_goes_and_served_when_one_comes() {
             assert_eq!(udp.ask().unwrap().pod, "rt2", "{} -> {dst}", client.name);
             node.change(|manifests| manifests.ready(ALL, node.lab.pods()).unwrap());
         }
+    }
+}
+
+/// `externalTrafficPolicy: Local`, by the address of a node that has endpoints, and of one that has none.
+#[test]
+fn a_pod_of_another_node_gets_no_endpoint_elsewhere_at_a_node_port() {
+    let service = ServiceSpec { external_local: true, ..all() };
+    let node = Node::with(LabOptions::default(), &service, &[]);
+    let client = node.lab.pod("remote1").unwrap();
+    let node_port = || addresses(&FRONTENDS[1]);
+    for (transport, dst) in node_port() {
+        let answers = client.ns.ask_many(transport, dst, 40).unwrap_or_else(|err| panic!("{dst}: {err}"));
+        assert!(answers.iter().all(|answer| answer.pod != "remote1"), "{dst}");
+    }
+    node.change(|manifests| manifests.ready(ALL, [client]).unwrap());
+    for (transport, dst) in node_port() {
+        let asked = client.ns.run(|| Ok(transport.ask_once(dst, 0, Duration::from_millis(200)))).unwrap();
+        assert_eq!(asked.unwrap_err().cause, Cause::TimedOut, "{dst}");
     }
 }

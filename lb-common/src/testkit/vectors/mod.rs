@@ -52,6 +52,7 @@ macro_rules! each_vector {
                 reply_leaves_by_the_routing_table_where_its_uplink_does_not_lead_to_the_client
                 host_network_endpoint_sees_the_clients_address
                 local_external_policy_takes_local_endpoints_for_external_clients_only
+                pod_of_another_node_is_outside_at_external_addresses
                 local_internal_policy_takes_local_endpoints_only
             }
             snat {

@@ -116,6 +116,37 @@ pub fn local_external_policy_takes_local_endpoints_for_external_clients_only<A: 
     assert!((1..64).contains(&remote), "a Pod's choice is not bound by the external policy: {remote} of 64 remote");
 }
 
+/// `externalTrafficPolicy: Local`: its address is a Pod's, and it comes by the uplink.
+pub fn pod_of_another_node_is_outside_at_external_addresses<A: Family>(scene: &mut Scene<'_, A>) {
+    let endpoints = [Endpoint::local(1, A::LOCAL), Endpoint::remote(2, A::LOCAL2)];
+    let flags = frontend_flag::EXTERNAL_LOCAL | frontend_flag::EXTERNAL_EMPTY_DROPS;
+    let mut from = 40_000;
+    for proto in PROTOCOLS {
+        scene.serve(&full(proto, &endpoints).flags(flags));
+        for (addr, port, kind) in frontends::<A>() {
+            if kind == frontend_kind::CLUSTER_IP {
+                continue;
+            }
+            for _ in 0..20 {
+                from += 1;
+                let client = (A::REMOTE, from);
+                let led = Pkt::first(proto, client, (A::LOCAL, 8080));
+                scene.passes(Hook::UplinkIngress, &Pkt::first(proto, client, (addr, port)), &led);
+            }
+        }
+        scene.serve(&full(proto, &endpoints[1..]).flags(flags));
+        for (addr, port, kind) in frontends::<A>() {
+            let first = Pkt::first(proto, (A::REMOTE, 41_000), (addr, port));
+            if kind == frontend_kind::CLUSTER_IP {
+                assert_ne!(scene.send(Hook::UplinkIngress, &first).action, Action::Drop);
+            } else {
+                scene.drops(Hook::UplinkIngress, &first);
+            }
+        }
+    }
+    scene.counted(Counter::DropNoLocalEndpoints, 6);
+}
+
 /// `internalTrafficPolicy: Local`.
 pub fn local_internal_policy_takes_local_endpoints_only<A: Family>(scene: &mut Scene<'_, A>) {
     let endpoints = [Endpoint::remote(2, A::REMOTE), Endpoint::local(1, A::LOCAL)];

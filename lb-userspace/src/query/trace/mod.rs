@@ -20,7 +20,7 @@ mod tests;
 use std::collections::HashMap;
 
 use lb_common::abi::{FrontendValue, SetRef};
-use lb_common::datapath::{Arrival, inside};
+use lb_common::datapath::{Arrival, is_internal};
 use serde::Serialize;
 
 use self::attempt::{Attempt, attempt};
@@ -83,7 +83,7 @@ pub struct BackendRow {
 /// The set that a client is given, of a frontend.
 fn set_of<A: Traced>(env: &Overlay<'_, A>, question: &Question, frontend: &FrontendValue) -> SetRef {
     let internal = match (question.entry, A::from_ip(question.client.ip())) {
-        (Entry::Device(arrival), Some(client)) => inside(env, client, arrival),
+        (Entry::Device(arrival), Some(client)) => is_internal(env, client, arrival, frontend.kind),
         _ => true,
     };
     if internal { frontend.internal } else { frontend.external }

@@ -38,6 +38,16 @@ pub(crate) fn agree(setup: &Setup, who: Who, target: &Target, brought: &Brought)
         // kube-proxy refuses by ICMP, of which the kernel sends only so many.
         theirs.remove(&Event::Silence);
     }
+    if theirs.contains(&Event::Silence)
+        && who == Who::RemotePod
+        && target.kind != Kind::ClusterIp
+        && ours.iter().all(is_answer)
+    {
+        // Sluice takes a Pod of another node for a client outside, as `externalTrafficPolicy: Local` has them. kube-proxy leads
+        // it to other nodes as well, and loses the answers; see `lost_by_them`.
+        theirs.remove(&Event::Silence);
+        return pods(&theirs).is_subset(&pods(&ours));
+    }
     if theirs.contains(&Event::Silence) {
         if who.pod().is_some() && target.affine && ours.iter().all(is_answer) {
             // kube-proxy keeps to an endpoint whose answers are lost, such as the client itself; see `lost_by_them`.
