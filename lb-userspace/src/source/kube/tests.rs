@@ -241,6 +241,29 @@ async fn a_server_that_says_nothing_of_service_cidrs_is_no_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_are_asked_for_by_their_node_and_forbidden_ones_hold_up_nothing() {
+    let host_ports = KubeSettings { host_ports: true, ..settings() };
+    let script = base();
+    script.list("services", &[]).list("pods", &[json!({"metadata": {"name": "p", "resourceVersion": "11"}})]);
+    script.start_with(&host_ports).synced().await;
+    assert!(
+        script.asked.lock().unwrap().iter().any(|asked| asked.contains("pods") && asked.contains("spec.nodeName%3Dme"))
+    );
+
+    let script = base();
+    script.list("services", &[service("a")]);
+    let forbidden = json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "message": "no", "code": 403});
+    for _ in 0..50 {
+        script.answer("list pods", Answer::Status(403, forbidden.to_string()));
+    }
+    let begun = tokio::time::Instant::now();
+    let mut run = script.start_with(&host_ports);
+    assert_eq!(run.synced().await, ["a"]);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(run.connection.borrow().connected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_follow_the_list() {
     let script = base();
     script.list("services", &[]);

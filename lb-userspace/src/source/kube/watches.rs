@@ -22,6 +22,7 @@ const WATCH_SECS: u32 = 90;
 /// How long everything else waits for the Node, which may not be there or not be readable.
 const NODE_GRACE: Duration = Duration::from_secs(10);
 const HTTP_GONE: u16 = 410;
+const HTTP_FORBIDDEN: u16 = 403;
 const HTTP_NOT_FOUND: u16 = 404;
 
 /// The cluster's version, which is waited for like a kind. Kinds have the lower bits.
@@ -175,6 +176,13 @@ pub(super) async fn follow<K: ApiObject>(api: Api<K>, selector: Selector, progre
                             progress.observer.watch_failed(&K::plural(&()), format!("{}: {text}", kind.name()));
                         }
                     }
+                    // Who may not read it goes on without it at once.
+                    if matches!(K::WAIT, Wait::Hoped { .. })
+                        && is_forbidden(&error)
+                        && !progress.list_is_done(kind).await
+                    {
+                        return;
+                    }
                     if is_gone(&error) {
                         // History is lost and the watch cannot begin where it ended: list anew.
                         break;
@@ -195,6 +203,11 @@ pub(super) async fn follow<K: ApiObject>(api: Api<K>, selector: Selector, progre
 /// is handled by the watcher itself.)
 fn is_gone(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == HTTP_GONE)
+}
+
+/// Whether the kind may not be listed.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == HTTP_FORBIDDEN)
 }
 
 /// Whether the server has no such kind at all.
