@@ -13,6 +13,7 @@ use super::pin_args::PinArgs;
 use super::run::RunArgs;
 use super::services::ServicesArgs;
 use super::status::StatusArgs;
+use super::sysdump::SysdumpArgs;
 use super::top::TopArgs;
 use super::trace::TraceArgs;
 use super::{completion, man};
@@ -45,6 +46,8 @@ pub(super) enum Command {
     Trace(Box<TraceArgs>),
     /// Whether the node is fit for Sluice and lets Services work; or whether manifests say what was meant.
     Check(Box<CheckArgs>),
+    /// One archive of all that can be seen of this node, without secrets: to be sent along with a report.
+    Sysdump(Box<SysdumpArgs>),
     /// Detach everything and remove all pins: nothing is translated any more. Refused while the agent runs.
     Cleanup(PinArgs),
     /// Say field by field what becomes of a configuration file.

@@ -3,6 +3,7 @@
 //!
 //! `-o json` and `-o yaml` print the row types of the sub-commands' modules; their field names are stable.
 
+mod at_once;
 mod auditing;
 mod backend_row;
 mod backends;
@@ -26,6 +27,7 @@ mod packet_args;
 mod panics;
 
 mod pin_args;
+mod plugin;
 mod problems;
 mod run;
 mod service_manager;
@@ -37,6 +39,7 @@ mod spread_args;
 mod status;
 mod succession;
 mod sweeping;
+mod sysdump;
 mod top;
 mod trace;
 
@@ -50,7 +53,11 @@ use crate::config::findings::Finding;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let (cli, findings) = match settings::parse(std::env::args_os().collect()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    if plugin::is_called_by(&args) {
+        return ended(plugin::main(args));
+    }
+    let (cli, findings) = match settings::parse(args) {
         Ok(parsed) => parsed,
         Err(error) => {
             output::complain(&error);
@@ -61,6 +68,10 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::print(&args),
         other => run_command(other, &findings).map(|()| ExitCode::SUCCESS),
     };
+    ended(done)
+}
+
+fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
     done.unwrap_or_else(|error| {
         output::complain(&error);
         ExitCode::FAILURE
@@ -79,6 +90,7 @@ fn run_command(command: Command, findings: &[Finding]) -> anyhow::Result<()> {
         Command::Trace(args) => trace::print(&args),
         Command::Flows(args) => flows::print(&args),
         Command::Top(args) => top::print(&args),
+        Command::Sysdump(args) => sysdump::print(&args),
         Command::Cleanup(args) => cleanup::cleanup(&args.pin_path),
         Command::Completion(args) => completion::print(&args, Cli::command()),
         Command::Man(args) => man::write(&args, Cli::command()),

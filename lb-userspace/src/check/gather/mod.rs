@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::proc_files::ProcFiles;
+pub use self::tools::tool;
 pub use self::ways::{Backend, ways};
 use super::facts::{Clock, DeviceFacts, Facts, Mounts};
 use crate::devices::inventory::Inventory;

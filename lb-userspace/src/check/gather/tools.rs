@@ -8,6 +8,14 @@ use crate::check::firewall::{Firewall, iptables, nft};
 /// Where they are when nobody has said it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// A program of the node, wherever programs tend to be.
+pub fn tool(name: &str) -> Command {
+    let path = std::env::var("PATH").map_or_else(|_| PATH.to_owned(), |given| format!("{given}:{PATH}"));
+    let mut command = Command::new(name);
+    command.env("PATH", path);
+    command
+}
+
 /// All rules that the tools of this node show.
 pub(super) fn firewall() -> Firewall {
     let mut firewall = Firewall::default();
@@ -32,8 +40,7 @@ pub(super) fn firewall() -> Firewall {
 
 /// What a tool prints; none: it is not there, or fails, which is noted.
 fn run(tool: &str, args: &[&str], firewall: &mut Firewall) -> Option<String> {
-    let path = std::env::var("PATH").map_or_else(|_| PATH.to_owned(), |given| format!("{given}:{PATH}"));
-    let output = match Command::new(tool).args(args).env("PATH", path).output() {
+    let output = match self::tool(tool).args(args).output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
