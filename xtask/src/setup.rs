@@ -16,7 +16,7 @@ pub use prometheus::Prometheus;
 
 /// Programs that the namespace tests and the demo call, and the Debian package of each.
 const NODE_PROGRAMS: &[(&str, &str)] =
-    &[("ip", "iproute2"), ("tc", "iproute2"), ("nft", "nftables"), ("ethtool", "ethtool")];
+    &[("ip", "iproute2"), ("tc", "iproute2"), ("nft", "nftables"), ("iptables", "iptables"), ("ethtool", "ethtool")];
 
 /// Programs that boot other kernels, and the Debian package of each.
 const VM_PROGRAMS: &[(&str, &str)] =

@@ -14,6 +14,7 @@ use super::run::RunArgs;
 use super::services::ServicesArgs;
 use super::status::StatusArgs;
 use super::sysdump::SysdumpArgs;
+use super::takeover::TakeoverArgs;
 use super::top::TopArgs;
 use super::trace::TraceArgs;
 use super::{completion, man};
@@ -48,6 +49,8 @@ pub(super) enum Command {
     Check(Box<CheckArgs>),
     /// One archive of all that can be seen of this node, without secrets: to be sent along with a report.
     Sysdump(Box<SysdumpArgs>),
+    /// How far the node is on its way from kube-proxy to Sluice, and the next step; removes what kube-proxy has left.
+    Takeover(TakeoverArgs),
     /// Detach everything and remove all pins: nothing is translated any more. Refused while the agent runs.
     Cleanup(PinArgs),
     /// Say field by field what becomes of a configuration file.

@@ -11,7 +11,7 @@ const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\nOptions:
 const GROUPS: &[(&str, &[&str])] = &[
     ("Serve", &["run", "check-config"]),
     ("Look", &["status", "services", "backends", "flows", "top", "explain", "trace", "check", "sysdump"]),
-    ("Maintain", &["cleanup", "completion", "man", "version"]),
+    ("Maintain", &["takeover", "cleanup", "completion", "man", "version"]),
 ];
 
 /// The grammar whose help has its commands in groups.

@@ -40,6 +40,7 @@ mod status;
 mod succession;
 mod sweeping;
 mod sysdump;
+mod takeover;
 mod top;
 mod trace;
 
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Status(args) => status::print(&args),
+        Command::Takeover(args) => takeover::print(&args),
         other => run_command(other, &findings).map(|()| ExitCode::SUCCESS),
     };
     ended(done)
@@ -84,6 +86,7 @@ fn run_command(command: Command, findings: &[Finding]) -> anyhow::Result<()> {
         Command::Check(args) => check::print(&args),
         Command::CheckConfig(args) => settings::check(&args.file, args.format.output),
         Command::Status(args) => status::print(&args).map(drop),
+        Command::Takeover(args) => takeover::print(&args).map(drop),
         Command::Services(args) => services::print(&args),
         Command::Backends(args) => backends::print(&args),
         Command::Explain(args) => explain::print(&args),

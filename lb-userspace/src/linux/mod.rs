@@ -2,6 +2,7 @@
 
 pub mod bpf_link;
 pub mod clock;
+pub mod conntrack;
 pub mod firewall;
 pub mod kernel_version;
 pub mod limits;

@@ -40,15 +40,24 @@ impl Asker {
 
     /// Asks for one thing: the bodies of the messages of the answer.
     pub fn ask(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        self.exchange(kind, 0, body)
+        let mut answers = Vec::new();
+        self.exchange(kind, 0, body, &mut |body| answers.push(body.to_vec()))?;
+        Ok(answers)
     }
 
     /// Asks for a listing.
     pub fn list(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        self.exchange(kind, NLM_F_DUMP, body)
+        let mut answers = Vec::new();
+        self.each(kind, body, |body| answers.push(body.to_vec()))?;
+        Ok(answers)
     }
 
-    fn exchange(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    /// Asks for a listing that may be long, and calls `each` with the body of each message.
+    pub fn each(&mut self, kind: u16, body: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        self.exchange(kind, NLM_F_DUMP, body, &mut each)
+    }
+
+    fn exchange(&mut self, kind: u16, flags: u16, body: &[u8], each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let length = u32::try_from(HEADER + body.len()).map_err(io::Error::other)?;
         let mut message = Vec::with_capacity(HEADER + body.len());
@@ -59,7 +68,6 @@ impl Asker {
         message.extend([0; 4]);
         message.extend(body);
         self.socket.send(&message, 0)?;
-        let mut answers = Vec::new();
         let mut buffer = Vec::with_capacity(BUFFER);
         loop {
             buffer.clear();
@@ -68,14 +76,15 @@ impl Asker {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            if self.take(&buffer, flags == 0, &mut answers)? {
-                return Ok(answers);
+            if self.take(&buffer, flags == 0, each)? {
+                return Ok(());
             }
         }
     }
 
     /// Takes one piece of an answer. True: it was the last.
-    fn take(&self, mut piece: &[u8], single: bool, answers: &mut Vec<Vec<u8>>) -> io::Result<bool> {
+    fn take(&self, mut piece: &[u8], single: bool, each: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+        let mut is_answered = false;
         while !piece.is_empty() {
             let message = NetlinkBuffer::new_checked(piece).map_err(io::Error::other)?;
             let length = usize::try_from(message.length()).unwrap_or(usize::MAX).next_multiple_of(4);
@@ -87,12 +96,15 @@ impl Asker {
                         return if code == 0 { Ok(true) } else { Err(io::Error::from_raw_os_error(-code)) };
                     }
                     NLMSG_DONE => return Ok(true),
-                    _ => answers.push(message.payload().to_vec()),
+                    _ => {
+                        is_answered = true;
+                        each(message.payload());
+                    }
                 }
             }
             piece = piece.get(length..).unwrap_or_default();
         }
-        Ok(single && !answers.is_empty())
+        Ok(single && is_answered)
     }
 }
 

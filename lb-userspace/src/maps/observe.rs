@@ -45,6 +45,13 @@ pub fn snat_ports(pin_path: &Path) -> Result<Option<(u16, u16)>, TableFailure> {
     Ok((low != 0).then_some((low, high)))
 }
 
+/// Whether TCP that began before Sluice is left to the stack (`--takeover`).
+pub fn takes_over(pin_path: &Path) -> Result<bool, TableFailure> {
+    let map: Array<MapData, FamilyConfig<V4>> = open(&pin_path.join("maps"), map_name::CONFIG[0])?;
+    let config = map.get(&0, 0).map_err(read_failure(map_name::CONFIG[0]))?;
+    Ok(config.flags & config_flag::TAKEOVER != 0)
+}
+
 /// How full a map is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fill {

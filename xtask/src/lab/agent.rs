@@ -263,11 +263,11 @@ impl Agent {
     }
 
     /// Runs a sub-command of `sluice` against this agent's pins and returns what it printed, also where it says that the
-    /// node is not healthy.
+    /// node is not healthy, or that something is left to do.
     pub fn cli(&self, args: &[&str]) -> Result<String> {
         let program = self.options.binary.to_string_lossy();
         let pin_path = self.pin_path.to_string_lossy();
-        let codes: &[i32] = if args.first() == Some(&"status") { &[0, 3] } else { &[0] };
+        let codes: &[i32] = if matches!(args.first(), Some(&"status" | &"takeover")) { &[0, 3] } else { &[0] };
         self.node.command_ending_in(&program, &[args, &["--pin-path", &pin_path]].concat(), codes)
     }
 

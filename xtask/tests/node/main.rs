@@ -42,6 +42,7 @@ mod sockets_odd;
 mod sockets_reach;
 mod sockets_speed;
 mod sockets_udp;
+mod takeover;
 mod trace;
 mod traffic;
 mod tunnel;

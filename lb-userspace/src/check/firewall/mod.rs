@@ -112,23 +112,26 @@ impl Chain {
 
     /// It was made by kube-proxy.
     pub fn is_kube_proxys(&self) -> bool {
-        const CHAINS: [&str; 10] = [
-            "KUBE-SERVICES",
-            "KUBE-EXTERNAL-SERVICES",
-            "KUBE-NODEPORTS",
-            "KUBE-NODE-PORT",
-            "KUBE-FORWARD",
-            "KUBE-PROXY-FIREWALL",
-            "KUBE-PROXY-CANARY",
-            "KUBE-LOAD-BALANCER",
-            "KUBE-SOURCE-RANGES-FIREWALL",
-            "KUBE-FIREWALL-IPVS",
-        ];
-        const PREFIXES: [&str; 5] = ["KUBE-SVC-", "KUBE-SEP-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SVL-"];
-        self.table == "kube-proxy"
-            || CHAINS.contains(&&*self.name)
-            || PREFIXES.iter().any(|prefix| self.name.starts_with(prefix))
+        self.table == "kube-proxy" || is_kube_proxys_chain(&self.name)
     }
+}
+
+/// Whether a chain of iptables by this name was made by kube-proxy; others that begin with `KUBE-` are kubelet's.
+pub fn is_kube_proxys_chain(name: &str) -> bool {
+    const CHAINS: [&str; 10] = [
+        "KUBE-SERVICES",
+        "KUBE-EXTERNAL-SERVICES",
+        "KUBE-NODEPORTS",
+        "KUBE-NODE-PORT",
+        "KUBE-FORWARD",
+        "KUBE-PROXY-FIREWALL",
+        "KUBE-PROXY-CANARY",
+        "KUBE-LOAD-BALANCER",
+        "KUBE-SOURCE-RANGES-FIREWALL",
+        "KUBE-FIREWALL-IPVS",
+    ];
+    const PREFIXES: [&str; 5] = ["KUBE-SVC-", "KUBE-SEP-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SVL-"];
+    CHAINS.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 impl Firewall {

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::proc_files::ProcFiles;
-pub use self::tools::tool;
+pub use self::tools::{nft_rules, tool};
 pub use self::ways::{Backend, ways};
-use super::facts::{Clock, DeviceFacts, Facts, Mounts};
+use super::facts::{Clock, DeviceFacts, Facts, KubeProxy, Mounts};
 use crate::devices::inventory::Inventory;
 use crate::devices::plan::plan;
 use crate::devices::watcher::DeviceWatcher;
@@ -34,6 +34,11 @@ pub struct Ask {
     pub snat_ports: (u16, u16),
     /// Role of each device and why, by an agent; none: as one without options would decide.
     pub roles: Option<BTreeMap<String, (Role, String)>>,
+}
+
+/// What is left of kube-proxy besides rules.
+pub fn kube_proxy() -> KubeProxy {
+    ProcFiles::below(Path::new("/proc")).kube_proxy()
 }
 
 /// Everything that can be seen on the node itself. What an agent knows is left to the caller.

@@ -18,13 +18,7 @@ pub fn tool(name: &str) -> Command {
 
 /// All rules that the tools of this node show.
 pub(super) fn firewall() -> Firewall {
-    let mut firewall = Firewall::default();
-    if let Some(text) = run("nft", &["-j", "list", "ruleset"], &mut firewall) {
-        match nft::parse(&text) {
-            Ok(chains) => firewall.add("nft", chains),
-            Err(error) => firewall.failed.push(format!("nft: {error}")),
-        }
-    }
+    let mut firewall = nft_rules();
     for (tool, v6) in [
         ("iptables-save", false),
         ("iptables-legacy-save", false),
@@ -33,6 +27,18 @@ pub(super) fn firewall() -> Firewall {
     ] {
         if let Some(text) = run(tool, &[], &mut firewall) {
             firewall.add(tool, iptables::parse(&text, v6));
+        }
+    }
+    firewall
+}
+
+/// The rules of nftables, as `nft` shows them.
+pub fn nft_rules() -> Firewall {
+    let mut firewall = Firewall::default();
+    if let Some(text) = run("nft", &["-j", "list", "ruleset"], &mut firewall) {
+        match nft::parse(&text) {
+            Ok(chains) => firewall.add("nft", chains),
+            Err(error) => firewall.failed.push(format!("nft: {error}")),
         }
     }
     firewall

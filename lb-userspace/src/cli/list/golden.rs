@@ -35,3 +35,12 @@ pub(in crate::cli) fn list<R: Listed>(name: &str, rows: &[R], grid: impl Fn(&[R]
     compare(&format!("{name}.json"), &print("json", Width::Unlimited));
     assert!(matches!("json".parse(), Ok(Form::Json)));
 }
+
+/// A document shows this output, indented as Markdown has it.
+#[track_caller]
+pub(in crate::cli) fn assert_documented(document: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
+    let all = std::fs::read_to_string(&path).unwrap();
+    let shown: String = text.lines().flat_map(|line| ["    ", line, "\n"]).collect();
+    assert!(all.contains(&shown), "{document} should show:\n{shown}");
+}

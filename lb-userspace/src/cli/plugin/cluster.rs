@@ -116,7 +116,8 @@ impl ClusterArgs {
         let mut words = self.kubectl.split_whitespace();
         let mut command = Command::new(words.next().unwrap_or("kubectl"));
         command.args(words).args(["--namespace", &self.namespace]);
-        let flags = [("--context", self.context.as_deref().map(OsStr::new)), ("--kubeconfig", self.kubeconfig.as_deref())];
+        let flags =
+            [("--context", self.context.as_deref().map(OsStr::new)), ("--kubeconfig", self.kubeconfig.as_deref())];
         for (flag, value) in flags {
             if let Some(value) = value {
                 command.arg(flag).arg(value);

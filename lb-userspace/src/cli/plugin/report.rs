@@ -40,7 +40,13 @@ pub(super) fn health(pods: &[Pod], answers: &[Answer]) -> (String, u8) {
         let line = format!("{node:<a$}  {health:<b$}  {services:>c$}  {pod:<d$}  {problem}");
         let _never_fails = writeln!(text, "{}", line.trim_end());
     }
-    let code = if mute { NOT_TOLD } else if sick { NOT_HEALTHY } else { 0 };
+    let code = if mute {
+        NOT_TOLD
+    } else if sick {
+        NOT_HEALTHY
+    } else {
+        0
+    };
     (text, code)
 }
 

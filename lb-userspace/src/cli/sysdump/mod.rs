@@ -66,7 +66,8 @@ pub(super) fn write(target: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 fn node_name() -> String {
-    let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = nix::sys::utsname::uname().map(|system| system.nodename().to_string_lossy().into_owned());
+    let name = name.unwrap_or_default();
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '_' }).collect()
 }
 

@@ -163,7 +163,7 @@ mod tests {
             Source { file: "closed.txt", way: Way::Asked("127.0.0.1:1".into(), "/metrics") },
             Source { file: "off.txt", way: Way::Asked("off".into(), "/metrics") },
             Source { file: "version.txt", way: Way::File("/proc/version") },
-            Source { file: "lines.txt", way: Way::Lines("echo", &["a\nb\nc"], &["b"]) },
+            Source { file: "lines.txt", way: Way::Lines("printf", &["a\\nb\\nc"], &["b"]) },
         ]
     }
 

@@ -5,7 +5,15 @@ const LEFT_OUT: &str = "[left out]";
 
 /// Names whose value is secret, in lower case.
 const NAMES: [&str; 10] = [
-    "password", "passwd", "passphrase", "secret", "token", "authorization", "apikey", "api-key", "client-key-data",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "authorization",
+    "apikey",
+    "api-key",
+    "client-key-data",
     "private-key",
 ];
 
