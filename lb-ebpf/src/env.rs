@@ -8,11 +8,11 @@ use core::ffi::c_void;
 use core::hint::black_box;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use lb_common::abi::{
-    AffinityKey, AffinityValue, BackendValue, Be16, CauseKey, CauseValue, Counter, FamilyConfig, FlowValue,
+    AffinityKey, AffinityValue, BackendValue, Be16, CauseKey, CauseValue, Counter, EventValue, FamilyConfig, FlowValue,
     FrontendKey, FrontendValue, SetRef, SocketKey, SocketValue, SourceRangeKey, StatsValue, TableKey, TurnKey,
-    block_of, device_flag, filter,
+    block_of, device_flag, filter, watch,
 };
-use lb_common::datapath::{Counters, Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage, scaled};
+use lb_common::datapath::{Counters, Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage, Watch, scaled};
 use lb_common::wire::ethernet::mac_words;
 
 use crate::maps::{self, FamilyMaps};
@@ -260,6 +260,33 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Counters<A> for Kernel<PART> {
             }
             // Of two processors that begin it one loses a count.
             None => _ = maps::CAUSES.insert(key, CauseValue { count: 1, last_ns: now }, u64::from(BPF_NOEXIST)),
+        }
+    }
+}
+
+impl<A: FamilyMaps + RouteLookup, const PART: u8> Watch<A> for Kernel<PART> {
+    #[inline(always)]
+    fn is_watched(&self) -> bool {
+        // In general a zero: the clock is asked only while somebody listens, or has done so.
+        let until = maps::WATCH.get(watch::UNTIL).copied().unwrap_or(0);
+        until != 0 && until > Host::<A>::now_ns(self) >> 30
+    }
+
+    #[inline(always)]
+    fn through_memory(&self, word: u64) -> Option<u64> {
+        let place = maps::outcome::<A>()?;
+        // SAFETY: an aligned word of per-CPU memory that only this packet uses. Volatile, or the compiler would keep it.
+        unsafe { place.write_volatile(word) };
+        // SAFETY: as above.
+        Some(unsafe { place.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn tell(&self, event: &EventValue<A>) {
+        if maps::EVENTS.output::<EventValue<A>>(event, 0).is_err()
+            && let Some(lost) = maps::WATCH.get(watch::LOST)
+        {
+            add(lost, 1);
         }
     }
 }

@@ -20,6 +20,17 @@ macro_rules! map_type {
     (Array $key:ty, $value:ty) => { Array<$value> };
     (PerCpuArray $key:ty, $value:ty) => { PerCpuArray<$value> };
     (ProgramArray $key:ty, $value:ty) => { aya_ebpf::maps::ProgramArray };
+    (RingBuf $key:ty, $value:ty) => { aya_ebpf::maps::RingBuf };
+}
+
+/// Makes one of so many entries, or bytes.
+macro_rules! make {
+    (RingBuf $key:ty, $value:ty, $entries:expr, $flags:expr) => {
+        aya_ebpf::maps::RingBuf::with_byte_size($entries, $flags)
+    };
+    ($kind:ident $key:ty, $value:ty, $entries:expr, $flags:expr) => {
+        <map_type!($kind $key, $value)>::with_max_entries($entries, $flags)
+    };
 }
 
 macro_rules! declare {
@@ -27,10 +38,8 @@ macro_rules! declare {
         $(
             $(#[$doc])*
             #[map]
-            pub(crate) static $name: map_type!($kind $key, $value) = <map_type!($kind $key, $value)>::with_max_entries(
-                tables::$table.entries_in_object(),
-                tables::$table.flags,
-            );
+            pub(crate) static $name: map_type!($kind $key, $value) =
+                make!($kind $key, $value, tables::$table.entries_in_object(), tables::$table.flags);
         )*
     };
 }
@@ -165,6 +174,14 @@ pub(crate) fn headers<A: FamilyMaps>() -> Option<&'static mut Headers<A>> {
     let memory = A::scratch().get_ptr_mut(0)?;
     // SAFETY: per-CPU memory, used by one packet at a time (softirqs are off around TC and XDP), and asked for once.
     Some(unsafe { &mut (*memory).headers })
+}
+
+/// This CPU's place for an outcome.
+#[inline(always)]
+pub(crate) fn outcome<A: FamilyMaps>() -> Option<*mut u64> {
+    let memory = A::scratch().get_ptr_mut(0)?;
+    // SAFETY: a field of the value that was just found.
+    Some(unsafe { &raw mut (*memory).outcome })
 }
 
 /// This CPU's working memory.

@@ -7,7 +7,7 @@ pub const ABI_VERSION: u32 = 4;
 /// What the fields of all maps come to, in that version (see the test in `tables.rs`): sizes are compared with the
 /// pins', so two fields that change places are what nobody would notice.
 #[cfg(test)]
-pub(super) const SHAPE: u64 = 0x98ba_945f_e43a_c663;
+pub(super) const SHAPE: u64 = 0x88a3_acad_a99d_77b2;
 
 /// Hands all maps of one group to the macro `$then`: `family` (one map for each address family; types for the address
 /// type `$addr`), `single` (one for both), `agent` (one, which programs know nothing of).
@@ -335,6 +335,20 @@ macro_rules! tables {
                 writer: "kernel; agent removes",
                 readers: "agent, CLI",
                 miss: "it never happened",
+            }
+            /// What became of packets, for who listens, see [`crate::abi::watch`].
+            EVENTS events [EVENTS]: pinned RingBuf([u8; 0] => [u8; 0]) {
+                size: Size::Fixed(EVENTS_BYTES),
+                holds: "new flows, refusals and drops; entries are bytes",
+                writer: "kernel, while `sluice monitor` listens",
+                readers: "CLI",
+            }
+            /// Whether somebody listens.
+            WATCH watch [WATCH]: pinned Array(u32 => u64) {
+                size: Size::Fixed(watch::COUNT),
+                holds: "0 → until when somebody listens, in 2^30 ns; 1 → events lost",
+                writer: "CLI (`sluice monitor`); kernel (1)",
+                readers: "kernel, CLI",
             }
             /// Counters, per CPU.
             COUNTERS counters [COUNTERS]: pinned PerCpuArray(u32 => u64) {

@@ -17,6 +17,8 @@ pub enum Kind {
     PerCpuArray,
     /// Array of programs for tail calls.
     ProgramArray,
+    /// Ring of records, which are read once; its entries are bytes.
+    RingBuf,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
             Self::Array => "array",
             Self::PerCpuArray => "per-CPU array",
             Self::ProgramArray => "program array",
+            Self::RingBuf => "ring buffer",
         }
     }
 }

@@ -115,6 +115,10 @@ pub(super) fn way_out<A: Address, F: Frame, E: Env<A>>(
             }
             env.count(Counter::ReplyRerouted);
         }
+        if hop.ifindex == 0 && answers_later(E::STAGE) {
+            // Rare, and whoever listens wants to know.
+            return Outcome::later();
+        }
         if hop.ifindex == 0 {
             return Outcome::drop(Counter::DropNoRoute);
         }

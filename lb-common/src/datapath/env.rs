@@ -7,9 +7,9 @@ use super::arrival::Arrival;
 use super::headers::Headers;
 use super::scratch::Scratch;
 use crate::abi::{
-    Address, AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, FrontendKey, FrontendValue, HeldKey, HeldValue, SenderKey, SetRef, SocketKey, SocketValue,
-    SourceRangeKey, Tally, Waiting,
+    Address, AffinityKey, AffinityValue, BackendValue, Be16, Counter, EventValue, FamilyConfig, FlowKey, FlowValue,
+    FragmentKey, FragmentValue, FrontendKey, FrontendValue, HeldKey, HeldValue, SenderKey, SetRef, SocketKey,
+    SocketValue, SourceRangeKey, Tally, Waiting,
 };
 
 /// Where a packet to some destination would leave the node.
@@ -200,6 +200,17 @@ pub trait Counters<A> {
     fn blame(&self, service: u32, cause: u32);
 }
 
+/// Who listens.
+pub trait Watch<A> {
+    /// Whether somebody does.
+    fn is_watched(&self) -> bool;
+    /// This number, written to memory and read again; `None` does not happen. The kernel's verifier does not follow values
+    /// through memory, so that paths with different ones are one again behind it.
+    fn through_memory(&self, word: u64) -> Option<u64>;
+    /// Tells what became of a packet.
+    fn tell(&self, event: &EventValue<A>);
+}
+
 /// Which direction's packets a program sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -212,7 +223,7 @@ pub enum Direction {
 }
 
 /// All of it, for one address family.
-pub trait Env<A: Address>: Flows<A> + Fragments<A> + Services<A> + Host<A> + Counters<A> {
+pub trait Env<A: Address>: Flows<A> + Fragments<A> + Services<A> + Host<A> + Counters<A> + Watch<A> {
     /// Which part of the pipeline runs.
     const STAGE: Stage;
     /// Which direction's packets come: what a program never sees need not be in it.

@@ -335,7 +335,7 @@ fn begin<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival,
         Ok(()) => {
             env.connected(scratch.forward.backend, scratch.forward.generation, true);
             env.count(Counter::NewFlow);
-            Decision::TRANSLATE
+            Decision::BEGIN
         }
         Err(counter) => Decision::drop(counter),
     }

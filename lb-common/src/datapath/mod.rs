@@ -34,9 +34,10 @@ mod snat;
 mod socket;
 mod split;
 pub mod transport;
+mod watch;
 
 pub use arrival::{Arrival, Hook};
-pub use env::{Counters, Direction, Env, Flows, Fragments, Host, NextHop, Route, Services, SocketEnv, Stage};
+pub use env::{Counters, Direction, Env, Flows, Fragments, Host, NextHop, Route, Services, SocketEnv, Stage, Watch};
 pub use frame::Frame;
 pub use headers::{Headers, Parsed};
 pub use outcome::{Outcome, Reason, Verdict};

@@ -49,6 +49,8 @@ impl Reason {
     pub const NO_MEMORY: Self = Self(UNCOUNTED + 7);
     /// TCP without a flow, to an address that the node's stack answers for.
     pub const NODE_ADDRESS: Self = Self(UNCOUNTED + 9);
+    /// Translated, and the first packet of its flow.
+    pub const NEW_FLOW: Self = Self(UNCOUNTED + 11);
 
     /// A reason that is counted.
     #[inline(always)]
@@ -62,6 +64,28 @@ impl Reason {
         if self.0 < UNCOUNTED { Some(self.0) } else { None }
     }
 
+    /// Whether it is this one.
+    #[inline(always)]
+    pub(super) const fn is(self, other: Self) -> bool {
+        self.0 == other.0
+    }
+
+    /// Whether the packet was translated.
+    pub const fn is_translated(self) -> bool {
+        self.is(Self::TRANSLATED) || self.is(Self::NEW_FLOW)
+    }
+
+    /// As events have it.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The reason with this number.
+    pub const fn of_number(number: u32) -> Self {
+        Self(number)
+    }
+
     /// Name for people: a counter's, or a short phrase.
     pub fn name(self) -> &'static str {
         match self {
@@ -71,6 +95,7 @@ impl Reason {
             Self::SEEN_ELSEWHERE => "another program of Sluice's sees to it",
             Self::HANDED_OVER => "left to the program behind",
             Self::TRANSLATED => "translated",
+            Self::NEW_FLOW => "new_flow",
             Self::OTHER_HOST => "addressed to another host",
             Self::TAKEOVER => "began before Sluice",
             Self::NO_MEMORY => "no working memory",
@@ -156,6 +181,18 @@ impl Outcome {
         Self::new(verdict, ifindex, reason)
     }
 
+    /// As one number.
+    #[inline(always)]
+    pub(super) const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// From [`Self::word`].
+    #[inline(always)]
+    pub(super) const fn of_word(word: u64) -> Self {
+        Self(word)
+    }
+
     /// The same for another reason.
     #[inline(always)]
     pub(super) const fn because(self, reason: Reason) -> Self {
@@ -197,6 +234,8 @@ pub(super) enum Step {
 impl Decision {
     pub(super) const PASS: Self = Self::new(Step::Pass, Reason::NOT_SERVED);
     pub(super) const TRANSLATE: Self = Self::new(Step::Translate, Reason::TRANSLATED);
+    /// The same for the first packet of a flow.
+    pub(super) const BEGIN: Self = Self::new(Step::Translate, Reason::NEW_FLOW);
     /// TCP that began before Sluice.
     pub(super) const LEAVE_TO_STACK: Self = Self::new(Step::Pass, Reason::TAKEOVER);
     /// TCP without a flow, to an address of the node.

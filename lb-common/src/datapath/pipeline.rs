@@ -21,7 +21,7 @@ use super::frame::Frame;
 use super::headers::{Headers, Parsed};
 use super::outcome::{Fast, Outcome, Reason, Step, Verdict};
 use super::refuse::refuse;
-use super::{egress, fragment, icmp, ingress};
+use super::{egress, fragment, icmp, ingress, watch};
 use crate::wire::{Fragment, IpVersion};
 
 /// Decides what becomes of a packet, rewrites it and counts the reason.
@@ -102,18 +102,24 @@ fn rest<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arri
         }
     }
     let Some(mut scratch) = env.scratch() else { return Outcome::pass(Reason::NO_MEMORY) };
+    scratch.forget();
     let decision = rare::decided(env, headers, arrival, &mut scratch, !headers.may_be_of_flow(F::L3));
-    let service = scratch.choice.frontend.service;
-    let (service, outcome) = match decision.step() {
-        Step::Pass => return Outcome::pass(decision.reason()),
-        Step::Translate => {
-            let flow = env.decided(scratch);
-            (flow.service, rare::translated(frame, env, arrival, headers, flow))
-        }
-        Step::Refuse => (service, rare::refused(frame, env, arrival, headers, decision.reason())),
-        Step::Drop => (service, Outcome::leave(Verdict::Drop, 0, decision.reason())),
+    let step = decision.step();
+    if step == Step::Pass {
+        return Outcome::pass(decision.reason());
+    }
+    if step != Step::Translate {
+        scratch.end();
+    }
+    let flow = env.decided(scratch);
+    let outcome = match step {
+        Step::Translate => rare::translated(frame, env, arrival, headers, flow).of_new_flow(decision),
+        Step::Refuse => rare::refused(frame, env, arrival, headers, decision.reason()),
+        Step::Pass | Step::Drop => Outcome::leave(Verdict::Drop, 0, decision.reason()),
     };
-    rare::blame(env, service, outcome.reason());
+    let outcome = outcome.settled(env);
+    rare::blame(env, flow.service, outcome.reason());
+    watch::tell(env, arrival.ifindex, headers, flow, outcome);
     outcome
 }
 

@@ -13,6 +13,8 @@ pub struct Workspace<A> {
     pub headers: Headers<A>,
     /// What is made of them.
     pub scratch: Scratch<A>,
+    /// What becomes of the packet, see [`Watch::through_memory`](super::Watch::through_memory).
+    pub outcome: u64,
 }
 
 /// Working memory of one slow-path run. Nothing in it outlives the run.
@@ -67,7 +69,19 @@ impl Holding {
     }
 }
 
-impl<A: Copy> Scratch<A> {
+impl<A: Copy + Default> Scratch<A> {
+    /// Forgets the frontend of the packet before.
+    #[inline(always)]
+    pub(super) fn forget(&mut self) {
+        self.choice.frontend.service = 0;
+    }
+
+    /// The packet goes no further: what is known of it is its Service.
+    #[inline(always)]
+    pub(super) fn end(&mut self) {
+        self.forward = FlowValue { service: self.choice.frontend.service, ..FlowValue::default() };
+    }
+
     /// The decided rewrite is an entry's. What the entry has gathered stays there.
     #[inline(always)]
     pub(super) fn rewrite_as(&mut self, entry: &FlowValue<A>) {

@@ -6,7 +6,9 @@ use super::memory::Memory;
 use super::node::{Action, Hook, Node, Outcome, gathered};
 use crate::abi::filter::{backend_address_hash, endpoint_hash, frontend_address_hash, frontend_hash};
 use crate::abi::held::CELL;
-use crate::abi::{BackendValue, Counter, FamilyConfig, FlowKey, FrontendKey, FrontendValue, HeldValue, StatsValue};
+use crate::abi::{
+    BackendValue, Counter, EventValue, FamilyConfig, FlowKey, FrontendKey, FrontendValue, HeldValue, StatsValue,
+};
 use crate::datapath::{Arrival, Frame, NextHop, Verdict, pipeline};
 use crate::wire::{Read, Write, checksum, ethernet};
 
@@ -227,6 +229,14 @@ impl<A: Family> Node<A> for HostNode<A> {
     fn gathered(&mut self, backend: u32) -> StatsValue {
         let (flows, half_open) = (self.memory.flows.borrow(), self.memory.half_open.borrow());
         gathered(flows.values().chain(half_open.values()).copied(), backend)
+    }
+
+    fn listen(&mut self) {
+        self.memory.listener.is_there.set(true);
+    }
+
+    fn told(&mut self) -> Vec<EventValue<A>> {
+        self.memory.listener.events.take()
     }
 
     fn flows(&mut self) -> (usize, usize) {

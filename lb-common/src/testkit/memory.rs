@@ -9,6 +9,7 @@ use super::flow_ref::FlowRef;
 use super::fragments::FragmentTables;
 use super::host::MTU;
 use super::node::{UPLINK, UPLINK2};
+use super::watch::Listener;
 use crate::abi::device_flag;
 use crate::abi::filter;
 use crate::abi::{
@@ -82,6 +83,8 @@ pub struct Memory<A> {
     pub address_filter: TestFilter,
     /// Buckets of refusals.
     pub refusals: RefCell<HashMap<u32, u64>>,
+    /// Who listens.
+    pub listener: Listener<A>,
     /// Whether a direct connection was given another port.
     pub remaps: Cell<bool>,
     /// Whether the table of established flows was full.
@@ -118,6 +121,7 @@ impl<A: Family> Default for Memory<A> {
             flow_filter: RefCell::default(),
             address_filter: TestFilter::new(filter::ADDRESS_BLOCKS),
             refusals: RefCell::default(),
+            listener: Listener::default(),
             remaps: Cell::default(),
             overflows: Cell::default(),
             peers: 0,

@@ -29,6 +29,7 @@ mod service;
 mod services;
 pub mod vectors;
 mod waiting;
+mod watch;
 mod wire;
 
 pub use bytes::Bytes;

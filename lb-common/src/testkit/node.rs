@@ -2,7 +2,8 @@
 
 use super::family::Family;
 use crate::abi::{
-    BackendValue, Counter, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue, StatsValue, flow_kind,
+    BackendValue, Counter, EventValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue, StatsValue,
+    flow_kind,
 };
 pub use crate::datapath::Hook;
 
@@ -86,6 +87,10 @@ pub trait Node<A: Family> {
     fn stats(&mut self, backend: u32) -> StatsValue;
     /// What established flows to a backend have gathered, to be counted later.
     fn gathered(&mut self, backend: u32) -> StatsValue;
+    /// From here on somebody listens.
+    fn listen(&mut self);
+    /// Events since the last call.
+    fn told(&mut self) -> Vec<EventValue<A>>;
     /// From here on XDP may leave to TC what it cannot do. Nodes without XDP have nothing to do.
     fn expect_hand_over(&mut self) {}
     /// Entries of the established and of the embryonic table.

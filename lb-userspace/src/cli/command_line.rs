@@ -8,6 +8,7 @@ use super::check::CheckArgs;
 use super::explain::ExplainArgs;
 use super::flows::FlowsArgs;
 use super::list::ListArgs;
+use super::monitor::MonitorArgs;
 use super::output::FormatArgs;
 use super::pin_args::PinArgs;
 use super::run::RunArgs;
@@ -51,6 +52,8 @@ pub(super) enum Command {
     Sysdump(Box<SysdumpArgs>),
     /// How far the node is on its way from kube-proxy to Sluice, and the next step; removes what kube-proxy has left.
     Takeover(TakeoverArgs),
+    /// New flows, refusals, drops and ended flows, as they happen.
+    Monitor(Box<MonitorArgs>),
     /// Detach everything and remove all pins: nothing is translated any more. Refused while the agent runs.
     Cleanup(PinArgs),
     /// Say field by field what becomes of a configuration file.

@@ -10,7 +10,7 @@ const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}{after-help}\nOptions:
 /// The groups, and their commands in order.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Serve", &["run", "check-config"]),
-    ("Look", &["status", "services", "backends", "flows", "top", "explain", "trace", "check", "sysdump"]),
+    ("Look", &["status", "services", "backends", "flows", "top", "explain", "trace", "monitor", "check", "sysdump"]),
     ("Maintain", &["takeover", "cleanup", "completion", "man", "version"]),
 ];
 

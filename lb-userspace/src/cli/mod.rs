@@ -21,11 +21,12 @@ mod labelled;
 mod list;
 mod listen;
 mod man;
+mod monitor;
 mod node_args;
 mod output;
 mod packet_args;
 mod panics;
-
+mod pcapng;
 mod pin_args;
 mod plugin;
 mod problems;
@@ -90,6 +91,7 @@ fn run_command(command: Command, findings: &[Finding]) -> anyhow::Result<()> {
         Command::Services(args) => services::print(&args),
         Command::Backends(args) => backends::print(&args),
         Command::Explain(args) => explain::print(&args),
+        Command::Monitor(args) => monitor::print(&args),
         Command::Trace(args) => trace::print(&args),
         Command::Flows(args) => flows::print(&args),
         Command::Top(args) => top::print(&args),

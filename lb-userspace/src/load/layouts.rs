@@ -52,6 +52,7 @@ impl fmt::Display for Layout {
             MapType::Array => "an array",
             MapType::PerCpuArray => "a per-CPU array",
             MapType::ProgramArray => "an array of programs",
+            MapType::RingBuf => "a ring buffer",
             _ => "a map of another kind",
         };
         write!(f, "{kind} with keys of {} and values of {} bytes", self.key, self.value)?;
@@ -67,6 +68,7 @@ const fn map_type(kind: Kind) -> MapType {
         Kind::Array => MapType::Array,
         Kind::PerCpuArray => MapType::PerCpuArray,
         Kind::ProgramArray => MapType::ProgramArray,
+        Kind::RingBuf => MapType::RingBuf,
     }
 }
 

@@ -7,11 +7,13 @@ mod address;
 pub mod batch;
 pub mod causes;
 pub mod dump;
+pub mod events;
 mod failure;
 mod family_tables;
 #[cfg(test)]
 pub mod faulty;
 mod filters;
+pub mod flow_ends;
 mod flow_filter;
 pub mod flows;
 pub mod jiffies;

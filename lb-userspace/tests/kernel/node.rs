@@ -2,15 +2,15 @@
 
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use lb_common::abi::filter::{
     ADDRESS_BLOCKS, BACK_BLOCKS, Block, CELLS, Cells, FLOW_BLOCKS, FRONT_BLOCKS, backend_address_hash, endpoint_hash,
     frontend_address_hash, frontend_hash, position,
 };
 use lb_common::abi::{
-    AffinityKey, AffinityValue, BackendValue, CauseKey, CauseValue, Counter, FamilyConfig, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, FrontendKey, FrontendValue, SenderKey, SourceRangeKey, StatsValue, TABLE_BLOCK,
-    TableBlock, TableKey, TurnKey, V4, V6, Waiting, map_name,
+    AffinityKey, AffinityValue, BackendValue, CauseKey, CauseValue, Counter, EventValue, FamilyConfig, FlowKey,
+    FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, SenderKey, SourceRangeKey, StatsValue,
+    TABLE_BLOCK, TableBlock, TableKey, TurnKey, V4, V6, Waiting, map_name, watch,
 };
 use lb_common::testkit::{Action, Hook, Node, Outcome, gathered};
 use lb_common::wire::IpVersion as _;
@@ -157,6 +157,25 @@ macro_rules! family {
                 self.clear_counters();
                 self.may_hand_over = false;
                 Node::<$addr>::replayed(self);
+                self.zero::<u64>(map_name::WATCH, watch::COUNT);
+                Node::<$addr>::told(self);
+            }
+
+            fn listen(&mut self) {
+                self.array::<u64>(map_name::WATCH).set(watch::UNTIL, u64::MAX, 0).unwrap();
+            }
+
+            fn told(&mut self) -> Vec<EventValue<$addr>> {
+                let mut ring: RingBuf<&mut MapData> =
+                    self.rig.object.map_mut(map_name::EVENTS).unwrap().try_into().unwrap();
+                let mut events = Vec::new();
+                while let Some(record) = ring.next() {
+                    if record.len() == size_of::<EventValue<$addr>>() {
+                        // SAFETY: plain old data of this length, wherever it lies.
+                        events.push(unsafe { record.as_ptr().cast::<EventValue<$addr>>().read_unaligned() });
+                    }
+                }
+                events
             }
 
             fn set_config(&mut self, config: FamilyConfig<$addr>) {

@@ -28,6 +28,7 @@ mod kernel;
 mod load;
 mod local;
 mod matrix;
+mod monitor;
 mod monitoring;
 mod own;
 #[cfg(target_arch = "x86_64")]

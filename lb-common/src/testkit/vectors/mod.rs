@@ -14,6 +14,7 @@
 //! | `fragments` | fragments in any order |
 //! | `headers` | fragments, IP options, extension headers, missing checksums |
 //! | `traffic` | what is counted for a backend |
+//! | `watch` | events for who listens |
 //! | `own` | connections that the node itself has opened |
 //! | `direct` | connections that go straight to a Pod, and packets that are none of ours |
 
@@ -31,6 +32,7 @@ pub mod refusal;
 pub mod schedule;
 pub mod snat;
 pub mod traffic;
+pub mod watch;
 
 use super::family::Family;
 use super::node::Hook;
@@ -179,6 +181,10 @@ macro_rules! each_vector {
                 a_connection_is_counted_once
                 connections_of_a_former_backend_are_not_counted_for_the_next
                 backends_that_do_not_answer_or_refuse_are_counted
+            }
+            watch {
+                who_listens_is_told_of_new_flows_refusals_and_drops
+                nobody_is_told_while_nobody_listens
             }
             direct {
                 direct_connection_reusing_a_tuple_gets_another_port

@@ -1,10 +1,10 @@
 //! What the data path asks of a trace's surroundings, besides its flows: Services, the node, counters, sockets.
 
 use lb_common::abi::{
-    AffinityKey, AffinityValue, BackendValue, Be16, Counter, FamilyConfig, FlowValue, FrontendKey, FrontendValue,
-    SetRef, SocketKey, SocketValue, SourceRangeKey, counter_name, device_flag, filter,
+    AffinityKey, AffinityValue, BackendValue, Be16, Counter, EventValue, FamilyConfig, FlowValue, FrontendKey,
+    FrontendValue, SetRef, SocketKey, SocketValue, SourceRangeKey, counter_name, device_flag, filter,
 };
-use lb_common::datapath::{Counters, Host, NextHop, Route, Services, SocketEnv, scaled};
+use lb_common::datapath::{Counters, Host, NextHop, Route, Services, SocketEnv, Watch, scaled};
 
 use super::leg::{forwarding_off, why_no_route};
 use super::overlay::{Overlay, Traced, end, holds, may};
@@ -218,6 +218,18 @@ impl<A: Traced> Counters<A> for Overlay<'_, A> {
     fn refused(&self, _backend: u32, _generation: u32) {}
 
     fn blame(&self, _service: u32, _cause: u32) {}
+}
+
+impl<A: Traced> Watch<A> for Overlay<'_, A> {
+    fn is_watched(&self) -> bool {
+        false
+    }
+
+    fn through_memory(&self, word: u64) -> Option<u64> {
+        Some(word)
+    }
+
+    fn tell(&self, _event: &EventValue<A>) {}
 }
 
 impl<A: Traced> SocketEnv<A> for Overlay<'_, A> {

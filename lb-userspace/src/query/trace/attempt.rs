@@ -43,7 +43,7 @@ impl<A: Traced> Passed<A> {
     }
 
     fn is_translated(&self) -> bool {
-        self.outcome.reason() == Reason::TRANSLATED
+        self.outcome.reason().is_translated()
     }
 }
 
