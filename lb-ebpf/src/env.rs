@@ -7,6 +7,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use core::hint::black_box;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use lb_common::abi::former::{AFFINITY, SOCKETS};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Be16, CauseKey, CauseValue, Counter, EventValue, FamilyConfig, FlowValue,
     FrontendKey, FrontendValue, SetRef, SocketKey, SocketValue, SourceRangeKey, StatsValue, TableKey, TurnKey,
@@ -15,6 +16,7 @@ use lb_common::abi::{
 use lb_common::datapath::{Counters, Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage, Watch, scaled};
 use lb_common::wire::ethernet::mac_words;
 
+use crate::former;
 use crate::maps::{self, FamilyMaps};
 use crate::route::{RouteLookup, leads, lookup_route};
 
@@ -117,7 +119,12 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Services<A> for Kernel<PART> {
     #[inline(always)]
     fn affinity(&self, key: &AffinityKey<A>) -> Option<AffinityValue> {
         // SAFETY: a torn read gives a backend and generation that do not match, and a fresh choice.
-        unsafe { A::affinity().get(key) }.copied()
+        let known = unsafe { A::affinity().get(key) }.copied();
+        if known.is_some() || !former::is_bound(AFFINITY) {
+            return known;
+        }
+        // SAFETY: as above.
+        unsafe { A::former_affinity().get(key) }.copied()
     }
 
     #[inline(always)]
@@ -335,7 +342,12 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> SocketEnv<A> for Kernel<PART> 
     #[inline(always)]
     fn socket(&self, key: &SocketKey<A>) -> Option<SocketValue<A>> {
         // SAFETY: entries are replaced whole; a socket's own calls are in order.
-        unsafe { A::sockets().get(key) }.copied()
+        let known = unsafe { A::sockets().get(key) }.copied();
+        if known.is_some() || !former::is_bound(SOCKETS) {
+            return known;
+        }
+        // SAFETY: as above.
+        unsafe { A::former_sockets().get(key) }.copied()
     }
 
     #[inline(always)]
@@ -346,5 +358,8 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> SocketEnv<A> for Kernel<PART> 
     #[inline(always)]
     fn remove_socket(&self, key: &SocketKey<A>) {
         let _gone = A::sockets().remove(key);
+        if former::is_bound(SOCKETS) {
+            let _gone = A::former_sockets().remove(key);
+        }
     }
 }

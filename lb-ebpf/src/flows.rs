@@ -3,10 +3,12 @@
 use core::ops::Deref;
 
 use aya_ebpf::bindings::BPF_ANY;
-use lb_common::abi::{FlowKey, FlowValue, Tally, filter};
+use lb_common::abi::former::FLOWS;
+use lb_common::abi::{FlowKey, FlowValue, Tally, filter, handover};
 use lb_common::datapath::{Flows, Headers, Host, Scratch};
 
 use crate::env::Kernel;
+use crate::former;
 use crate::maps::{self, FamilyMaps};
 use crate::route::RouteLookup;
 
@@ -99,6 +101,16 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
     #[inline(always)]
     fn note_overflow(&self) {
         maps::set_last::<A>(maps::OVERFLOW, Host::<A>::ticks(self));
+    }
+
+    #[inline(always)]
+    fn is_carrying(&self) -> bool {
+        maps::handover() != handover::NONE
+    }
+
+    #[inline(always)]
+    fn is_formers(&self, key: &FlowKey<A>) -> bool {
+        former::is_bound(FLOWS) && former::holds::<A>(key)
     }
 
     #[inline(always)]

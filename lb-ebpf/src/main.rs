@@ -21,6 +21,7 @@ mod access;
 mod context;
 mod env;
 mod flows;
+mod former;
 mod fragments;
 mod maps;
 mod route;

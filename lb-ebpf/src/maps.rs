@@ -12,6 +12,8 @@ use lb_common::abi::*;
 use lb_common::datapath::{Headers, Scratch, Workspace};
 use lb_common::tables;
 
+use crate::former::FormerMaps;
+
 /// The type of a map.
 macro_rules! map_type {
     (Hash $key:ty, $value:ty) => { HashMap<$key, $value> };
@@ -48,7 +50,7 @@ macro_rules! family {
     (Self: $($(#[$doc:meta])* $table:ident $accessor:ident [$v4:ident $v6:ident]: $pin:ident
         $kind:ident($key:ty => $value:ty) { $($facts:tt)* })*) => {
         /// The maps of one address family.
-        pub(crate) trait FamilyMaps: Address + 'static {
+        pub(crate) trait FamilyMaps: FormerMaps {
             $($(#[$doc])* fn $accessor() -> &'static map_type!($kind $key, $value);)*
             /// Settings while the agent has written none: nothing matches.
             fn no_config() -> &'static FamilyConfig<Self>;
@@ -157,6 +159,12 @@ pub(crate) fn last<A: FamilyMaps>(event: u32) -> u32 {
 #[inline(always)]
 pub(crate) fn complete_half<A: FamilyMaps>() -> u32 {
     LATELY.get(lately::FLOW_FILTER + u32::from(A::IS_V6)).copied().unwrap_or(0)
+}
+
+/// How far a successor with other tables is: one of [`handover`].
+#[inline(always)]
+pub(crate) fn handover() -> u32 {
+    HANDOVER.get(0).copied().unwrap_or(handover::NONE)
 }
 
 /// Notes that it did: never 0, which says that it did not.

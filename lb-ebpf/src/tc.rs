@@ -9,6 +9,7 @@ use lb_common::wire::{IpVersion as _, ethernet};
 
 use crate::context::Context as _;
 use crate::env::{EGRESS, FIRST, Kernel, REST};
+use crate::former::{self, FORMER_TC};
 use crate::maps::{self, FamilyMaps, TC_REST};
 use crate::route::RouteLookup;
 use crate::skb_frame::{PACKET_HOST, SENT, SkbFrame};
@@ -62,11 +63,18 @@ pub(crate) fn rest<A: FamilyMaps + RouteLookup, const L3: usize>(ctx: &TcContext
     // SAFETY: the kernel's context, valid for the whole program.
     let hook = if unsafe { (*skb).cb[0] } == uplink as u32 { uplink } else { pod };
     let arrival = arrival(skb, hook);
+    let index = rest_index::<L3>(pod, A::ETHERTYPE);
+    if former::comes_first() {
+        former::hand_on(ctx, &FORMER_TC, index);
+    }
     let outcome = if pod.is_ingress() {
         process::<A, L3, REST, true>(skb, arrival)
     } else {
         process::<A, L3, { REST | EGRESS }, true>(skb, arrival)
     };
+    if outcome.verdict() == Verdict::Later {
+        former::hand_on(ctx, &FORMER_TC, index);
+    }
     act(skb, outcome, pod)
 }
 

@@ -11,6 +11,7 @@ use lb_common::wire::{IpVersion as _, Read as _, ethernet};
 
 use crate::context::Context as _;
 use crate::env::{FIRST, Kernel, REST};
+use crate::former::{self, FORMER_XDP, FORMER_XDP_LIN};
 use crate::maps::{self, FamilyMaps};
 use crate::route::RouteLookup;
 use crate::xdp_frame::XdpFrame;
@@ -35,7 +36,16 @@ pub(crate) fn first<const FRAGS: bool>(ctx: &XdpContext, rest: &ProgramArray) ->
 /// The second stage of a family.
 #[inline(always)]
 pub(crate) fn rest<A: FamilyMaps + RouteLookup, const FRAGS: bool>(ctx: &XdpContext) -> u32 {
-    act(ctx.ctx, process::<A, REST, FRAGS>(ctx.ctx))
+    let stages = if FRAGS { &FORMER_XDP } else { &FORMER_XDP_LIN };
+    let index = if A::IS_V6 { xdp_rest::V6 } else { xdp_rest::V4 };
+    if former::comes_first() {
+        former::hand_on(ctx, stages, index);
+    }
+    let outcome = process::<A, REST, FRAGS>(ctx.ctx);
+    if outcome.verdict() == Verdict::Later {
+        former::hand_on(ctx, stages, index);
+    }
+    act(ctx.ctx, outcome)
 }
 
 #[inline(always)]

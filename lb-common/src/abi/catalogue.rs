@@ -74,6 +74,7 @@ macro_rules! tables {
                 flags: MMAPABLE,
                 holds: "block of a Bloom filter → addresses of ClusterIPs, other frontends' with their ports",
                 writer: "agent",
+                carried: Carried::Shared,
                 readers: "kernel",
                 miss: "not a frontend",
             }
@@ -83,6 +84,7 @@ macro_rules! tables {
                 flags: MMAPABLE,
                 holds: "block of a Bloom filter → addresses and ports of backends",
                 writer: "agent",
+                carried: Carried::Shared,
                 readers: "kernel",
                 miss: "not a reply",
             }
@@ -92,6 +94,7 @@ macro_rules! tables {
                 flags: MMAPABLE,
                 holds: "two halves of a filter → client and backend of each flow",
                 writer: "kernel adds; agent's sweep makes one half anew at a time",
+                carried: Carried::Shared,
                 readers: "kernel",
                 miss: "a direct connection",
             }
@@ -117,6 +120,7 @@ macro_rules! tables {
                 size: Size::Fixed(1),
                 holds: "0 → settings of the data path",
                 writer: "agent",
+                carried: Carried::Shared,
                 readers: "kernel",
             }
             /// Established flows.
@@ -126,6 +130,7 @@ macro_rules! tables {
                 flags: NO_PREALLOC,
                 holds: "tuple → rewrite",
                 writer: "kernel; agent's sweep removes",
+                carried: Carried::Last,
                 readers: "kernel, CLI",
                 miss: "not established",
                 flag: Some(Flag {
@@ -141,6 +146,7 @@ macro_rules! tables {
                 object: 65_536,
                 holds: "tuple → rewrite",
                 writer: "kernel; agent's sweep removes",
+                carried: Carried::Last,
                 readers: "kernel, CLI",
                 miss: "new flow",
                 flag: Some(Flag {
@@ -156,6 +162,7 @@ macro_rules! tables {
                 object: 65_536,
                 holds: "client, service id → time, backend, generation",
                 writer: "kernel",
+                carried: Carried::Last,
                 readers: "kernel",
                 miss: "choose afresh",
                 flag: Some(Flag {
@@ -170,6 +177,7 @@ macro_rules! tables {
                 size: Size::Constant(1 << 13),
                 holds: "backend set, processor → the slot whose turn is next",
                 writer: "kernel",
+                carried: Carried::Not,
                 readers: "kernel",
                 miss: "begins at a random slot",
             }
@@ -195,6 +203,7 @@ macro_rules! tables {
                 object: 65_536,
                 holds: "socket's cookie, address → the other side of its translation",
                 writer: "kernel; agent removes dead peers",
+                carried: Carried::Last,
                 readers: "kernel, CLI",
                 miss: "the socket sees the backend's address",
                 flag: Some(Flag {
@@ -210,6 +219,7 @@ macro_rules! tables {
                 flags: MMAPABLE,
                 holds: "block of a Bloom filter → addresses of frontends and backends, whatever the port",
                 writer: "agent",
+                carried: Carried::Shared,
                 readers: "kernel",
                 miss: "a fragment that comes before its first does not wait",
             }
@@ -218,6 +228,7 @@ macro_rules! tables {
                 size: Size::Constant(1 << 13),
                 holds: "addresses, identification, protocol → ports, protocol, time",
                 writer: "kernel",
+                carried: Carried::Not,
                 readers: "kernel",
                 miss: "first fragment not seen: wait for it, or pass",
             }
@@ -226,6 +237,7 @@ macro_rules! tables {
                 size: Size::Constant(1 << 10),
                 holds: "addresses, identification, protocol → time, cells",
                 writer: "kernel",
+                carried: Carried::Not,
                 readers: "kernel",
                 miss: "none waits",
             }
@@ -234,6 +246,7 @@ macro_rules! tables {
                 size: Size::Constant(1 << 10),
                 holds: "datagram, cell → bytes of a packet",
                 writer: "kernel",
+                carried: Carried::Not,
                 readers: "kernel",
                 miss: "the fragment is lost",
             }
@@ -242,6 +255,7 @@ macro_rules! tables {
                 size: Size::Constant(1 << 10),
                 holds: "source address → time, cells",
                 writer: "kernel",
+                carried: Carried::Not,
                 readers: "kernel",
                 miss: "nothing waits",
             }
@@ -252,6 +266,7 @@ macro_rules! tables {
                 flags: MMAPABLE,
                 holds: "backend id → packets and bytes each way, connections, generation",
                 writer: "kernel; agent empties",
+                carried: Carried::Counted,
                 readers: "agent, CLI",
                 miss: "id not counted",
                 flag: Some(Flag {
@@ -301,6 +316,7 @@ macro_rules! tables {
                 size: Size::Fixed(lately::COUNT),
                 holds: "event and family → time in ticks; 0: never",
                 writer: "kernel; agent's sweep (`FLOW_FILTER`)",
+                carried: Carried::Shared,
                 readers: "kernel",
             }
             /// The second stage of TC programs, see [`crate::abi::tc_rest`].
@@ -308,6 +324,7 @@ macro_rules! tables {
                 size: Size::Fixed(tc_rest::COUNT),
                 holds: "direction, kind of device and family → program for rare packets",
                 writer: "agent (at start)",
+                carried: Carried::Shared,
                 readers: "kernel",
                 miss: "the packet passes untranslated: `second_stage_missing`",
             }
@@ -316,6 +333,7 @@ macro_rules! tables {
                 size: Size::Fixed(xdp_rest::COUNT),
                 holds: "family → program for rare packets",
                 writer: "agent (at start)",
+                carried: Carried::Shared,
                 readers: "kernel",
                 miss: "TC does the work: `second_stage_missing`",
             }
@@ -324,8 +342,45 @@ macro_rules! tables {
                 size: Size::Fixed(xdp_rest::COUNT),
                 holds: "family → program for rare packets",
                 writer: "agent (at start)",
+                carried: Carried::Shared,
                 readers: "kernel",
                 miss: "TC does the work: `second_stage_missing`",
+            }
+            /// The same programs once more: while a successor with other tables takes over, its own are in those tables, and
+            /// lead to these.
+            TC_OWN tc_own [TC_OWN]: pinned ProgramArray(u32 => u32) {
+                size: Size::Fixed(tc_rest::COUNT),
+                holds: "as `TC_REST` → program of the agent whose maps these are",
+                writer: "agent (at start)",
+                carried: Carried::Own,
+                readers: "its successor's programs",
+                miss: "the successor keeps the sizes of its maps",
+            }
+            /// Those of `XDP_REST`.
+            XDP_OWN xdp_own [XDP_OWN]: pinned ProgramArray(u32 => u32) {
+                size: Size::Fixed(xdp_rest::COUNT),
+                holds: "as `XDP_REST` → program of the agent whose maps these are",
+                writer: "agent (at start)",
+                carried: Carried::Own,
+                readers: "its successor's programs",
+                miss: "as for `TC_OWN`",
+            }
+            /// Those of `XDP_LINEAR_REST`.
+            XDP_LINEAR_OWN xdp_linear_own [XDP_LINEAR_OWN]: pinned ProgramArray(u32 => u32) {
+                size: Size::Fixed(xdp_rest::COUNT),
+                holds: "as `XDP_LINEAR_REST` → program of the agent whose maps these are",
+                writer: "agent (at start)",
+                carried: Carried::Own,
+                readers: "its successor's programs",
+                miss: "as for `TC_OWN`",
+            }
+            /// How far a successor with other tables is, see [`crate::abi::handover`].
+            HANDOVER handover [HANDOVER]: pinned Array(u32 => u32) {
+                size: Size::Fixed(1),
+                holds: "0 → whether flows are carried over from former maps",
+                writer: "agent",
+                carried: Carried::Shared,
+                readers: "kernel",
             }
             /// Why clients of service ports got nothing.
             CAUSES causes [CAUSES]: pinned LruHash(CauseKey => CauseValue) {
@@ -333,6 +388,7 @@ macro_rules! tables {
                 object: 16_384,
                 holds: "service id, counter → number, time",
                 writer: "kernel; agent removes",
+                carried: Carried::Last,
                 readers: "agent, CLI",
                 miss: "it never happened",
             }
@@ -368,6 +424,7 @@ macro_rules! tables {
                 size: Size::Fixed(1),
                 holds: "0 → ABI version, the agent's random number, pid, times, next generation",
                 writer: "agent",
+                carried: Carried::Shared,
                 readers: "agent, CLI",
             }
             /// Service names.

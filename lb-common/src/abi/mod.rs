@@ -52,6 +52,26 @@ pub mod lately {
     pub const COUNT: u32 = 6;
 }
 
+/// Values of `HANDOVER`: how far a successor with other tables is (docs/upgrade.md).
+pub mod handover {
+    /// Nobody takes over, or with the same tables.
+    pub const NONE: u32 = 0;
+    /// The successor's second stages come in, and still hand everything on to the former ones.
+    pub const PREPARED: u32 = 1;
+    /// What begins now is the successor's; what the former tables have is still theirs.
+    pub const OPEN: u32 = 2;
+}
+
+/// Which tables of a former agent a program of its successor can ask. Bits.
+pub mod former {
+    /// Flows, and the second stages that know them.
+    pub const FLOWS: u8 = 1;
+    /// Affinity.
+    pub const AFFINITY: u8 = 2;
+    /// Sockets.
+    pub const SOCKETS: u8 = 4;
+}
+
 /// Buckets of `REFUSALS`.
 pub mod refusals {
     /// Of all clients.

@@ -48,6 +48,22 @@ impl StatsValue {
         }
     }
 
+    /// What was counted since `then`; it has no generation.
+    #[must_use]
+    pub const fn minus(&self, then: &Self) -> Self {
+        Self {
+            packets: self.packets.wrapping_sub(then.packets),
+            bytes: self.bytes.wrapping_sub(then.bytes),
+            reply_packets: self.reply_packets.wrapping_sub(then.reply_packets),
+            reply_bytes: self.reply_bytes.wrapping_sub(then.reply_bytes),
+            connections: self.connections.wrapping_sub(then.connections),
+            generation: 0,
+            pad: 0,
+            unanswered: self.unanswered.wrapping_sub(then.unanswered),
+            refused: self.refused.wrapping_sub(then.refused),
+        }
+    }
+
     /// Whether nothing was counted.
     pub const fn is_empty(&self) -> bool {
         let traffic = self.packets | self.bytes | self.reply_packets | self.reply_bytes;

@@ -68,6 +68,24 @@ pub enum Size {
     As(&'static str),
 }
 
+/// How a table's content comes into another table of its kind, when a successor wants it larger, or laid out otherwise
+/// (docs/upgrade.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// Before the programs are exchanged: agents alone write it.
+    First,
+    /// The same, and what programs have counted since then is added at the end.
+    Counted,
+    /// At the end: programs write it.
+    Last,
+    /// Not at all: what is in it is over soon, or is not missed.
+    Not,
+    /// It cannot be another: programs of both agents share it.
+    Shared,
+    /// Each agent makes it for itself.
+    Own,
+}
+
 /// A setting of `sluice run` that changes a table's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flag {
@@ -124,6 +142,8 @@ pub struct Table {
     pub readers: &'static str,
     /// What it means that a key is not there; empty: it always is.
     pub miss: &'static str,
+    /// How its content comes into another one.
+    pub carried: Carried,
     /// The setting that changes the size.
     pub flag: Option<Flag>,
 }
@@ -141,6 +161,7 @@ impl Table {
         writer: "",
         readers: "",
         miss: "",
+        carried: Carried::First,
         flag: None,
     };
 

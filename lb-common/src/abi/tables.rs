@@ -4,7 +4,7 @@
     reason = "the catalogue names every type of the module, and so does what follows it"
 )]
 
-use super::table::{Flag, Kind, Map, Size, Table};
+use super::table::{Carried, Flag, Kind, Map, Size, Table};
 use super::*;
 
 /// `BPF_F_NO_PREALLOC`: entries are allocated as they come.

@@ -29,6 +29,9 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
             let known = !headers.has_handshake() && flow.state & flow_state::REPLIED != 0;
             return if known && flow.from == arrival.from { Fast::Hit(env.touch(flow)) } else { Fast::Slow };
         }
+        if env.is_carrying() {
+            return Fast::Slow;
+        }
     }
     if gate::is_untranslated(env, headers, arrival) { Fast::Slow } else { own::look(env, headers, arrival) }
 }

@@ -63,6 +63,10 @@ pub trait Flows<A> {
     fn scratch(&self) -> Option<Self::Scratch>;
     /// The rewrite that the slow path has decided, as if it were an entry.
     fn decided(&self, scratch: Self::Scratch) -> Self::Flow;
+    /// Whether flows are being carried over from a former agent's tables: a flow that is not in these may be in those.
+    fn is_carrying(&self) -> bool;
+    /// Whether only those have a flow of this key: the former agent's program has to see to its packets.
+    fn is_formers(&self, key: &FlowKey<A>) -> bool;
     /// Looks in the table of established flows.
     fn flow(&self, key: &FlowKey<A>) -> Option<Self::Flow>;
     /// Looks in the table of half-open flows.

@@ -27,6 +27,13 @@ pub fn reverse_key<A: Address>(forward: &FlowValue<A>, protocol: u8) -> FlowKey<
     if flow_action::keeps_source(forward.action) { request } else { request.flipped() }
 }
 
+/// Whether a packet with this tuple, or its answer, belongs to a flow that only a former agent's tables have. A call, for the
+/// sake of the stack.
+#[inline(never)]
+pub(super) fn is_formers<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>) -> bool {
+    env.is_formers(key) || env.is_formers(&key.flipped())
+}
+
 /// Notes what an entry's packet says of its flow. Returns the entry as it is then. A RST or FIN that cannot be true
 /// says nothing (RFC 5961).
 #[inline(always)]

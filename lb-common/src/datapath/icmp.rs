@@ -5,6 +5,7 @@ use super::arrival::Arrival;
 use super::deliver::{depart, way_out};
 use super::echo;
 use super::env::{Env, NextHop};
+use super::flow::is_formers;
 use super::frame::Frame;
 use super::headers::Headers;
 use super::outcome::{Outcome, Reason};
@@ -80,7 +81,9 @@ pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
         return echo::answer(frame, env, arrival, headers);
     }
     let Some(mut quoted) = quoted(frame, headers) else { return Outcome::pass(Reason::NOT_SERVED) };
-    let Some(flow) = find(env, arrival, &quoted.key) else { return Outcome::pass(Reason::NOT_SERVED) };
+    let Some(flow) = find(env, arrival, &quoted.key) else {
+        return if is_formers(env, &quoted.key) { Outcome::later() } else { Outcome::pass(Reason::NOT_SERVED) };
+    };
     let outcome = translate_as(frame, env, arrival, (headers, &mut quoted), flow);
     let from_backend = flow.kind != flow_kind::FORWARD && headers.key.src == quoted.key.dst;
     if quoted.refused && from_backend && outcome.reason() == Reason::counted(Counter::IcmpTranslated) {

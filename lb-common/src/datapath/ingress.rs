@@ -46,6 +46,7 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
     }
     match env.flow(&headers.key) {
         Some(flow) => known(env, headers, arrival, flow),
+        None if claims & !claim::REPLY == claim::DIRECT && env.is_carrying() => Fast::Slow,
         // A TCP packet that opens nothing belongs to a direct connection that an established flow's entry stands for.
         None if claims & !claim::REPLY == claim::DIRECT && headers.has_handshake() => Fast::Pass,
         None if claims & !claim::REPLY == claim::DIRECT => beside_half_open(env, headers),

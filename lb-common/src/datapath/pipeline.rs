@@ -21,7 +21,7 @@ use super::frame::Frame;
 use super::headers::{Headers, Parsed};
 use super::outcome::{Fast, Outcome, Reason, Step, Verdict};
 use super::refuse::refuse;
-use super::{egress, fragment, icmp, ingress, watch};
+use super::{egress, flow, fragment, icmp, ingress, watch};
 use crate::wire::{Fragment, IpVersion};
 
 /// Decides what becomes of a packet, rewrites it and counts the reason.
@@ -100,6 +100,9 @@ fn rest<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arri
         if outcome != fragment::KNOWN {
             return outcome;
         }
+    }
+    if flow::is_formers(env, &headers.key) {
+        return Outcome::later();
     }
     let Some(mut scratch) = env.scratch() else { return Outcome::pass(Reason::NO_MEMORY) };
     scratch.forget();

@@ -162,6 +162,9 @@ fn is_free<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> bool {
 #[inline(never)]
 fn tenant<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) -> u32 {
     let (key, reverse) = (&scratch.reverse_key, &scratch.reverse);
+    if env.is_formers(key) {
+        return 0;
+    }
     if let Some(other) = env.flow(key) {
         let same = is_same(&other, reverse);
         if !same && !is_finished(env, &other, key.proto) {

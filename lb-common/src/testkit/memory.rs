@@ -89,6 +89,8 @@ pub struct Memory<A> {
     pub remaps: Cell<bool>,
     /// Whether the table of established flows was full.
     pub overflows: Cell<bool>,
+    /// Keys of flows that only a former agent's tables have, while they are carried over.
+    pub former: RefCell<HashSet<FlowKey<A>>>,
     /// `device_flag::PEER` where Pods' devices have another end to redirect to, else 0.
     pub peers: u32,
 }
@@ -122,6 +124,7 @@ impl<A: Family> Default for Memory<A> {
             address_filter: TestFilter::new(filter::ADDRESS_BLOCKS),
             refusals: RefCell::default(),
             listener: Listener::default(),
+            former: RefCell::default(),
             remaps: Cell::default(),
             overflows: Cell::default(),
             peers: 0,
@@ -201,6 +204,16 @@ impl<A: Family> Flows<A> for Memory<A> {
 
     fn note_remap(&self) {
         self.remaps.set(true);
+    }
+
+    fn is_carrying(&self) -> bool {
+        !self.former.borrow().is_empty()
+    }
+
+    fn is_formers(&self, key: &FlowKey<A>) -> bool {
+        self.former.borrow().contains(key)
+            && !self.flows.borrow().contains_key(key)
+            && !self.half_open.borrow().contains_key(key)
     }
 
     fn overflows(&self) -> bool {

@@ -34,7 +34,7 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
             }
         }
     }
-    for part in ["links", "sockets", "maps"] {
+    for part in ["links", "sockets", "maps", "next", "former"] {
         remove_pins(&pin_path.join(part))?;
     }
     fs::remove_dir_all(writer_lock::directory(pin_path))

@@ -298,8 +298,8 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (events, from_source) = mpsc::channel(EVENTS);
     let source = start_source(args, events).await?;
     let agent = args.clone();
-    let (loaded, candidate) = tokio::task::spawn_blocking(move || agent.load()).await??;
-    let (mut tables, lock) = succession::take_over(&args.pins.pin_path, candidate).await?;
+    let (mut loaded, candidate) = tokio::task::spawn_blocking(move || agent.load()).await??;
+    let (mut tables, lock) = succession::take_over(&args.pins.pin_path, candidate, &mut loaded).await?;
     let ticks = loaded.ticks_per_second;
     tables.update_status(|status| status.ticks_per_second = ticks.unwrap_or(0))?;
     let (devices, sockets) = tokio::task::block_in_place(|| args.attach(loaded))?;

@@ -32,7 +32,7 @@ fn arg((table, flag): (&'static Table, Flag)) -> Arg {
         .long(flag.long())
         .value_name("N")
         .value_parser(value_parser!(u32).range(least..))
-        .help(format!("{}. Default: {default}; a pinned map keeps its size", flag.help))
+        .help(format!("{}. Default: {default}; another one is taken at the next start", flag.help))
 }
 
 impl Args for SizeArgs {

@@ -7,6 +7,7 @@ use anyhow::Context;
 use tokio::time::{Instant, sleep};
 
 use super::status;
+use crate::load::Loaded;
 use crate::load::writer_lock::{Candidate, WriterLock};
 use crate::maps::kernel::KernelTables;
 
@@ -14,12 +15,17 @@ use crate::maps::kernel::KernelTables;
 const OLDER_VERSION_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for the agent that runs to end, and takes its place.
-pub(super) async fn take_over(pin_path: &Path, candidate: Candidate) -> anyhow::Result<(KernelTables, WriterLock)> {
+pub(super) async fn take_over(
+    pin_path: &Path,
+    candidate: Candidate,
+    loaded: &mut Loaded,
+) -> anyhow::Result<(KernelTables, WriterLock)> {
     if candidate.has_predecessor() {
         tracing::info!("taking over from the agent that runs");
     }
-    let succeeding = tokio::task::spawn_blocking(|| candidate.succeed()).await?;
-    let lock = succeeding.with_context(|| format!("cannot lock the pins of {}", pin_path.display()))?;
+    let succeeding = tokio::task::spawn_blocking(|| candidate.succeed().map(|lock| (candidate, lock))).await?;
+    let (candidate, lock) = succeeding.with_context(|| format!("cannot lock the pins of {}", pin_path.display()))?;
+    tokio::task::block_in_place(|| loaded.switch(candidate))?;
     let mut tables = KernelTables::open(pin_path)?;
     outlast_older_version(&mut tables).await?;
     Ok((tables, lock))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::load::upgrade;
 use crate::maps::LiveFlows;
 use crate::maps::jiffies::Ticks;
 use crate::maps::sweep::{Sweeper, Timeouts};
@@ -30,6 +31,10 @@ pub(super) fn start(pin_path: PathBuf, ticks: Option<u32>, metrics: Metrics, liv
             std::thread::sleep(SWEEP_EVERY);
         };
         std::thread::sleep(FIRST_AFTER);
+        // A sweep says which flows there are: it has to wait for those that are still in former maps.
+        while upgrade::is_under_way(&pin_path) {
+            std::thread::sleep(FIRST_AFTER);
+        }
         loop {
             match sweeper.sweep() {
                 Ok(swept) => {

@@ -27,7 +27,7 @@ use super::watcher::DeviceWatcher;
 use super::xdp_mode::XdpMode;
 use crate::causes::with_causes;
 use crate::linux::netlink::NetlinkError;
-use crate::load::{Feature, LoadError, Loaded, MapSizeNote, ProgramFailure, open_map};
+use crate::load::{Feature, LoadError, Loaded, MapSizeNote, ProgramFailure, Upgrade, open_map};
 
 /// Other routes than default ones change often and matter little: they are listed again at most this often.
 const ROUTES_DELAY: Duration = Duration::from_millis(500);
@@ -94,6 +94,8 @@ pub struct DeviceTask {
     told: Told,
     repairs: Repairs,
     looks: u32,
+    /// Maps that change with this start.
+    upgrade: Option<Upgrade>,
 }
 
 impl DeviceTask {
@@ -123,6 +125,7 @@ impl DeviceTask {
             told: Told::default(),
             repairs: Repairs::default(),
             looks: 0,
+            upgrade: loaded.upgrade,
         })
     }
 
@@ -159,6 +162,7 @@ impl DeviceTask {
             }
             self.publish(&inventory, &report);
             aside(|| self.load_rest(&inventory, &report));
+            aside(|| self.complete_upgrade());
             let change = loop {
                 let change = tokio::select! {
                     change = watcher.next(&mut inventory) => change,
@@ -216,6 +220,16 @@ impl DeviceTask {
             news |= self.repairs.note(missing);
         }
         news
+    }
+
+    /// The programs that look first are in their places: maps that are left of a former agent go.
+    fn complete_upgrade(&mut self) {
+        let Some(mut upgrade) = self.upgrade.take() else { return };
+        if let Err(error) = upgrade.complete(self.applier.programs()) {
+            tracing::warn!(error = with_causes(&error), "the upgrade of maps is tried again");
+            self.upgrade = Some(upgrade);
+            self.retry_due.get_or_insert_with(|| Instant::now() + RETRY_DELAY);
+        }
     }
 
     /// Waits until something that was put off is due.

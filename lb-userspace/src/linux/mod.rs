@@ -1,6 +1,7 @@
 //! The kernel's interfaces that the rest of the agent builds on. Knows nothing of Services, devices or maps.
 
 pub mod bpf_link;
+pub mod bpf_map;
 pub mod clock;
 pub mod conntrack;
 pub mod firewall;

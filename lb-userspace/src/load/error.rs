@@ -98,6 +98,22 @@ pub enum LoadError {
         /// Layout needed.
         needed: String,
     },
+    /// A step of an upgrade fails.
+    #[error("upgrade of maps: {step}")]
+    Upgrade {
+        /// The step.
+        step: &'static str,
+        /// Cause.
+        source: io::Error,
+    },
+    /// What is in a map cannot be carried over.
+    #[error("what is in map {map} cannot be carried over to the new one")]
+    Carry {
+        /// The map.
+        map: String,
+        /// Cause.
+        source: io::Error,
+    },
     /// A map cannot be created, opened or pinned.
     #[error("map {name}")]
     Map {

@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, MapError, MapInfo, MapType};
-use lb_common::abi::table::{Kind, Map, Size, Table};
+use lb_common::abi::table::{Carried, Kind, Map, Size, Table};
 use lb_common::abi::*;
 
 use super::{LoadError, MapSizes};
@@ -80,6 +80,11 @@ pub(super) fn all() -> Vec<Layout> {
         table.maps.iter().map(move |&Map { name, key, value, .. }| Layout { name, kind, key, value, entries })
     };
     tables::all().filter(|table| table.pinned).flat_map(layouts).collect()
+}
+
+/// Whether each agent has such a map of its own.
+pub(super) fn is_own(map: &str) -> bool {
+    tables::of_map(map).is_some_and(|table| table.carried == Carried::Own)
 }
 
 macro_rules! create {

@@ -6,9 +6,9 @@ use aya::maps::{Array, Map, MapData, MapError, MapInfo};
 use lb_common::abi::{ABI_VERSION, StatusValue, map_name};
 use serde::{Deserialize, Serialize};
 
+use super::LoadError;
 use super::layouts::{self, Layout};
 use super::pins::PinDirectories;
-use super::{LoadError, MapSizes};
 use crate::faults;
 
 /// A pinned map keeps its capacity over restarts.
@@ -36,8 +36,8 @@ where
     MapData::from_pin(path).and_then(Map::from_map_data).and_then(T::try_from).map_err(map_error(&name))
 }
 
-fn open_status(directories: &PinDirectories) -> Result<Array<MapData, StatusValue>, LoadError> {
-    open_map(&directories.maps.join(map_name::STATUS))
+fn open_status(maps: &Path) -> Result<Array<MapData, StatusValue>, LoadError> {
+    open_map(&maps.join(map_name::STATUS))
 }
 
 /// Pins of another ABI version are not touched. All maps count as foreign when some are there but `STATUS` is not.
@@ -59,14 +59,14 @@ pub(super) fn check_abi(directories: &PinDirectories) -> Result<(), LoadError> {
     if let Some(layout) = layout {
         check_layout(&layout, &path, &info)?;
     }
-    let status = open_status(directories)?.get(&0, 0).map_err(map_error(map_name::STATUS))?;
+    let status = open_status(&directories.maps)?.get(&0, 0).map_err(map_error(map_name::STATUS))?;
     // Zero: an agent made the maps and ended before it wrote anything.
     if status.abi == 0 || status.abi == ABI_VERSION { Ok(()) } else { Err(foreign(status.abi)) }
 }
 
 /// Writes this agent's version where none is written yet.
-pub(super) fn claim_abi(directories: &PinDirectories) -> Result<(), LoadError> {
-    let mut map = open_status(directories)?;
+pub(super) fn claim_abi(maps: &Path) -> Result<(), LoadError> {
+    let mut map = open_status(maps)?;
     let mut status = map.get(&0, 0).map_err(map_error(map_name::STATUS))?;
     if status.abi == 0 {
         status.abi = ABI_VERSION;
@@ -77,7 +77,7 @@ pub(super) fn claim_abi(directories: &PinDirectories) -> Result<(), LoadError> {
 }
 
 /// What is pinned there, if it is a map.
-fn pinned(path: &Path) -> Result<MapInfo, LoadError> {
+pub(super) fn pinned(path: &Path) -> Result<MapInfo, LoadError> {
     MapInfo::from_pin(path).map_err(|source| LoadError::NoMap { path: path.to_owned(), source })
 }
 
@@ -87,25 +87,4 @@ fn check_layout(layout: &Layout, path: &Path, info: &MapInfo) -> Result<(), Load
         return Ok(());
     }
     Err(LoadError::ForeignMap { path: path.to_owned(), found: found.to_string(), needed: layout.to_string() })
-}
-
-/// Pinned maps must have this agent's layout; their capacity stays, and is noted where another one was asked for.
-pub(super) fn check_pinned_maps(directories: &PinDirectories, sizes: &MapSizes) -> Result<Vec<MapSizeNote>, LoadError> {
-    let mut notes = Vec::new();
-    for layout in layouts::all() {
-        let path = directories.maps.join(layout.name);
-        if !path.exists() {
-            continue;
-        }
-        let info = pinned(&path)?;
-        check_layout(&layout, &path, &info)?;
-        if let Some(wanted) = sizes.of(layout.name)
-            && wanted != info.max_entries()
-        {
-            let (map, actual) = (layout.name.to_owned(), info.max_entries());
-            tracing::warn!(map, wanted, actual, "pinned map keeps its size; remove the pins to change it");
-            notes.push(MapSizeNote { map, wanted, actual });
-        }
-    }
-    Ok(notes)
 }

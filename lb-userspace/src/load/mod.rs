@@ -11,6 +11,7 @@ mod retry;
 pub mod sizes;
 pub mod stages;
 mod ticks;
+pub mod upgrade;
 pub mod writer_lock;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +25,10 @@ pub use self::pins::PinDirectories;
 pub use self::programs::{ProgramFailure, Programs};
 pub use self::sizes::MapSizes;
 use self::ticks::TickMeasurement;
+pub use self::upgrade::Upgrade;
+use self::upgrade::{Plan, Standing};
 use self::writer_lock::Candidate;
+use crate::causes::with_causes;
 use crate::linux::kernel_version;
 
 /// Settings of this part, from the command line.
@@ -32,7 +36,7 @@ use crate::linux::kernel_version;
 pub struct LoadSettings {
     /// Directory of the pins; `maps`, `links` and `sockets` are made below it.
     pub pin_path: PathBuf,
-    /// Capacity of the maps, for those that are not pinned yet.
+    /// Capacity of the maps. [`Loaded::load`] leaves those that are pinned as they are.
     pub sizes: MapSizes,
 }
 
@@ -51,6 +55,8 @@ pub struct Loaded {
     pub map_sizes: Vec<MapSizeNote>,
     /// Ticks per second of the kernel's jiffies, where they could be found out.
     pub ticks_per_second: Option<u32>,
+    /// Maps change: this is completed when the programs that look first are in their places.
+    pub upgrade: Option<Upgrade>,
 }
 
 impl Loaded {
@@ -58,10 +64,11 @@ impl Loaded {
     /// aligned to 4 bytes. Only what has no fallback is an error: which program is missing, the caller finds out by
     /// [`Programs::ready`].
     pub fn load(settings: &LoadSettings, object: &[u8], programs: &[&'static str]) -> Result<Self, LoadError> {
-        Ok(Self::load_in_turn(settings, object, |_| Ok(()), |()| programs.to_vec())?.0)
+        Ok(Self::load_in_turn(settings, object, false, |_| Ok(()), |()| programs.to_vec())?.0)
     }
 
-    /// The same for an agent beside which others may run: nothing is pinned before it is this one's turn to start.
+    /// The same for an agent beside which others may run: nothing is pinned before it is this one's turn to start. Maps whose
+    /// size or layout is to be another one are made anew; they take the place of the former ones with [`Loaded::switch`].
     pub fn load_as_candidate(
         settings: &LoadSettings,
         object: &[u8],
@@ -69,12 +76,13 @@ impl Loaded {
     ) -> Result<(Self, Candidate), LoadError> {
         let stand =
             |path: &Path| Candidate::stand(path).map_err(|source| LoadError::Lock { path: path.to_owned(), source });
-        Self::load_in_turn(settings, object, stand, programs)
+        Self::load_in_turn(settings, object, true, stand, programs)
     }
 
     fn load_in_turn<T>(
         settings: &LoadSettings,
         object: &[u8],
+        may_change: bool,
         turn: impl FnOnce(&Path) -> Result<T, LoadError>,
         programs: impl FnOnce(&T) -> Vec<&'static str>,
     ) -> Result<(Self, T), LoadError> {
@@ -82,24 +90,99 @@ impl Loaded {
         lift_memory_limit();
         let directories = pins::ensure(&settings.pin_path)?;
         let turn = turn(&directories.root)?;
+        let standing = upgrade::recover(&directories.root)?;
+        pins::ensure_maps(&directories)?;
         map_pins::check_abi(&directories)?;
-        let map_sizes = map_pins::check_pinned_maps(&directories, &settings.sizes)?;
-        // `STATUS` says whose the others are: an agent that is killed in between leaves nothing that its successor refuses.
-        layouts::create_missing(&directories.maps, &settings.sizes)?;
-        let object = load_object(&directories, settings, &map_sizes, object)?;
-        if let Some(layout) = layouts::all().iter().find(|layout| !directories.maps.join(layout.name).exists()) {
-            return Err(LoadError::MissingMap { name: layout.name });
-        }
-        map_pins::claim_abi(&directories)?;
+        let names = programs(&turn);
+        let plan = upgrade::plan(&directories, &settings.sizes, standing, may_change)?;
+        let mut loading = Loading { settings, object, names: &names };
+        let (plan, programs, measurement) = match loading.programs(plan) {
+            Err(error) if may_change && standing == Standing::Settled && directories.root.join("next").exists() => {
+                tracing::warn!(error = with_causes(&error), "maps keep their sizes: no upgrade is possible");
+                upgrade::give_up(&directories.root)?;
+                loading.programs(upgrade::plan(&directories, &settings.sizes, standing, false)?)?
+            }
+            other => other?,
+        };
         let mut features = found.features;
         features.push(bpffs_feature(&directories));
-        // The ticks pass while the verifier works.
-        let mut loaded = Programs::new(object);
-        let measurement = TickMeasurement::begin(&mut loaded);
-        loaded.load(&programs(&turn));
-        let measured = measurement.and_then(|measurement| measurement.end(&mut loaded));
+        let mut programs = programs;
+        let measured = measurement.and_then(|measurement| measurement.end(&mut programs));
         let ticks_per_second = measured.or_else(ticks::configured);
-        Ok((Self { programs: loaded, directories, features, tcx: found.tcx, map_sizes, ticks_per_second }, turn))
+        let Plan { notes: map_sizes, upgrade, .. } = plan;
+        Ok((Self { programs, directories, features, tcx: found.tcx, map_sizes, ticks_per_second, upgrade }, turn))
+    }
+
+    /// This agent is the only writer now: an upgrade puts its maps in the place of the former ones. `turn`: nobody else starts
+    /// until that is over.
+    pub fn switch(&mut self, turn: Candidate) -> Result<(), LoadError> {
+        match &mut self.upgrade {
+            Some(upgrade) => upgrade.switch(turn, &mut self.programs),
+            None => upgrade::settle(&self.directories.maps),
+        }
+    }
+}
+
+/// What is loaded with maps that may be new ones.
+struct Loading<'a> {
+    settings: &'a LoadSettings,
+    object: &'a [u8],
+    names: &'a [&'static str],
+}
+
+impl Loading<'_> {
+    /// Makes the maps that are missing, and has the programs verified.
+    fn programs(&mut self, mut plan: Plan) -> Result<(Plan, Programs, Option<TickMeasurement>), LoadError> {
+        let maps = plan.maps.as_path();
+        // `STATUS` says whose the others are: an agent that is killed in between leaves nothing that its successor refuses.
+        layouts::create_missing(maps, &self.settings.sizes)?;
+        let object = self.object(&plan, None)?;
+        if let Some(layout) = layouts::all().iter().find(|layout| !maps.join(layout.name).exists()) {
+            return Err(LoadError::MissingMap { name: layout.name });
+        }
+        map_pins::claim_abi(maps)?;
+        // The ticks pass while the verifier works.
+        let mut programs = Programs::new(object);
+        let measurement = TickMeasurement::begin(&mut programs);
+        if let Some(upgrade) = &plan.upgrade {
+            let transition = if upgrade.former_bits()? == 0 { None } else { Some(self.object(&plan, Some(upgrade))?) };
+            if let (Some(object), Some(upgrade)) = (transition, &mut plan.upgrade) {
+                upgrade.load_stages(Programs::new(object))?;
+            }
+        }
+        if plan.upgrade.is_some() {
+            programs.hold_back();
+        }
+        programs.load(self.names);
+        Ok((plan, programs, measurement))
+    }
+
+    /// The object, with the maps of the plan; for the programs of a transition with the former ones as well.
+    fn object(&self, plan: &Plan, transition: Option<&Upgrade>) -> Result<Ebpf, LoadError> {
+        let mut loader = EbpfLoader::new();
+        // Nothing is relocated by the kernel's types, and to read them takes a quarter of a second.
+        loader.btf(None);
+        // A trace of every instruction makes a refusal take minutes: only for those who look for it.
+        loader.verifier_log_level(if tracing::enabled!(tracing::Level::DEBUG) {
+            VerifierLogLevel::DEBUG | VerifierLogLevel::STATS
+        } else {
+            VerifierLogLevel::STATS
+        });
+        for layout in layouts::all() {
+            loader.map_pin_path(layout.name, plan.maps.join(layout.name));
+            let actual = plan.notes.iter().find(|note| note.map == layout.name).map(|note| note.actual);
+            if let Some(size) = actual.or_else(|| self.settings.sizes.of(layout.name)) {
+                loader.map_max_entries(layout.name, size);
+            }
+        }
+        let bits = transition.map_or(Ok(0), Upgrade::former_bits)?;
+        for (name, path) in transition.into_iter().flat_map(Upgrade::former_maps) {
+            loader.map_pin_path(name, path);
+        }
+        loader.override_global("FORMER", &bits, true);
+        let refuses = u8::from(kernel_version::can_refuse_sockets());
+        loader.override_global("SET_RETVAL", &refuses, true);
+        loader.load(self.object).map_err(|error| LoadError::Object { source: Box::new(error) })
     }
 }
 
@@ -113,33 +196,6 @@ fn lift_memory_limit() {
             tracing::debug!(%error, "memlock limit stays as it is");
         }
     }
-}
-
-fn load_object(
-    directories: &PinDirectories,
-    settings: &LoadSettings,
-    notes: &[MapSizeNote],
-    object: &[u8],
-) -> Result<Ebpf, LoadError> {
-    let mut loader = EbpfLoader::new();
-    // Nothing is relocated by the kernel's types, and to read them takes a quarter of a second.
-    loader.btf(None);
-    // A trace of every instruction makes a refusal take minutes: only for those who look for it.
-    loader.verifier_log_level(if tracing::enabled!(tracing::Level::DEBUG) {
-        VerifierLogLevel::DEBUG | VerifierLogLevel::STATS
-    } else {
-        VerifierLogLevel::STATS
-    });
-    for layout in layouts::all() {
-        loader.map_pin_path(layout.name, directories.maps.join(layout.name));
-        let actual = notes.iter().find(|note| note.map == layout.name).map(|note| note.actual);
-        if let Some(size) = actual.or_else(|| settings.sizes.of(layout.name)) {
-            loader.map_max_entries(layout.name, size);
-        }
-    }
-    let refuses = u8::from(kernel_version::can_refuse_sockets());
-    loader.override_global("SET_RETVAL", &refuses, true);
-    loader.load(object).map_err(|error| LoadError::Object { source: Box::new(error) })
 }
 
 fn bpffs_feature(directories: &PinDirectories) -> Feature {

@@ -35,10 +35,13 @@ pub fn ensure(pin_path: &Path) -> Result<PinDirectories, LoadError> {
         links: pin_path.join("links"),
         mounted,
     };
-    for path in [&directories.maps, &directories.links] {
-        create(path)?;
-    }
+    create(&directories.links)?;
     Ok(directories)
+}
+
+/// Makes the folder of the maps. Not before it is this agent's turn: another one may be exchanging it.
+pub(super) fn ensure_maps(directories: &PinDirectories) -> Result<(), LoadError> {
+    create(&directories.maps)
 }
 
 fn mount_for(pin_path: &Path) -> Result<PathBuf, LoadError> {

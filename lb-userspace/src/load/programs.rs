@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
 use aya::Ebpf;
 use aya::programs::{Program, ProgramError};
 
 use super::retry::retry_on_eagain;
-use super::stages::{SecondStage, enter, second_stages};
+use super::stages::{SecondStage, enter_into, second_stages};
 use crate::causes::with_causes;
 
 /// Why a program is not there.
@@ -41,11 +42,30 @@ pub struct Programs {
     ids: BTreeMap<&'static str, u32>,
     /// Second stages for IPv6 are left for later.
     without_v6: bool,
+    /// Second stages do not take the places of former ones yet: an upgrade is under way.
+    held_back: bool,
 }
 
 impl Programs {
     pub(super) fn new(object: Ebpf) -> Self {
-        Self { object, tried: BTreeMap::new(), ids: BTreeMap::new(), without_v6: false }
+        Self { object, tried: BTreeMap::new(), ids: BTreeMap::new(), without_v6: false, held_back: false }
+    }
+
+    /// Keeps second stages from the places of a former agent's until the end of an upgrade.
+    pub(super) const fn hold_back(&mut self) {
+        self.held_back = true;
+    }
+
+    /// That is the end: they take their places.
+    pub(super) fn take_places(&mut self) {
+        self.held_back = false;
+        let loaded: Vec<&'static str> =
+            self.tried.iter().filter(|(_, tried)| tried.is_ok()).map(|(name, _)| *name).collect();
+        for name in loaded {
+            if let Err(failure) = self.join_second_stages(name) {
+                self.tried.insert(name, Err(failure));
+            }
+        }
     }
 
     /// Loads those of these programs that were not tried yet, and their second stages: that is most of the time that an
@@ -113,13 +133,28 @@ impl Programs {
             if let Some(Err(failure)) = self.tried.get(stage.program) {
                 return Err(failure.clone());
             }
-            enter(&mut self.object, stage).map_err(|error| ProgramFailure::Refused {
-                name: stage.program,
-                reason: with_causes(&error),
-                unread: false,
-            })?;
+            self.enter(stage, stage.own())?;
+            if !self.held_back {
+                self.enter(stage, stage.table)?;
+            }
         }
         Ok(())
+    }
+
+    /// Enters a second stage into a table.
+    pub(super) fn enter(&mut self, stage: SecondStage, table: &'static str) -> Result<(), ProgramFailure> {
+        enter_into(&mut self.object, stage, table).map_err(|error| ProgramFailure::Refused {
+            name: stage.program,
+            reason: with_causes(&error),
+            unread: false,
+        })
+    }
+
+    /// The descriptor of a program that is loaded.
+    pub(super) fn descriptor(&self, name: &'static str) -> Result<OwnedFd, ProgramFailure> {
+        let fd = self.object.program(name).ok_or(ProgramFailure::Missing { name })?.fd();
+        let fd = fd.and_then(|fd| fd.as_fd().try_clone_to_owned().map_err(Into::into));
+        fd.map_err(|error| ProgramFailure::Refused { name, reason: with_causes(&error), unread: false })
     }
 
     /// Whether a program is loaded; loads it if nobody has yet.

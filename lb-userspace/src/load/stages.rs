@@ -1,7 +1,7 @@
 //! The two stages of the kernel programs: which program sees a hook's packets, and which one the rare ones among them.
 //!
 //! A first stage tail-calls its second through a table of programs, which is pinned: it outlives the agent, and a
-//! successor exchanges the programs in it in place.
+//! successor exchanges the programs in it in place. They are in a second table, too, for a successor with other maps.
 
 use aya::Ebpf;
 use aya::maps::{MapError, ProgramArray};
@@ -16,11 +16,27 @@ pub struct SecondStage {
     /// The program.
     pub program: &'static str,
     /// The table.
-    table: &'static str,
+    pub table: &'static str,
     /// Its index there.
-    index: u32,
+    pub index: u32,
     /// It is for IPv6.
     pub v6: bool,
+}
+
+impl SecondStage {
+    /// The table in which a successor's programs find it.
+    pub fn own(&self) -> &'static str {
+        match self.table {
+            map_name::XDP_REST => map_name::XDP_OWN,
+            map_name::XDP_LINEAR_REST => map_name::XDP_LINEAR_OWN,
+            _ => map_name::TC_OWN,
+        }
+    }
+}
+
+/// All of them.
+pub fn all() -> impl Iterator<Item = SecondStage> {
+    [INGRESS, EGRESS, TUNNEL_INGRESS, TUNNEL_EGRESS, XDP, XDP_LINEAR].into_iter().flatten()
 }
 
 const fn tc(v4: &'static str, v6: &'static str, index: u32) -> [SecondStage; 2] {
@@ -85,9 +101,14 @@ pub enum StageError {
     },
 }
 
-/// Enters a loaded second stage into its table.
+/// Enters a loaded second stage where its first stages find it.
 pub fn enter(object: &mut Ebpf, stage: SecondStage) -> Result<(), StageError> {
-    let SecondStage { program: name, table, index, .. } = stage;
+    enter_into(object, stage, stage.table)
+}
+
+/// Enters a loaded second stage into a table.
+pub(super) fn enter_into(object: &mut Ebpf, stage: SecondStage, table: &'static str) -> Result<(), StageError> {
+    let SecondStage { program: name, index, .. } = stage;
     let program = object.program(name).ok_or(StageError::Missing { name })?;
     let fd = program.fd().and_then(|fd| fd.try_clone().map_err(Into::into));
     let fd = fd.map_err(|source| StageError::Program { name, source })?;

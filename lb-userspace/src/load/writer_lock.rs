@@ -30,6 +30,7 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Candidate {
     locks: PathBuf,
+    /// Held as long as it lives.
     _starting: File,
 }
 
@@ -54,7 +55,8 @@ impl Candidate {
     }
 
     /// Asks the agent that writes to give way, and waits until its process is gone, however long that takes.
-    pub fn succeed(self) -> io::Result<WriterLock> {
+    /// Who keeps the candidate keeps others from starting.
+    pub fn succeed(&self) -> io::Result<WriterLock> {
         let _asking = wait_for(&self.locks.join(ASKING), "another agent asks already, waiting for it")?;
         let writing = wait_for(
             &self.locks.join(WRITING),

@@ -47,4 +47,5 @@ mod takeover;
 mod trace;
 mod traffic;
 mod tunnel;
+mod upgrade;
 mod uplinks;

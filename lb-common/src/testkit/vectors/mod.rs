@@ -228,7 +228,7 @@ pub(super) fn full<A: Family>(proto: u8, endpoints: &[Endpoint<A>]) -> Service<A
 }
 
 /// A Service with a load balancer's address alone, on one local Pod.
-pub(super) fn balanced<A: Family>(proto: u8) -> Service<A> {
+pub fn balanced<A: Family>(proto: u8) -> Service<A> {
     Service::new(proto, A::LB, 443, frontend_kind::LOAD_BALANCER).endpoints(&[Endpoint::local(1, A::LOCAL)])
 }
 

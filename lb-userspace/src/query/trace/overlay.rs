@@ -257,6 +257,14 @@ impl<A: Traced> Flows<A> for Overlay<'_, A> {
 
     fn note_remap(&self) {}
 
+    fn is_carrying(&self) -> bool {
+        false
+    }
+
+    fn is_formers(&self, _key: &FlowKey<A>) -> bool {
+        false
+    }
+
     fn overflows(&self) -> bool {
         self.happened(lately::OVERFLOW)
     }
