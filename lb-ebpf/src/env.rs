@@ -7,11 +7,11 @@ use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use core::hint::black_box;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
-use lb_common::abi::former::{AFFINITY, SOCKETS};
+use lb_common::abi::former::{AFFINITY, FLOWS, SOCKETS};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Be16, CauseKey, CauseValue, Counter, EventValue, FamilyConfig, FlowValue,
     FrontendKey, FrontendValue, SetRef, SocketKey, SocketValue, SourceRangeKey, StatsValue, TableKey, TurnKey,
-    block_of, device_flag, filter, watch,
+    block_of, device_flag, filter, handover, watch,
 };
 use lb_common::datapath::{Counters, Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage, Watch, scaled};
 use lb_common::wire::ethernet::mac_words;
@@ -33,6 +33,12 @@ pub(crate) struct Kernel<const PART: u8> {
     pub(crate) ctx: *mut c_void,
     /// Device at which the packet is.
     pub(crate) ifindex: u32,
+}
+
+/// Whether the former agent's second stages still have to see to every packet.
+#[inline(always)]
+pub(crate) fn former_comes_first() -> bool {
+    former::is_bound(FLOWS) && maps::handover() != handover::OPEN
 }
 
 impl<A: FamilyMaps + RouteLookup, const PART: u8> Env<A> for Kernel<PART> {

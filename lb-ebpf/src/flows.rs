@@ -47,6 +47,14 @@ fn happened_lately<A: FamilyMaps>(event: u32, now: u32) -> bool {
     last != 0 && now.wrapping_sub(last).wrapping_add(1) < LATELY_TICKS
 }
 
+/// Whether only a former agent's tables have a flow of this key.
+#[inline(always)]
+fn only_former_has<A: FamilyMaps>(key: &FlowKey<A>) -> bool {
+    A::flows().get_ptr(key).is_none()
+        && A::half_open().get_ptr(key).is_none()
+        && (A::former_flows().get_ptr(key).is_some() || A::former_half_open().get_ptr(key).is_some())
+}
+
 /// Notes an entry in the flow filter, in both halves: before the entry is there.
 #[inline(never)]
 fn note_flow<A: FamilyMaps>(key: &FlowKey<A>, kind: u8) {
@@ -110,7 +118,7 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
 
     #[inline(always)]
     fn is_formers(&self, key: &FlowKey<A>) -> bool {
-        former::is_bound(FLOWS) && former::holds::<A>(key)
+        former::is_bound(FLOWS) && only_former_has::<A>(key)
     }
 
     #[inline(always)]

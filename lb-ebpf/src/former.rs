@@ -4,11 +4,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, ProgramArray};
-use lb_common::abi::{
-    Address, AffinityKey, AffinityValue, FlowKey, FlowValue, SocketKey, SocketValue, V4, V6, former, handover,
-};
-
-use crate::maps::{self, FamilyMaps};
+use lb_common::abi::{Address, AffinityKey, AffinityValue, FlowKey, FlowValue, SocketKey, SocketValue, V4, V6, former};
 
 /// Set by the agent at load: bits of [`former`].
 #[unsafe(no_mangle)]
@@ -83,20 +79,6 @@ pub(crate) trait FormerMaps: Address + 'static {
 former_maps! {
     V4: FORMER_FLOWS4 FORMER_HALF4 FORMER_AFFIN4 FORMER_SOCKS4;
     V6: FORMER_FLOWS6 FORMER_HALF6 FORMER_AFFIN6 FORMER_SOCKS6;
-}
-
-/// Whether the former agent's second stages still have to see to every packet.
-#[inline(always)]
-pub(crate) fn comes_first() -> bool {
-    is_bound(former::FLOWS) && maps::handover() != handover::OPEN
-}
-
-/// Whether only the former agent's tables have a flow of this key.
-#[inline(always)]
-pub(crate) fn holds<A: FamilyMaps>(key: &FlowKey<A>) -> bool {
-    A::flows().get_ptr(key).is_none()
-        && A::half_open().get_ptr(key).is_none()
-        && (A::former_flows().get_ptr(key).is_some() || A::former_half_open().get_ptr(key).is_some())
 }
 
 /// Hands a packet on to a second stage of the former agent, which begins at its beginning. Returns if it has none.

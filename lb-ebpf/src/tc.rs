@@ -8,7 +8,7 @@ use lb_common::datapath::{Arrival, Hook, Outcome, Verdict, pipeline};
 use lb_common::wire::{IpVersion as _, ethernet};
 
 use crate::context::Context as _;
-use crate::env::{EGRESS, FIRST, Kernel, REST};
+use crate::env::{EGRESS, FIRST, Kernel, REST, former_comes_first};
 use crate::former::{self, FORMER_TC};
 use crate::maps::{self, FamilyMaps, TC_REST};
 use crate::route::RouteLookup;
@@ -64,7 +64,7 @@ pub(crate) fn rest<A: FamilyMaps + RouteLookup, const L3: usize>(ctx: &TcContext
     let hook = if unsafe { (*skb).cb[0] } == uplink as u32 { uplink } else { pod };
     let arrival = arrival(skb, hook);
     let index = rest_index::<L3>(pod, A::ETHERTYPE);
-    if former::comes_first() {
+    if former_comes_first() {
         former::hand_on(ctx, &FORMER_TC, index);
     }
     let outcome = if pod.is_ingress() {

@@ -10,7 +10,7 @@ use lb_common::datapath::{Arrival, Hook, Outcome, Verdict, pipeline};
 use lb_common::wire::{IpVersion as _, Read as _, ethernet};
 
 use crate::context::Context as _;
-use crate::env::{FIRST, Kernel, REST};
+use crate::env::{FIRST, Kernel, REST, former_comes_first};
 use crate::former::{self, FORMER_XDP, FORMER_XDP_LIN};
 use crate::maps::{self, FamilyMaps};
 use crate::route::RouteLookup;
@@ -38,7 +38,7 @@ pub(crate) fn first<const FRAGS: bool>(ctx: &XdpContext, rest: &ProgramArray) ->
 pub(crate) fn rest<A: FamilyMaps + RouteLookup, const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     let stages = if FRAGS { &FORMER_XDP } else { &FORMER_XDP_LIN };
     let index = if A::IS_V6 { xdp_rest::V6 } else { xdp_rest::V4 };
-    if former::comes_first() {
+    if former_comes_first() {
         former::hand_on(ctx, stages, index);
     }
     let outcome = process::<A, REST, FRAGS>(ctx.ctx);

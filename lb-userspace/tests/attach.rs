@@ -27,8 +27,6 @@ mod foreign;
 mod repair;
 #[path = "attach/start.rs"]
 mod start;
-#[path = "attach/upgrade.rs"]
-mod upgrade;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 

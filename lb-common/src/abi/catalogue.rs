@@ -4,14 +4,12 @@
 /// Version of all layouts in this module and of the meaning of their fields. Pinned maps carry it; an agent that finds
 /// another version refuses, it never reads foreign bytes.
 pub const ABI_VERSION: u32 = 4;
-/// What the fields of all maps come to, in that version (see the test in `tables.rs`): sizes are compared with the
-/// pins', so two fields that change places are what nobody would notice.
+/// What the fields of all maps come to in that version: a test in `tables.rs` notices fields that change places.
 #[cfg(test)]
 pub(super) const SHAPE: u64 = 0x88a3_acad_a99d_77b2;
 
 /// Hands all maps of one group to the macro `$then`: `family` (one map for each address family; types for the address
 /// type `$addr`), `single` (one for both), `agent` (one, which programs know nothing of).
-///
 /// An entry: constant, accessor, names of the maps, `pinned` or `scratch`, kind, key and value, facts.
 #[macro_export]
 macro_rules! tables {
@@ -102,8 +100,7 @@ macro_rules! tables {
             RANGES ranges [RANGES4 RANGES6]: pinned LpmTrie(SourceRangeKey<$addr> => u32) {
                 size: Size::Constant(1 << 15),
                 object: 16_384,
-                // The kernel has no trie with preallocated entries.
-                flags: NO_PREALLOC,
+                flags: NO_PREALLOC, // The kernel has no other trie.
                 holds: "service id, prefix → 1",
                 writer: "agent",
                 readers: "kernel",
@@ -346,15 +343,13 @@ macro_rules! tables {
                 readers: "kernel",
                 miss: "TC does the work: `second_stage_missing`",
             }
-            /// The same programs once more: while a successor with other tables takes over, its own are in those tables, and
-            /// lead to these.
+            /// The same programs once more, for a successor with other tables, whose own are in those meanwhile.
             TC_OWN tc_own [TC_OWN]: pinned ProgramArray(u32 => u32) {
                 size: Size::Fixed(tc_rest::COUNT),
                 holds: "as `TC_REST` → program of the agent whose maps these are",
                 writer: "agent (at start)",
                 carried: Carried::Own,
                 readers: "its successor's programs",
-                miss: "the successor keeps the sizes of its maps",
             }
             /// Those of `XDP_REST`.
             XDP_OWN xdp_own [XDP_OWN]: pinned ProgramArray(u32 => u32) {
@@ -363,7 +358,6 @@ macro_rules! tables {
                 writer: "agent (at start)",
                 carried: Carried::Own,
                 readers: "its successor's programs",
-                miss: "as for `TC_OWN`",
             }
             /// Those of `XDP_LINEAR_REST`.
             XDP_LINEAR_OWN xdp_linear_own [XDP_LINEAR_OWN]: pinned ProgramArray(u32 => u32) {
@@ -372,7 +366,6 @@ macro_rules! tables {
                 writer: "agent (at start)",
                 carried: Carried::Own,
                 readers: "its successor's programs",
-                miss: "as for `TC_OWN`",
             }
             /// How far a successor with other tables is, see [`crate::abi::handover`].
             HANDOVER handover [HANDOVER]: pinned Array(u32 => u32) {
@@ -416,47 +409,6 @@ macro_rules! tables {
         }
     };
     (agent, $then:ident) => {
-        $then! {
-            // First: it says whose the others are. An agent that is killed in between leaves nothing that its successor
-            // refuses.
-            /// Agent's state.
-            STATUS status [STATUS]: pinned Array(u32 => StatusValue) {
-                size: Size::Fixed(1),
-                holds: "0 → ABI version, the agent's random number, pid, times, next generation",
-                writer: "agent",
-                carried: Carried::Shared,
-                readers: "agent, CLI",
-            }
-            /// Service names.
-            NAMES names [NAMES]: pinned Hash(u32 => NameValue) {
-                size: Size::ByNode { large: 1 << 16, small: 1 << 15 },
-                flags: NO_PREALLOC,
-                holds: "service id → `namespace/name:port/PROTOCOL`",
-                writer: "agent",
-                readers: "agent, CLI",
-                flag: Some(Flag {
-                    name: "--max-services",
-                    help: "Room for service ports",
-                    counts: "service ports, both families",
-                    full: "the Service that does not fit stays as it was: refusal `ServicesFull`",
-                }),
-            }
-            /// Traffic of backends that are gone, by service id.
-            TOTALS totals [TOTALS]: pinned Hash(u32 => StatsValue) {
-                size: Size::As("NAMES"),
-                flags: NO_PREALLOC,
-                holds: "service id → the same as `STATS`, of backends that are gone",
-                writer: "agent",
-                readers: "agent, CLI",
-                miss: "no backend is gone yet",
-            }
-            /// Agent's report.
-            REPORT report [REPORT]: pinned Array(u32 => ReportValue) {
-                size: Size::Fixed(1),
-                holds: "0 → the agent's report, JSON",
-                writer: "agent",
-                readers: "CLI",
-            }
-        }
+        $crate::agent_tables!($then);
     };
 }

@@ -7,6 +7,7 @@
 mod addr;
 mod backend;
 mod catalogue;
+mod catalogue_agent;
 mod cause;
 mod config;
 mod counter;

@@ -109,7 +109,7 @@ fn entry(map: BorrowedFd<'_>, key: &[u8], value: u64, flags: u64) -> EntryAttr {
     EntryAttr { map_fd: number(map), pad: 0, key: key.as_ptr().expose_provenance() as u64, value, flags }
 }
 
-/// Reads an entry into `value`, which has the size of the map's values. False: there is none.
+/// Reads an entry into `value`, which has the size of the map's values. False: it is not there.
 pub fn read(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
     let mut attr = entry(map, key, value.as_mut_ptr().expose_provenance() as u64, 0);
     match call(LOOKUP_ELEM, &mut attr) {
@@ -118,7 +118,7 @@ pub fn read(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<boo
     }
 }
 
-/// Writes an entry; with [`ONLY_NEW`] only where there is none. False: there was one.
+/// Writes an entry; with [`ONLY_NEW`] only where nothing is. False: there was one.
 pub fn write(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<bool> {
     let mut attr = entry(map, key, value.as_ptr().expose_provenance() as u64, flags);
     match call(UPDATE_ELEM, &mut attr) {
@@ -127,7 +127,7 @@ pub fn write(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::R
     }
 }
 
-/// The key behind this one, or the first, into `next`. False: there is none.
+/// The key behind this one, or the first, into `next`. False: it is not there.
 pub fn next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
     let mut attr = entry(map, key.unwrap_or_default(), next.as_mut_ptr().expose_provenance() as u64, 0);
     if key.is_none() {

@@ -82,7 +82,7 @@ pub(super) fn all() -> Vec<Layout> {
     tables::all().filter(|table| table.pinned).flat_map(layouts).collect()
 }
 
-/// Whether each agent has such a map of its own.
+/// Whether each agent makes such a map for itself.
 pub(super) fn is_own(map: &str) -> bool {
     tables::of_map(map).is_some_and(|table| table.carried == Carried::Own)
 }

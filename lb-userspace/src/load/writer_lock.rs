@@ -157,8 +157,8 @@ mod tests {
         let writer = WriterLock { asking: open(&locks.join(ASKING)).unwrap() };
         assert!(has_writer(dir.path()) && !writer.has_successor());
         assert!(NoAgent::ensure(dir.path()).unwrap().is_none(), "cleanup is refused");
+        let candidate = Candidate::stand(dir.path()).unwrap();
         thread::scope(|scope| {
-            let candidate = Candidate::stand(dir.path()).unwrap();
             assert!(candidate.has_predecessor() && !writer.has_successor(), "programs are loaded first");
             let successor = scope.spawn(|| candidate.succeed().unwrap());
             while !writer.has_successor() {

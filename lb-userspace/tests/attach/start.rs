@@ -1,5 +1,8 @@
 //! What an agent's start waits for.
 
+#[path = "upgrade.rs"]
+mod upgrade;
+
 use super::*;
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use aya::maps::{Array, MapData, MapError, MapInfo};
 use lb_common::abi::{handover, map_name};
 
-use super::{failed, step};
+use super::steps::{failed, step};
 use crate::load::layouts;
 use crate::load::{LoadError, open_map};
 
@@ -20,7 +20,7 @@ pub(super) const FORMER: &str = "former";
 /// How far an agent came that was stopped in an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load) enum Standing {
-    /// There is none, or it had not begun to count.
+    /// No agent was, or what it had made did not count yet.
     Settled,
     /// Flows begin in `maps`, and there are some in `former`.
     Open,

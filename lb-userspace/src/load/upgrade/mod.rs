@@ -5,9 +5,9 @@ mod carry;
 mod differences;
 mod folders;
 mod stages;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -20,10 +20,10 @@ pub(super) use self::differences::Difference;
 pub use self::folders::is_under_way;
 pub(super) use self::folders::{Standing, recover};
 use self::stages::FormerStages;
+use self::steps::step;
 use super::pins::PinDirectories;
 use super::writer_lock::Candidate;
 use super::{LoadError, MapSizeNote, MapSizes, Programs};
-use crate::faults;
 
 /// What a start makes of the maps that it finds.
 #[derive(Debug)]
@@ -233,16 +233,6 @@ impl Upgrade {
 
 /// As long as a packet may be in a program.
 const GRACE: Duration = Duration::from_millis(20);
-
-/// A place at which a test may stop an upgrade.
-fn step(name: &'static str) -> Result<(), LoadError> {
-    faults::point(name).map_err(|source| LoadError::Upgrade { step: name, source })
-}
-
-/// A step that the kernel refuses.
-fn failed(step: &'static str) -> impl Fn(io::Error) -> LoadError {
-    move |source| LoadError::Upgrade { step, source }
-}
 
 /// No upgrade is under way: an agent that was stopped before flows began in its maps may have left a word.
 pub(super) fn settle(maps: &Path) -> Result<(), LoadError> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::MapData;
 use lb_common::abi::{former, map_name};
 
-use super::{failed, step};
+use super::steps::{failed, step};
 use crate::linux::{bpf_link, bpf_map};
 use crate::load::layouts;
 use crate::load::map_pins::pinned;
