@@ -19,14 +19,17 @@ const fn types<A: IpVersion>() -> (u8, u8) {
     if A::IS_V6 { icmp::echo::<true>() } else { icmp::echo::<false>() }
 }
 
+/// The message is no echo request.
+pub(super) const NO_REQUEST: Outcome = Outcome::pass(Reason::TRANSLATED);
+
 /// Whether an ICMP message is an echo request.
 #[inline(always)]
-pub(super) fn is_request<A: IpVersion, P: Read>(pkt: &P, headers: &Headers<A>) -> bool {
+fn is_request<A: IpVersion, P: Read>(pkt: &P, headers: &Headers<A>) -> bool {
     pkt.u16_at(usize::from(headers.l4)).is_some_and(|two| two.to_ne_bytes()[0] == types::<A>().0)
 }
 
 /// Answers an echo request for an address of a Service that has endpoints; any other is left alone. The node's own
-/// requests are met where they would leave by an uplink.
+/// requests are met where they would leave by an uplink. [`NO_REQUEST`]: another message, not touched.
 #[inline(never)]
 pub(super) fn answer<A: IpVersion, F: Frame, E: Env<A>>(
     frame: &mut F,
@@ -34,6 +37,9 @@ pub(super) fn answer<A: IpVersion, F: Frame, E: Env<A>>(
     arrival: Arrival,
     headers: &Headers<A>,
 ) -> Outcome {
+    if !is_request(frame, headers) {
+        return NO_REQUEST;
+    }
     if !(E::is_ingress(arrival) || arrival.hook.is_uplink()) || !is_answered(env, headers.key.src, headers.key.dst) {
         return Outcome::pass(Reason::NOT_SERVED);
     }

@@ -3,7 +3,6 @@
 
 use super::arrival::Arrival;
 use super::deliver::{depart, way_out};
-use super::echo;
 use super::env::{Env, NextHop};
 use super::flow::is_formers;
 use super::frame::Frame;
@@ -69,7 +68,7 @@ fn find<A: Address, E: Env<A>>(env: &E, arrival: Arrival, quoted: &FlowKey<A>) -
     if fits { Some(flow) } else { None }
 }
 
-/// Answers an echo request for a Service, and translates an ICMP message that is about a flow.
+/// Translates an ICMP message that is about a flow.
 #[inline(never)]
 pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
     frame: &mut F,
@@ -77,9 +76,6 @@ pub(super) fn translate<A: IpVersion, F: Frame, E: Env<A>>(
     arrival: Arrival,
     headers: &Headers<A>,
 ) -> Outcome {
-    if echo::is_request(frame, headers) {
-        return echo::answer(frame, env, arrival, headers);
-    }
     let Some(mut quoted) = quoted(frame, headers) else { return Outcome::pass(Reason::NOT_SERVED) };
     let Some(flow) = find(env, arrival, &quoted.key) else {
         return if is_formers(env, &quoted.key) { Outcome::later() } else { Outcome::pass(Reason::NOT_SERVED) };

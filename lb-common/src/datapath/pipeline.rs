@@ -21,7 +21,7 @@ use super::frame::Frame;
 use super::headers::{Headers, Parsed};
 use super::outcome::{Fast, Outcome, Reason, Step, Verdict};
 use super::refuse::refuse;
-use super::{egress, flow, fragment, icmp, ingress, watch};
+use super::{echo, egress, flow, fragment, icmp, ingress, watch};
 use crate::wire::{Fragment, IpVersion};
 
 /// Decides what becomes of a packet, rewrites it and counts the reason.
@@ -92,7 +92,10 @@ fn rest<A: IpVersion, F: Frame, E: Env<A>>(frame: &mut F, env: &E, arrival: Arri
     *headers = Headers::empty();
     match rare::parsed(frame, headers) {
         Parsed::Flow => {}
-        Parsed::Icmp => return icmp::translate(frame, env, arrival, headers),
+        Parsed::Icmp => {
+            let outcome = echo::answer(frame, env, arrival, headers);
+            return if outcome == echo::NO_REQUEST { icmp::translate(frame, env, arrival, headers) } else { outcome };
+        }
         Parsed::Other | Parsed::Unusual => return fragment::without_ports(frame, env, arrival, headers),
     }
     if headers.fragment != Fragment::None {
