@@ -7,8 +7,8 @@ use lb_common::abi::{
     frontend_kind, frontend_scope, proto,
 };
 use lb_common::datapath::{
-    Host as _, SocketCall, SocketVerdict, socket_bind, socket_closed, socket_connect, socket_peer, socket_released,
-    socket_send,
+    Host as _, SocketCall, SocketVerdict, socket_answered, socket_bind, socket_closed, socket_connect, socket_is_led,
+    socket_peer, socket_released, socket_send, socket_unanswered,
 };
 use lb_common::testkit::{Family, Memory};
 
@@ -95,6 +95,7 @@ both_families! {
     a_node_port_cannot_be_bound
     slot_of_another_service_leads_nowhere
     ping_connects_where_it_is_answered
+    a_socket_that_is_not_answered_warns_those_that_come_after
 }
 
 mod on {
@@ -274,5 +275,34 @@ mod on {
         let call = SocketCall { host: true, ..caller(A::VIP, 80, proto::TCP) };
         assert!(matches!(socket_connect(&memory, &call), SocketVerdict::Pass));
         assert!(memory.sockets.borrow().is_empty());
+    }
+
+    /// One that hangs tells of it again and again, and one tries the backend after a while.
+    pub(super) fn a_socket_that_is_not_answered_warns_those_that_come_after<A: Family>() {
+        let memory = node(proto::TCP, &[A::LOCAL, A::LOCAL2]);
+        let connect = |cookie: u32| {
+            let call = SocketCall { cookie: [cookie, 0], ..caller(A::VIP, 80, proto::TCP) };
+            led_to(socket_connect(&memory, &call))
+        };
+        let port = Be16::new(8080);
+        let hangs = (1..100).find(|cookie| connect(*cookie) == A::LOCAL).unwrap();
+        assert!(
+            socket_is_led(&memory, [hangs, 0], A::LOCAL, port) && !socket_is_led(&memory, [hangs, 0], A::VIP, port)
+        );
+        for seconds in [1, 2, 4] {
+            memory.now_ns.set(memory.now_ns.get() + seconds * 1_000_000_000);
+            socket_unanswered(&memory, [hangs, 0], A::LOCAL, port);
+            assert!((100..200).all(|cookie| connect(cookie) == A::LOCAL2));
+        }
+        assert_eq!((count(&memory, Counter::BackendSilent), count(&memory, Counter::SilentPassedOver) > 0), (1, true));
+        memory.now_ns.set(memory.now_ns.get() + 2_000_000_000);
+        let tries: Vec<u32> = (200..300).filter(|cookie| connect(*cookie) == A::LOCAL).collect();
+        assert_eq!(tries.len(), 1);
+        socket_answered(&memory, [tries[0], 0], A::LOCAL, port);
+        assert_eq!(count(&memory, Counter::BackendBack), 1);
+        assert!((300..400).any(|cookie| connect(cookie) == A::LOCAL));
+        // The old one's next SYN says nothing of a backend that has answered since.
+        socket_unanswered(&memory, [hangs, 0], A::LOCAL, port);
+        assert_eq!(count(&memory, Counter::BackendSilent), 1);
     }
 }

@@ -123,6 +123,23 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Services<A> for Kernel<PART> {
     }
 
     #[inline(always)]
+    fn set_silent(&self, id: u32, silent: u16) {
+        if let Some(backend) = A::backends().get_ptr_mut(id) {
+            // SAFETY: the verifier has seen the null check; an aligned half word, which the agent keeps as it is. Given to
+            // another backend just now, the id's new owner is passed over until it has answered once.
+            unsafe { (*backend).silent = silent };
+        }
+    }
+
+    #[inline(always)]
+    fn set_answered(&self, id: u32, ticks: u32) {
+        if let Some(backend) = A::backends().get_ptr_mut(id) {
+            // SAFETY: as above, an aligned word.
+            unsafe { (*backend).answered = ticks };
+        }
+    }
+
+    #[inline(always)]
     fn affinity(&self, key: &AffinityKey<A>) -> Option<AffinityValue> {
         // SAFETY: a torn read gives a backend and generation that do not match, and a fresh choice.
         let known = unsafe { A::affinity().get(key) }.copied();

@@ -28,6 +28,7 @@ mod route;
 mod skb_frame;
 mod socket;
 mod socket_hooks;
+mod socket_ops;
 mod tc;
 mod xdp;
 mod xdp_frame;

@@ -105,9 +105,14 @@ impl Mapped {
 
     #[inline(always)]
     fn read(ctx: *mut bpf_sock_addr) -> Option<V4> {
-        let mapped = read_word(ctx, 0) == 0 && read_word(ctx, 1) == 0 && read_word(ctx, 2) == Self::HEAD;
-        if mapped { Some(V4(read_word(ctx, 3))) } else { None }
+        mapped([read_word(ctx, 0), read_word(ctx, 1), read_word(ctx, 2), read_word(ctx, 3)])
     }
+}
+
+/// The IPv4 address that these words of an IPv6 address stand for.
+#[inline(always)]
+pub(crate) fn mapped([first, second, head, addr]: [u32; 4]) -> Option<V4> {
+    if first == 0 && second == 0 && head == Mapped::HEAD { Some(V4(addr)) } else { None }
 }
 
 /// A 64-bit cookie as two words.

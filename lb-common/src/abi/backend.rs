@@ -20,14 +20,18 @@ plain! {
         pub service: u32,
         /// Share of new flows against the set's other backends; 1 where nothing else is said.
         pub weight: u16,
-        /// Reserved bits, 0.
-        pub state: u16,
+        /// Connections to it stay unanswered: [`SILENT`] and, in the other bits, when it was last tried, in units of
+        /// 2^28 ns of `CLOCK_MONOTONIC`. 0: they do not. The kernel's programs write it.
+        pub silent: u16,
         /// How packets are wrapped on their way to the endpoint; 0: not at all.
         pub encapsulation: u32,
-        /// Always 0.
-        pub reserved: u32,
+        /// When it last answered a connection, in jiffies; 0: not known. The kernel's programs write it.
+        pub answered: u32,
     }
 }
+
+/// The bit of [`BackendValue::silent`] that says so; the others are a time.
+pub const SILENT: u16 = 1 << 15;
 
 /// Bits of [`BackendValue::flags`].
 pub mod backend_flag {

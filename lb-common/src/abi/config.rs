@@ -73,6 +73,8 @@ pub mod config_flag {
     pub const NO_RETRY: u32 = 128;
     /// ICMP echo requests for Services are not answered (`--no-echo`).
     pub const NO_ECHO: u32 = 256;
+    /// Backends that leave connections unanswered get new ones nevertheless (`--no-silence-detection`).
+    pub const NO_SILENCE: u32 = 512;
 }
 
 /// Values of [`FamilyConfig::forward`]: how translated packets go on.

@@ -124,6 +124,12 @@ counters! {
     SynRetried = "syn_retried",
     /// ICMP echo request for an address of a Service with endpoints, answered.
     EchoAnswered = "echo_answered",
+    /// A backend left a connection unanswered and has answered none since: new ones pass it over.
+    BackendSilent = "backend_silent",
+    /// A backend that was passed over has answered: it gets new connections again.
+    BackendBack = "backend_back",
+    /// New connection that a silent backend was passed over for.
+    SilentPassedOver = "silent_passed_over",
 }
 
 /// Name of a counter by index.

@@ -43,8 +43,8 @@ plain! {
         pub seen: u32,
         /// Cookie of the socket's network namespace, low half first.
         pub netns: [u32; 2],
-        /// Always 0.
-        pub reserved: u32,
+        /// When the socket connected, in jiffies: TCP to a frontend with more than one endpoint. 0: anything else.
+        pub born: u32,
     }
 }
 

@@ -151,6 +151,10 @@ pub trait Services<A> {
     fn backend(&self, id: u32) -> Option<BackendValue<A>>;
     /// Generation of the backend with this id; 0: free.
     fn generation(&self, id: u32) -> u32;
+    /// Writes a backend's `silent`.
+    fn set_silent(&self, id: u32, silent: u16);
+    /// Writes when a backend has last answered, in ticks.
+    fn set_answered(&self, id: u32, ticks: u32);
     /// A client's last backend.
     fn affinity(&self, key: &AffinityKey<A>) -> Option<AffinityValue>;
     /// Notes a client's backend.

@@ -8,6 +8,7 @@ use super::schedule::note_affinity;
 use super::scope::is_foreign;
 use super::scratch::Scratch;
 use super::sequence;
+use super::silence;
 use super::transport;
 use crate::abi::{Address, AffinityKey, Counter, FlowKey, FlowValue, Tally, flow_action, flow_kind, flow_state};
 use crate::wire::Fragment;
@@ -157,7 +158,9 @@ fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arriv
     }
     if scratch.reverse.state & flow_state::REPLIED == 0 {
         count_answer(env, &scratch.reverse, said);
-        if !handshake {
+        if handshake {
+            silence::answered(env, scratch.reverse.backend, scratch.reverse.generation);
+        } else {
             // There may never be a second question.
             note_client(env, &scratch.reverse);
         }

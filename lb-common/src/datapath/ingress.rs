@@ -238,7 +238,7 @@ fn half_open<A: Address, E: Env<A>>(
     if begins_anew(env, &flow, headers, 0) {
         next = HalfOpen::Unknown;
     } else if retry::is_due(env, headers, &flow) {
-        scratch.choice.id = flow.backend;
+        scratch.forward = *flow;
         if retry::choose(env, headers, arrival, scratch) {
             env.count(Counter::SynRetried);
             next = HalfOpen::Retried;
@@ -322,7 +322,7 @@ fn choose<A: Address, E: Env<A>>(
     }
     scratch.choice.source = u32::from(headers.key.sport.0);
     let client = AffinityKey { client: headers.key.src, service: scratch.choice.frontend.service, netns: [0; 2] };
-    let chosen = select(env, &mut scratch.choice, &client, set, member_flag(flags & local != 0));
+    let chosen = select(env, &mut scratch.choice, &client, set, member_flag(flags & local != 0), true);
     match chosen {
         Ok(()) => Decision::TRANSLATE,
         Err(counter) => Decision::drop(counter),

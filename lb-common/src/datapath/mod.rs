@@ -30,6 +30,7 @@ mod schedule;
 mod scope;
 mod scratch;
 mod sequence;
+mod silence;
 mod snat;
 mod socket;
 mod split;
@@ -45,5 +46,6 @@ pub use schedule::{Choice, scaled};
 pub use scope::is_internal;
 pub use scratch::{Scratch, Workspace};
 pub use socket::{
-    SocketCall, SocketVerdict, socket_bind, socket_closed, socket_connect, socket_peer, socket_released, socket_send,
+    SocketCall, SocketVerdict, socket_answered, socket_bind, socket_closed, socket_connect, socket_is_led, socket_peer,
+    socket_released, socket_send, socket_unanswered,
 };

@@ -8,6 +8,7 @@ use super::headers::Headers;
 use super::schedule;
 use super::scope::is_internal;
 use super::scratch::Scratch;
+use super::silence;
 use crate::abi::{Address, FlowValue, config_flag, flow_state};
 use crate::datapath::Arrival;
 
@@ -21,10 +22,10 @@ pub(super) fn is_due<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, forwa
         && forward.next == headers.end
         && forward.state & flow_state::REPLIED == 0
         && env.ticks().wrapping_sub(forward.seen) > APART
-        && env.config().flags & config_flag::NO_RETRY == 0
 }
 
-/// Chooses another backend than `scratch.choice.id` into `scratch.choice`, if the client's set has one.
+/// The SYN of the flow in `scratch.forward` has come again: says so of its backend, and chooses another one than that into
+/// `scratch.choice`, if the client's set has one. Where there is no other, nobody is to be passed over.
 #[inline(never)]
 pub(super) fn choose<A: Address, E: Env<A>>(
     env: &E,
@@ -35,5 +36,10 @@ pub(super) fn choose<A: Address, E: Env<A>>(
     let frontend = &scratch.choice.frontend;
     let set =
         if is_internal(env, headers.key.src, arrival, frontend.kind) { frontend.internal } else { frontend.external };
-    set.count > 1 && schedule::another(env, &mut scratch.choice, set)
+    if set.count < 2 {
+        return false;
+    }
+    scratch.choice.id = scratch.forward.backend;
+    silence::unanswered(env, scratch.choice.id, scratch.forward.generation, scratch.forward.born);
+    env.config().flags & config_flag::NO_RETRY == 0 && schedule::another(env, &mut scratch.choice, set)
 }

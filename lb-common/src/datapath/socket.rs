@@ -7,6 +7,7 @@ use super::echo;
 use super::env::SocketEnv;
 use super::schedule::{Choice, member_flag, select};
 use super::scope::known_vip;
+use super::silence;
 use super::transport;
 use crate::abi::{
     Address, AffinityKey, Be16, Counter, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
@@ -200,7 +201,7 @@ fn remember<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, choice: 
         service: choice.frontend.service,
         seen: coarse_time(env),
         netns: call.netns,
-        reserved: 0,
+        born: if stay || choice.frontend.internal.count < 2 { 0 } else { env.ticks().max(1) },
     };
     if !env.set_socket(&key, &value) {
         env.count(Counter::SocketInsertFailed);
@@ -240,7 +241,7 @@ fn choose<A: Address, E: SocketEnv<A>>(
     }
     let local = flags & frontend_flag::INTERNAL_LOCAL != 0;
     let client = AffinityKey { client: A::ZERO, service, netns: call.netns };
-    if let Err(counter) = select(env, choice, &client, set, member_flag(local)) {
+    if let Err(counter) = select(env, choice, &client, set, member_flag(local), !stay) {
         env.count(counter);
         return SocketVerdict::Pass;
     }
@@ -280,6 +281,30 @@ pub fn socket_peer<A: Address, E: SocketEnv<A>>(
 ) -> Option<(A, Be16)> {
     let known = env.socket(&SocketKey { cookie, addr, port, proto, kind: socket_kind::REPLY })?;
     Some((known.addr, known.port))
+}
+
+/// A TCP socket that connects has to send its SYN again: this is its peer.
+#[inline(always)]
+pub fn socket_unanswered<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], addr: A, port: Be16) {
+    if let Some(known) = env.socket(&SocketKey { cookie, addr, port, proto: proto::TCP, kind: socket_kind::REPLY })
+        && known.born != 0
+    {
+        silence::unanswered(env, known.backend, known.generation, known.born);
+    }
+}
+
+/// A TCP socket is connected: its peer has answered.
+#[inline(always)]
+pub fn socket_answered<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], addr: A, port: Be16) {
+    if let Some(known) = env.socket(&SocketKey { cookie, addr, port, proto: proto::TCP, kind: socket_kind::REPLY }) {
+        silence::answered(env, known.backend, known.generation);
+    }
+}
+
+/// Whether a socket that is about to send its SYN has been led to this peer.
+#[inline(always)]
+pub fn socket_is_led<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], addr: A, port: Be16) -> bool {
+    env.socket(&SocketKey { cookie, addr, port, proto: proto::TCP, kind: socket_kind::REPLY }).is_some()
 }
 
 /// A socket is closed: what is known of it and its peer goes.

@@ -43,6 +43,8 @@ pub struct Memory<A> {
     pub slots: HashMap<u32, u32>,
     /// Backends.
     pub backends: HashMap<u32, BackendValue<A>>,
+    /// What programs write into backends, by id and generation: `silent` and `answered`.
+    pub silence: RefCell<HashMap<(u32, u32), (u16, u32)>>,
     /// Allowed clients: service, network, prefix length.
     pub ranges: Vec<(u32, A, u32)>,
     /// Affinity.
@@ -103,6 +105,7 @@ impl<A: Family> Default for Memory<A> {
             frontends: HashMap::new(),
             slots: HashMap::new(),
             backends: HashMap::new(),
+            silence: RefCell::default(),
             ranges: Vec::new(),
             affinity: RefCell::default(),
             fragments: FragmentTables::default(),

@@ -67,13 +67,13 @@ pub trait Node<A: Family> {
     fn set_slot(&mut self, index: u32, backend: u32);
     /// Writes the table of a set.
     fn set_table(&mut self, set: u32, bytes: &[u8]);
-    /// Writes a backend.
+    /// Writes a backend. What programs have written into one of its generation stays.
     fn set_backend(&mut self, id: u32, value: BackendValue<A>);
     /// Allows a range of clients.
     fn allow_range(&mut self, service: u32, net: A, prefix: u32);
     /// Removes an entry from the flow tables, as the kernel does when one is full.
     fn forget(&mut self, key: &FlowKey<A>);
-    /// Lets time go by, as far as affinity and half-open flows are concerned.
+    /// Lets time go by, as far as affinity, half-open flows and silent backends are concerned.
     fn pass_seconds(&mut self, seconds: u64);
     /// Sends a packet into a hook of a device.
     fn send(&mut self, hook: Hook, ifindex: u32, packet: &[u8]) -> Outcome;

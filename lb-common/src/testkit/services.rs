@@ -60,11 +60,25 @@ impl<A: Family> Services<A> for Memory<A> {
 
     fn backend(&self, id: u32) -> Option<BackendValue<A>> {
         self.array();
-        Some(self.backends.get(&id).copied().unwrap_or_default())
+        let mut backend = self.backends.get(&id).copied().unwrap_or_default();
+        if let Some((silent, answered)) = self.silence.borrow().get(&(id, backend.generation)) {
+            (backend.silent, backend.answered) = (*silent, *answered);
+        }
+        Some(backend)
     }
 
     fn generation(&self, id: u32) -> u32 {
         self.backend(id).map_or(0, |backend| backend.generation)
+    }
+
+    fn set_silent(&self, id: u32, silent: u16) {
+        let generation = self.backends.get(&id).map_or(0, |backend| backend.generation);
+        self.silence.borrow_mut().entry((id, generation)).or_default().0 = silent;
+    }
+
+    fn set_answered(&self, id: u32, ticks: u32) {
+        let generation = self.backends.get(&id).map_or(0, |backend| backend.generation);
+        self.silence.borrow_mut().entry((id, generation)).or_default().1 = ticks;
     }
 
     fn affinity(&self, key: &AffinityKey<A>) -> Option<AffinityValue> {

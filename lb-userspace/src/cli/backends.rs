@@ -1,6 +1,7 @@
 //! `sluice backends`: every backend with its id, below its service port.
 //!
-//! JSON: a list of `{address, id, generation, flags, weight, traffic, open, service, family}`; `open` are established connections, `service` is
+//! JSON: a list of `{address, id, generation, flags, weight, traffic, open, silent, service, family}`; `open` are established
+//! connections, `silent` is whether new ones pass it over because it leaves them unanswered, `service` is
 //! `namespace/name:port/PROTOCOL`, `traffic` as in `sluice services`.
 
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ struct Row {
     backend: BackendRow,
     /// Established connections.
     open: u64,
+    /// Whether it leaves connections unanswered, and new ones pass it over.
+    silent: bool,
     /// `namespace/name:port/PROTOCOL`.
     service: String,
     /// `IPv4` or `IPv6`.
@@ -55,6 +58,7 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
         let tables = KernelTables::open(&args.pins.pin_path)?;
         let existing = tables.read_owners()?;
         let traffic = tables.traffic(&existing)?;
+        let silent = tables.silent()?;
         let owners: BTreeMap<u32, (&str, Owner)> = existing
             .names
             .iter()
@@ -68,6 +72,7 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
             select.wants(&owner).then(|| Row {
                 backend,
                 open: open.get(&(*family, *id)).copied().unwrap_or(0),
+                silent: silent.contains(&(*family, *id)),
                 service: service.to_owned(),
                 family: family.name(),
                 owner,
@@ -82,11 +87,17 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
     args.form.print(look, |rows| grid(rows, flat))
 }
 
-fn state(flags: &[&str]) -> String {
+fn state(flags: &[&str], silent: bool) -> String {
     let serving = flags.iter().any(|flag| matches!(*flag, "in-cluster-set" | "in-local-set"));
     let words = flags.iter().copied().filter(|flag| matches!(*flag, "local" | "terminating" | "host-network"));
-    let words: Vec<&str> = (!serving).then_some("unused").into_iter().chain(words).collect();
-    if words.is_empty() { "remote".to_owned() } else { words.join(",") }
+    let mut words: Vec<&str> = (!serving).then_some("unused").into_iter().chain(words).collect();
+    if words.is_empty() {
+        words.push("remote");
+    }
+    if silent {
+        words.push("silent");
+    }
+    words.join(",")
 }
 
 fn grid(rows: &[Row], flat: bool) -> Grid {
@@ -119,7 +130,7 @@ fn grid(rows: &[Row], flat: bool) -> Grid {
         grid.line([
             if flat { backend.address.clone() } else { format!("  {}", backend.address) },
             format!("{}/{}", owner.service_port(), owner.protocol),
-            state(&backend.flags),
+            state(&backend.flags, row.silent),
             counted(|t| t.connections.to_string()),
             row.open.to_string(),
             counted(|t| t.unanswered.to_string()),
@@ -165,6 +176,7 @@ mod tests {
         Row {
             backend: BackendRow::new(Family::V4, id, &entry, &traffic),
             open: 2,
+            silent: id == 2,
             service: service.to_owned(),
             family: Family::of(&entry.addr.ip()).name(),
             owner: Owner::read(service, Family::V4),

@@ -19,6 +19,10 @@ pub(super) struct PacketArgs {
     /// while the Service has endpoints.
     #[arg(long)]
     pub(super) no_echo: bool,
+    /// Give new connections to backends that leave connections unanswered, too. Without it they are passed over until they
+    /// answer.
+    #[arg(long)]
+    pub(super) no_silence_detection: bool,
     /// Source ports for source NAT; keep them outside of the kernel's ephemeral range.
     #[arg(long, value_name = "LOW-HIGH", default_value = "1024-29999", value_parser = port_range)]
     pub(super) snat_ports: (u16, u16),

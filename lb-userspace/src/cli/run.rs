@@ -190,7 +190,7 @@ impl RunArgs {
     /// The programs in the kernel, attached nowhere yet. Where nobody writes the maps, those of devices are loaded while
     /// the maps are written.
     fn load(&self) -> Result<(Loaded, Candidate), LoadError> {
-        let sockets = hooks::programs_at_start(&self.sockets.settings());
+        let sockets = hooks::programs_at_start(&self.sockets.settings(!self.packets.no_silence_detection));
         Loaded::load_as_candidate(&self.load_settings(), OBJECT, |candidate| {
             if candidate.has_predecessor() { [programs_at_start(), sockets].concat() } else { sockets }
         })
@@ -198,7 +198,7 @@ impl RunArgs {
 
     /// Sockets are served then, devices not yet.
     fn attach(&self, mut loaded: Loaded) -> Result<(DeviceTask, SocketReport), LoadError> {
-        let sockets = SocketReport::attach(&mut loaded, &self.sockets.settings());
+        let sockets = SocketReport::attach(&mut loaded, &self.sockets.settings(!self.packets.no_silence_detection));
         let upkeep = sockets.upkeep(&loaded.directories.root);
         Ok((DeviceTask::new(loaded, self.device_settings())?.with_upkeep(upkeep), sockets))
     }
@@ -218,6 +218,7 @@ impl RunArgs {
             takeover: self.packets.takeover,
             no_syn_retry: self.packets.no_syn_retry,
             no_echo: self.packets.no_echo,
+            no_silence_detection: self.packets.no_silence_detection,
             forward: self.forward,
             sockets: self.sockets.facts(&sockets),
             socket_report: sockets,

@@ -34,11 +34,12 @@ pub(super) struct SocketArgs {
 }
 
 impl SocketArgs {
-    pub(super) fn settings(&self) -> SocketSettings {
+    pub(super) fn settings(&self, tell_silence: bool) -> SocketSettings {
         SocketSettings {
             mode: self.socket_lb,
             cgroup: self.cgroup.clone(),
             protect_node_ports: self.protect_node_ports,
+            tell_silence,
         }
     }
 

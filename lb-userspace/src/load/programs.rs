@@ -185,6 +185,7 @@ fn load(program: &mut Program) -> Result<(), ProgramError> {
         Program::Xdp(program) => retry_on_eagain(|| program.load()),
         Program::CgroupSockAddr(program) => retry_on_eagain(|| program.load()),
         Program::CgroupSock(program) => retry_on_eagain(|| program.load()),
+        Program::SockOps(program) => retry_on_eagain(|| program.load()),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }

@@ -108,6 +108,7 @@ fn config_flags(flags: u32) -> Vec<&'static str> {
         (config_flag::SOCKETS_OPT_OUT, "sockets-opt-out"),
         (config_flag::NO_RETRY, "no-retry"),
         (config_flag::NO_ECHO, "no-echo"),
+        (config_flag::NO_SILENCE, "no-silence-detection"),
     ];
     names.into_iter().filter_map(|(bit, name)| (flags & bit != 0).then_some(name)).collect()
 }

@@ -26,6 +26,7 @@ use super::service_ranges::service_ranges;
 use super::set_tables::SetTables;
 use super::tables::{FamilySettings, PinnedFacts};
 use super::traffic::{Cells, Traffic};
+use crate::model::family::Family;
 use crate::plan::{BackendEntry, Existing, Vip};
 
 /// Maps of one family.
@@ -139,6 +140,8 @@ where
 
     pub(super) fn put_backend(&mut self, id: u32, entry: &BackendEntry) -> Result<(), TableFailure> {
         self.stats.begin(id, entry.generation)?;
+        // What the programs have found out of it stays.
+        let known = self.backends.get(id)?.filter(|known| known.generation == entry.generation).unwrap_or_default();
         let value = BackendValue {
             addr: Self::address(entry.addr.ip(), Self::BACKENDS)?,
             port: Be16::new(entry.addr.port()),
@@ -146,6 +149,8 @@ where
             generation: entry.generation,
             service: entry.service,
             weight: entry.weight,
+            silent: known.silent,
+            answered: known.answered,
             ..BackendValue::default()
         };
         self.filters()?.before_backend(id, value.addr, value.port)?;
@@ -316,6 +321,15 @@ where
                 service: value.service,
             };
             into.backends.push((A::FAMILY, id, entry));
+        })
+    }
+
+    /// Ids of backends that leave connections unanswered.
+    pub(super) fn silent(&self, into: &mut BTreeSet<(Family, u32)>) -> Result<(), TableFailure> {
+        self.walk_backends(|id, value| {
+            if value.silent != 0 {
+                into.insert((A::FAMILY, id));
+            }
         })
     }
 

@@ -1,6 +1,6 @@
 //! The Service maps of the kernel, opened from their pins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -126,6 +126,14 @@ impl KernelTables {
         self.v6.traffic(existing, &mut traffic)?;
         self.totals.read(existing, &mut traffic)?;
         Ok(traffic)
+    }
+
+    /// Backends that leave connections unanswered, and are passed over.
+    pub fn silent(&self) -> Result<BTreeSet<(Family, u32)>, TableFailure> {
+        let mut silent = BTreeSet::new();
+        self.v4.silent(&mut silent)?;
+        self.v6.silent(&mut silent)?;
+        Ok(silent)
     }
 
     /// Why clients of service ports got nothing.

@@ -57,6 +57,8 @@ pub struct ReconcileSettings {
     pub no_syn_retry: bool,
     /// `--no-echo`: ICMP echo requests for Services are not answered.
     pub no_echo: bool,
+    /// `--no-silence-detection`: backends that leave connections unanswered get new ones nevertheless.
+    pub no_silence_detection: bool,
     /// `--forward`: how packets of Services reach local Pods.
     pub forward: ForwardMode,
     /// Socket hooks.
@@ -155,6 +157,7 @@ impl ReconcileSettings {
                 (self.takeover, config_flag::TAKEOVER),
                 (self.no_syn_retry, config_flag::NO_RETRY),
                 (self.no_echo, config_flag::NO_ECHO),
+                (self.no_silence_detection, config_flag::NO_SILENCE),
                 (self.masquerade_all, config_flag::MASQUERADE_ALL),
                 (self.sockets.host_only, config_flag::SOCKETS_HOST_ONLY),
                 (self.sockets.opt_out, config_flag::SOCKETS_OPT_OUT),

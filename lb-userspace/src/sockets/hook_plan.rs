@@ -47,6 +47,8 @@ pub struct SocketSettings {
     pub cgroup: Option<PathBuf>,
     /// `--protect-node-ports`.
     pub protect_node_ports: bool,
+    /// Whether sockets tell of backends that leave them unanswered: not with `--no-silence-detection`.
+    pub tell_silence: bool,
 }
 
 /// What is done about sockets, for `sluice status`.

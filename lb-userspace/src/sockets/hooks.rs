@@ -30,6 +30,8 @@ const HOOKS: [&str; 9] = [
     "connect4",
     "connect6",
 ];
+/// What tells of backends that leave sockets unanswered.
+const OPS_HOOK: &str = "socket_ops";
 /// Where links are pinned, below the agent's pins.
 const PINS: &str = "sockets";
 /// An attachment that failed is tried once more after this.
@@ -39,11 +41,21 @@ const BIND_HOOKS: [&str; 2] = ["bind4", "bind6"];
 
 /// Programs that sockets with these settings need, to be loaded with those of devices.
 pub fn programs_at_start(settings: &SocketSettings) -> Vec<&'static str> {
-    match (settings.mode, settings.protect_node_ports) {
-        (SocketMode::Off, _) => Vec::new(),
-        (_, false) => HOOKS.to_vec(),
-        (_, true) => HOOKS.iter().chain(&BIND_HOOKS).copied().collect(),
+    match settings.mode {
+        SocketMode::Off => Vec::new(),
+        _ => needed(settings).chain(told(settings)).collect(),
     }
+}
+
+/// Hooks without which sockets are not served as asked.
+fn needed(settings: &SocketSettings) -> impl Iterator<Item = &'static str> {
+    let bind: &[&str] = if settings.protect_node_ports { &BIND_HOOKS } else { &[] };
+    HOOKS.iter().chain(bind).copied()
+}
+
+/// The hook that tells of silent backends, where that is asked.
+fn told(settings: &SocketSettings) -> Option<&'static str> {
+    settings.tell_silence.then_some(OPS_HOOK)
 }
 
 /// Keeps the hooks in place while the agent runs, and sees whom they reach.
@@ -86,7 +98,11 @@ impl SocketReport {
     pub fn upkeep(&self, root: &Path) -> Option<Box<dyn Upkeep>> {
         let cgroup = self.cgroup.clone().filter(|_| !self.hooks.is_empty())?;
         let id = fs::metadata(&cgroup).ok()?.ino();
-        let in_place = HOOKS.iter().chain(&BIND_HOOKS).filter(|hook| self.hooks.iter().any(|known| known == **hook));
+        let in_place = HOOKS
+            .iter()
+            .chain(&BIND_HOOKS)
+            .chain([&OPS_HOOK])
+            .filter(|hook| self.hooks.iter().any(|known| known == **hook));
         let hooks = in_place.map(|hook| (*hook, pin_path(root, id, hook))).collect();
         Some(Box::new(SocketHooks { cgroup, hooks }))
     }
@@ -112,15 +128,18 @@ impl SocketReport {
         }
         let mut kept = Vec::new();
         if let (Some(cgroup), true) = (self.cgroup.clone(), self.mode != SocketMode::Off) {
-            let protect = if settings.protect_node_ports { &BIND_HOOKS[..] } else { &[] };
             match File::open(&cgroup).and_then(|dir| Ok((dir.metadata()?.ino(), dir))) {
                 Ok((id, dir)) => {
-                    let hooks: Vec<&'static str> = HOOKS.iter().chain(protect).copied().collect();
-                    programs.load(&hooks);
-                    for hook in hooks {
+                    programs.load(&programs_at_start(settings));
+                    for hook in needed(settings).chain(told(settings)) {
                         let pin = pin_path(root, id, hook);
                         match ensure_again(programs, &dir, hook, &pin) {
                             Ok(()) => self.hooks.push(hook.into()),
+                            Err(why) if hook == OPS_HOOK => self.notes.push(format!(
+                                "backends that leave sockets unanswered are not found out, those that leave packets so \
+                                 are: {hook} at {}: {why}",
+                                cgroup.display()
+                            )),
                             Err(why) => self.errors.push(format!("{hook} at {}: {why}", cgroup.display())),
                         }
                         kept.push(pin);
@@ -205,6 +224,10 @@ fn attach(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> 
             FdLink::try_from(program.take_link(id)?)
         }
         Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+            FdLink::try_from(program.take_link(id)?)
+        }
+        Program::SockOps(program) => {
             let id = program.attach(cgroup, CgroupAttachMode::Single)?;
             FdLink::try_from(program.take_link(id)?)
         }

@@ -9,7 +9,7 @@ use lb_common::abi::filter::{
 };
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, CauseKey, CauseValue, Counter, EventValue, FamilyConfig, FlowKey,
-    FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, SenderKey, SourceRangeKey, StatsValue,
+    FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, SILENT, SenderKey, SourceRangeKey, StatsValue,
     TABLE_BLOCK, TableBlock, TableKey, TurnKey, V4, V6, Waiting, map_name, watch,
 };
 use lb_common::testkit::{Action, Hook, Node, Outcome, gathered};
@@ -213,11 +213,16 @@ macro_rules! family {
                 }
             }
 
-            fn set_backend(&mut self, id: u32, value: BackendValue<$addr>) {
+            fn set_backend(&mut self, id: u32, mut value: BackendValue<$addr>) {
                 self.claim(map_name::BACK_FILTER[$at], endpoint_hash(value.addr, value.port), BACK_BLOCKS);
                 self.claim(map_name::ADDRESS_FILTER[$at], backend_address_hash(value.addr), ADDRESS_BLOCKS);
                 self.begin_stats(map_name::STATS[$at], id, value.generation);
-                self.array(map_name::BACKENDS[$at]).set(id, value, 0).unwrap();
+                let mut backends = self.array::<BackendValue<$addr>>(map_name::BACKENDS[$at]);
+                let known = backends.get(&id, 0).unwrap();
+                if known.generation == value.generation {
+                    (value.silent, value.answered) = (known.silent, known.answered);
+                }
+                backends.set(id, value, 0).unwrap();
             }
 
             fn allow_range(&mut self, service: u32, net: $addr, prefix: u32) {
@@ -243,10 +248,23 @@ macro_rules! family {
                 }
                 let mut table = self.table::<FlowKey<$addr>, FlowValue<$addr>>(map_name::HALF_OPEN[$at]);
                 let entries: Vec<_> = table.iter().collect::<Result<_, _>>().unwrap();
+                // At least so many ticks, whatever the kernel was built with.
+                let (seconds, ticks) = (u16::try_from(seconds).unwrap(), u32::try_from(seconds).unwrap() * 1_000);
                 for (key, mut value) in entries {
-                    // At least so many ticks, whatever the kernel was built with.
-                    value.seen = value.seen.wrapping_sub(u32::try_from(seconds).unwrap() * 1_000);
+                    value.seen = value.seen.wrapping_sub(ticks);
+                    value.born = value.born.wrapping_sub(ticks);
                     table.insert(key, value, 0).unwrap();
+                }
+                let mut backends = self.array::<BackendValue<$addr>>(map_name::BACKENDS[$at]);
+                for id in 0..8 {
+                    let mut value = backends.get(&id, 0).unwrap();
+                    if value.silent != 0 {
+                        value.silent = value.silent.wrapping_sub(seconds * 4) | SILENT;
+                    }
+                    if value.answered != 0 {
+                        value.answered = value.answered.wrapping_sub(ticks).max(1);
+                    }
+                    backends.set(id, value, 0).unwrap();
                 }
             }
 

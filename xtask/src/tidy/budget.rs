@@ -134,6 +134,7 @@ fn load(program: &mut Program) -> Result<ProgramInfo> {
         Program::SchedClassifier(program) => program.load()?,
         Program::CgroupSockAddr(program) => program.load()?,
         Program::CgroupSock(program) => program.load()?,
+        Program::SockOps(program) => program.load()?,
         other => bail!("programs of type {:?} have no budget yet", other.prog_type()),
     }
     Ok(program.info()?)

@@ -36,6 +36,7 @@ mod privileges;
 mod refusal;
 mod rivals;
 mod scale;
+mod silence;
 mod sockets;
 mod sockets_agent;
 mod sockets_dns;

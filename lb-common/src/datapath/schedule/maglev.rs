@@ -8,7 +8,13 @@ use crate::abi::{Address, AffinityKey, filter, place_width};
 /// The connection's place among those of the table.
 #[inline(always)]
 pub(super) fn place<A: Address>(client: &AffinityKey<A>, source: u32, places: u32) -> u32 {
-    scaled(high(filter::mix(source_hash::hash(client) ^ u64::from(source))), places)
+    scaled(hash(client, source), places)
+}
+
+/// A number that stands for the connection.
+#[inline(always)]
+pub(super) fn hash<A: Address>(client: &AffinityKey<A>, source: u32) -> u32 {
+    high(filter::mix(source_hash::hash(client) ^ u64::from(source)))
 }
 
 /// The member in a place of the table, whose bytes are read one by one, of a set with so many members.

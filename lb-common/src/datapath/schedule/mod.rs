@@ -4,11 +4,13 @@
 //! picks from. It fills in a [`Choice`], or says by which name the packet is dropped.
 
 mod maglev;
+mod other;
 mod random;
 mod source_hash;
 
+pub(super) use self::other::another;
 pub use self::random::scaled;
-use super::env::{Host, Services};
+use super::env::{Counters, Host, Services};
 use crate::abi::{
     Address, AffinityKey, AffinityValue, BackendValue, Counter, FrontendValue, SetRef, algorithm, backend_flag,
 };
@@ -23,6 +25,8 @@ pub struct Choice<A> {
     pub(super) frontend: FrontendValue,
     /// Tells connections of a client apart: the source port, or the low half of the socket's cookie.
     pub(super) source: u32,
+    /// 1: it is the client's last backend.
+    pub(super) sticky: u32,
     /// The chosen backend's id.
     pub(super) id: u32,
     /// The chosen backend.
@@ -30,8 +34,34 @@ pub struct Choice<A> {
 }
 
 /// Chooses a backend of a set that is not empty into `choice`, and starts the clock of a client that the Service knows.
+/// `may_pass`: a silent backend may be passed over; none is where there is no handshake to be answered. One call after the
+/// other, for the sake of the stack.
+#[inline(always)]
+pub(super) fn select<A: Address, E: Services<A> + Host<A> + Counters<A>>(
+    env: &E,
+    choice: &mut Choice<A>,
+    client: &AffinityKey<A>,
+    set: SetRef,
+    member: u16,
+    may_pass: bool,
+) -> Result<(), Counter> {
+    begin(env, choice, client, set, member)?;
+    let first = choice.id;
+    if may_pass && choice.backend.silent != 0 {
+        other::pass_over(env, choice, client, set);
+    }
+    // Each new connection starts the client's clock anew. The first one of a client that is known by its address counts
+    // once it is answered: anyone can send its first packet.
+    let stays = choice.sticky != 0 && choice.id == first;
+    if choice.frontend.affinity_secs != 0 && (stays || client.client.is_zero()) {
+        note_affinity(env, client, choice.id, choice.backend.generation);
+    }
+    Ok(())
+}
+
+/// The client's last backend, or the one that the algorithm picks.
 #[inline(never)]
-pub(super) fn select<A: Address, E: Services<A> + Host<A>>(
+fn begin<A: Address, E: Services<A> + Host<A>>(
     env: &E,
     choice: &mut Choice<A>,
     client: &AffinityKey<A>,
@@ -40,15 +70,8 @@ pub(super) fn select<A: Address, E: Services<A> + Host<A>>(
 ) -> Result<(), Counter> {
     let affine = choice.frontend.affinity_secs != 0;
     let sticky = affine && sticky_backend(env, choice, client, env.now_ns(), member);
-    if !sticky {
-        pick(env, choice, client, set)?;
-    }
-    // Each new connection starts the client's clock anew. The first one of a client that is known by its address counts
-    // once it is answered: anyone can send its first packet.
-    if affine && (sticky || client.client.is_zero()) {
-        note_affinity(env, client, choice.id, choice.backend.generation);
-    }
-    Ok(())
+    choice.sticky = u32::from(sticky);
+    if sticky { Ok(()) } else { pick(env, choice, client, set) }
 }
 
 /// Notes the backend of a client.
@@ -92,25 +115,6 @@ fn by_table<A: Address, E: Services<A> + Host<A>>(
         Some(member) => member,
         None => scaled(env.random(), set.count),
     }
-}
-
-/// Slots that are looked at for another backend.
-const TRIES: u32 = 8;
-
-/// Chooses another backend of a set than `choice.id`, at random whatever the algorithm: by the algorithm it would be the
-/// same one. One slot after the other, so that a small set is looked through. `false`: none was found, and the choice is as
-/// it was.
-#[inline(never)]
-pub(super) fn another<A: Address, E: Services<A> + Host<A>>(env: &E, choice: &mut Choice<A>, set: SetRef) -> bool {
-    let mut index = scaled(env.random(), set.count);
-    for _ in 0..TRIES {
-        let id = env.slot(set.base.wrapping_add(index));
-        index = if index.wrapping_add(1) < set.count { index.wrapping_add(1) } else { 0 };
-        if id != choice.id && take(env, id, choice).is_ok() {
-            return true;
-        }
-    }
-    false
 }
 
 /// Takes the backend with this id.

@@ -9,6 +9,7 @@
 //! | `refusal` | no endpoints, unknown ports, unallocated addresses, source ranges |
 //! | `lifetime` | flows that end, backends that go away |
 //! | `schedule` | the choice of a backend by each algorithm |
+//! | `silence` | backends that leave connections unanswered |
 //! | `icmp` | ICMP errors about translated flows, both ways |
 //! | `echo` | ICMP echo requests for Services |
 //! | `fragments` | fragments in any order |
@@ -30,6 +31,7 @@ pub mod own;
 pub mod reach;
 pub mod refusal;
 pub mod schedule;
+pub mod silence;
 pub mod snat;
 pub mod traffic;
 pub mod watch;
@@ -96,6 +98,17 @@ macro_rules! each_vector {
                 maglev_without_a_table_picks_at_random
                 an_algorithm_that_is_not_known_picks_at_random
                 another_algorithm_moves_no_connection
+            }
+            silence {
+                silent_backend_is_passed_over_until_it_answers
+                backend_that_has_answered_since_is_not_silent
+                refusal_is_an_answer
+                single_endpoint_is_never_silent
+                half_of_a_set_at_most_is_passed_over
+                silent_backend_is_passed_over_by_each_algorithm
+                client_with_affinity_leaves_a_silent_backend_and_stays_away
+                silent_backend_keeps_its_share_where_that_is_asked
+                silence_is_found_out_without_syn_retry
             }
             refusal {
                 no_endpoints_is_refused

@@ -88,11 +88,12 @@ impl<A: Traced> Services<A> for Overlay<'_, A> {
         let found = (self.maps.backends)(&id);
         let text = match found {
             Some(value) if value.generation != 0 => format!(
-                "{} of {}, generation {}; {}",
+                "{} of {}, generation {}; {}{}",
                 end(value.addr, value.port),
                 self.name(value.service),
                 value.generation,
-                dump::backend_flags(value.flags).join(" ")
+                dump::backend_flags(value.flags).join(" "),
+                if value.silent == 0 { "" } else { " silent" }
             ),
             _ => "free".to_owned(),
         };
@@ -103,6 +104,10 @@ impl<A: Traced> Services<A> for Overlay<'_, A> {
     fn generation(&self, id: u32) -> u32 {
         (self.maps.backends)(&id).map_or(0, |backend| backend.generation)
     }
+
+    fn set_silent(&self, _id: u32, _silent: u16) {}
+
+    fn set_answered(&self, _id: u32, _ticks: u32) {}
 
     fn affinity(&self, key: &AffinityKey<A>) -> Option<AffinityValue> {
         let found = (self.maps.affinity)(key);

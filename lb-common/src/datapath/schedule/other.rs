@@ -1,0 +1,141 @@
+//! Another backend than the one at hand: because that has just left a SYN unanswered, or is known to leave them so.
+
+use core::hint::black_box;
+
+use super::random::scaled;
+use super::{Choice, maglev, source_hash, take};
+use crate::abi::{Address, AffinityKey, Counter, SILENT, SetRef, algorithm};
+use crate::datapath::env::{Counters, Host, Services};
+use crate::datapath::silence;
+
+/// Places of a set that are looked at: small sets as a whole.
+const PLACES: u32 = 16;
+
+/// A silent backend is tried by a packet's connection after so many units of 2^28 ns: that one loses a second.
+const TRY_BY_PACKET: u16 = 8;
+
+/// The same for a socket's connection, which hangs as long as the backend is silent. By then the agent has tried: where it
+/// runs no socket does.
+const TRY_BY_SOCKET: u16 = 28;
+
+/// What a look at a set has found.
+#[derive(Clone, Copy)]
+struct Found(u64);
+
+impl Found {
+    /// More members are silent than may be passed over, and the one at hand is one of those that are not.
+    const STAYS: u64 = 1 << 63;
+
+    /// Another member that is not silent; 0: none.
+    #[inline(always)]
+    #[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "the lower half")]
+    const fn speaking(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Any other member; 0: none.
+    #[inline(always)]
+    #[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "31 bits are left")]
+    const fn any(self) -> u32 {
+        ((self.0 & !Self::STAYS) >> 32) as u32
+    }
+
+    /// Whether the one at hand may be passed over.
+    #[inline(always)]
+    const fn may_go(self) -> bool {
+        self.0 & Self::STAYS == 0
+    }
+}
+
+/// 1 where a number is below another one, else 0.
+#[inline(always)]
+#[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "one bit is left")]
+fn is_below(number: u32, other: u32) -> u32 {
+    (black_box(u64::from(number).wrapping_sub(u64::from(other))) >> 63) as u32
+}
+
+/// Looks for others than `choice.id`, one place after the other from where the number leads to. Of those that are not
+/// silent each is as likely as the others.
+///
+/// At most half of the places are passed over: those of the silent members with the lowest ids.
+#[inline(never)]
+fn look_around<A: Address, E: Services<A>>(env: &E, choice: &Choice<A>, set: SetRef, number: u32) -> Found {
+    // Numbers whose exact value the verifier knows, and branches, make it follow the loop once for each: so both count from
+    // a number that it does not know, and comparisons are the signs of differences.
+    let zero = black_box(number);
+    let (mut speaking, mut before) = (number, number);
+    let (mut chosen, mut any) = (0_u32, 0_u32);
+    let mut number = number;
+    let mut index = scaled(number, set.count);
+    for place in 0..PLACES {
+        if place >= set.count {
+            break;
+        }
+        let id = env.slot(set.base.wrapping_add(index));
+        index = index.wrapping_add(1);
+        index = index.wrapping_mul(is_below(index, set.count));
+        let Some(backend) = env.backend(id) else { continue };
+        if id == choice.id {
+            continue;
+        }
+        any = id;
+        if backend.silent != 0 {
+            before = before.wrapping_add(is_below(id, choice.id));
+            continue;
+        }
+        speaking = speaking.wrapping_add(1);
+        // Numerical Recipes' generator: good enough for one among sixteen.
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if scaled(number, speaking.wrapping_sub(zero)) == 0 {
+            chosen = id;
+        }
+    }
+    let (before, places) = (before.wrapping_sub(zero), PLACES.min(set.count));
+    let stays = if before < places / 2 { 0 } else { Found::STAYS };
+    Found(u64::from(chosen) | u64::from(any) << 32 | stays)
+}
+
+/// Chooses another backend of a set than `choice.id`, at random whatever the algorithm: by the algorithm it would be the
+/// same one. `false`: none was found, and the choice is as it was.
+#[inline(never)]
+pub(in crate::datapath) fn another<A: Address, E: Services<A> + Host<A>>(
+    env: &E,
+    choice: &mut Choice<A>,
+    set: SetRef,
+) -> bool {
+    let found = look_around(env, choice, set, env.random());
+    let id = if found.speaking() == 0 { found.any() } else { found.speaking() };
+    id != 0 && take(env, id, choice).is_ok()
+}
+
+/// The backend at hand is silent: takes another one of the set, unless it is time to try this one again, or too many are.
+/// Where the client decides which, it decides here, too.
+#[inline(never)]
+pub(super) fn pass_over<A: Address, E: Services<A> + Host<A> + Counters<A>>(
+    env: &E,
+    choice: &mut Choice<A>,
+    client: &AffinityKey<A>,
+    set: SetRef,
+) {
+    if !silence::is_watched(env) {
+        return;
+    }
+    let number = match choice.frontend.algorithm {
+        algorithm::SOURCE_HASH => source_hash::high(source_hash::hash(client)),
+        algorithm::MAGLEV => maglev::hash(client, choice.source),
+        _ => env.random(),
+    };
+    let found = look_around(env, choice, set, number);
+    if found.speaking() == 0 || !found.may_go() {
+        return;
+    }
+    let now = silence::clock(env);
+    let patience = if client.client.is_zero() { TRY_BY_SOCKET } else { TRY_BY_PACKET };
+    if now.wrapping_sub(choice.backend.silent) & !SILENT >= patience {
+        env.set_silent(choice.id, now);
+        return;
+    }
+    if take(env, found.speaking(), choice).is_ok() {
+        env.count(Counter::SilentPassedOver);
+    }
+}

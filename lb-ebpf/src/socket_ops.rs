@@ -1,0 +1,75 @@
+//! Entry point at a cgroup: what its processes' TCP sockets live through while they connect. Only those that a hook has led
+//! to a backend count.
+
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+    BPF_TCP_SYN_SENT, bpf_sock_ops,
+};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set};
+use aya_ebpf::macros::sock_ops;
+use aya_ebpf::programs::SockOpsContext;
+use lb_common::abi::{Be16, V4, V6};
+use lb_common::datapath::{socket_answered, socket_is_led, socket_unanswered};
+
+use crate::maps::FamilyMaps;
+use crate::route::{AF_INET6, RouteLookup};
+use crate::socket::{halves, mapped, process};
+
+/// Other programs at the cgroup go on as they would, and so does the socket.
+const GO_ON: u32 = 1;
+
+/// A TCP socket connects, has to send its SYN again, or is connected.
+#[sock_ops]
+pub fn socket_ops(ctx: SockOpsContext) -> u32 {
+    let ops = ctx.ops;
+    let op = ctx.op();
+    match op {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => {}
+        // Both are for those alone that were found when they began to connect.
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB if ctx.cb_flags() & BPF_SOCK_OPS_RTO_CB_FLAG != 0 => {}
+        // SAFETY: the kernel's context, valid for the whole program.
+        BPF_SOCK_OPS_RTO_CB if unsafe { (*ops).state } == BPF_TCP_SYN_SENT => {}
+        _ => return GO_ON,
+    }
+    // SAFETY: the kernel's context.
+    let family = unsafe { (*ops).family };
+    if family != u32::from(AF_INET6) {
+        happened(ops, op, V4(ctx.remote_ip4()));
+        return GO_ON;
+    }
+    // SAFETY: a field of the kernel's context.
+    let words = unsafe { &raw const (*ops).remote_ip6 };
+    let word = |at: usize| {
+        // SAFETY: inside the field for each of the four words, each read on its own.
+        unsafe { words.cast::<u32>().wrapping_add(at).read_volatile() }
+    };
+    let addr = [word(0), word(1), word(2), word(3)];
+    match mapped(addr) {
+        Some(addr) => happened(ops, op, addr),
+        None => happened(ops, op, V6(addr)),
+    }
+    GO_ON
+}
+
+#[inline(always)]
+fn happened<A: FamilyMaps + RouteLookup>(ops: *mut bpf_sock_ops, op: u32, addr: A) {
+    let env = process(ops.cast());
+    // The port is in the higher half of the number that it would be in network byte order.
+    // SAFETY: the kernel's context.
+    let port = Be16((u32::from_be(unsafe { (*ops).remote_port }) as u16).to_be());
+    // SAFETY: the context is the program's own.
+    let cookie = halves(unsafe { bpf_get_socket_cookie(ops.cast()) });
+    match op {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => {
+            if socket_is_led(&env, cookie, addr, port) {
+                // SAFETY: the kernel's context; what others have asked for stays.
+                let asked = unsafe { (*ops).bpf_sock_ops_cb_flags } | BPF_SOCK_OPS_RTO_CB_FLAG;
+                // Refused, nobody hears of this socket.
+                // SAFETY: the context is the program's own.
+                let _refused = unsafe { bpf_sock_ops_cb_flags_set(ops, asked as i32) };
+            }
+        }
+        BPF_SOCK_OPS_RTO_CB => socket_unanswered(&env, cookie, addr, port),
+        _ => socket_answered(&env, cookie, addr, port),
+    }
+}
