@@ -92,7 +92,7 @@ fn each(cluster: &ClusterArgs, pods: &[Pod], args: &[OsString]) -> anyhow::Resul
     Ok(if answers.iter().all(Answer::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What of the cluster is in an archive, beside its nodes.
+/// What else an archive has, beside the nodes.
 const OBJECTS: [(&str, &[&str]); 5] = [
     ("cluster/pods.txt", &["get", "pods", "--all-namespaces", "-o", "wide"]),
     ("cluster/nodes.yaml", &["get", "nodes", "-o", "yaml"]),

@@ -2,7 +2,9 @@
 //! what is secret, and works with a dead agent: what cannot be read says why in its place.
 
 mod archive;
+mod args;
 mod pieces;
+mod reading;
 mod redact;
 mod sources;
 
@@ -12,31 +14,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Args;
 use k8s_openapi::jiff::Timestamp;
 
 pub(super) use self::archive::{File, packed, unpacked};
+pub(super) use self::args::SysdumpArgs;
 pub(super) use self::redact::redacted;
 use super::output;
-use super::pin_args::PinArgs;
-
-#[derive(Clone, Debug, Args)]
-pub(super) struct SysdumpArgs {
-    /// Where the archive goes, `-` for standard output; without it: `sluice-sysdump-NODE-TIME.tar.gz` in this folder.
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// At most this many flows.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    flows: usize,
-    /// Where the agent answers /metrics and /configz.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10249", env = "SLUICE_METRICS_BIND_ADDRESS")]
-    metrics_address: String,
-    /// Where the agent answers /healthz.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10256", env = "SLUICE_HEALTHZ_BIND_ADDRESS")]
-    healthz_address: String,
-    #[command(flatten)]
-    pins: PinArgs,
-}
 
 /// Writes the archive.
 pub(super) fn print(args: &SysdumpArgs) -> anyhow::Result<()> {

@@ -2,15 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{Read, Write as _};
+use std::io::Write as _;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::File;
+use super::archive::File;
+use super::reading::{file, limited, only};
 use super::redact::redacted;
 use super::sources::{Source, Way};
 use crate::check::gather::tool;
@@ -18,14 +18,12 @@ use crate::cli::at_once::at_once;
 
 /// A command or a request that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// What a file holds at most.
-const LIMIT: u64 = 16 << 20;
 /// At the same time: the node has other work.
 const AT_ONCE: usize = 3;
 
 /// What one source has given.
 struct Piece {
-    /// The text, or why there is none.
+    /// The text, or why it is missing.
     text: Result<String, String>,
     millis: u128,
 }
@@ -76,28 +74,6 @@ fn read(way: &Way, program: &Path) -> Result<String, String> {
         Way::Asked(address, path) => ask(address, path),
         Way::Made(_, make) => make(),
     }
-}
-
-/// The lines that have one of the words in them.
-pub(super) fn only(text: &str, words: &[&str]) -> String {
-    let has = |line: &&str| words.iter().any(|word| line.contains(word));
-    text.lines().filter(has).flat_map(|line| [line, "\n"]).collect()
-}
-
-/// A file, as far as it goes.
-pub(super) fn file(path: &Path) -> Result<String, String> {
-    let file = fs::File::open(path).map_err(|error| error.to_string())?;
-    limited(file).map_err(|error| error.to_string())
-}
-
-fn limited(from: impl Read) -> std::io::Result<String> {
-    let mut bytes = Vec::new();
-    from.take(LIMIT).read_to_end(&mut bytes)?;
-    let mut text = String::from_utf8_lossy(&bytes).into_owned();
-    if u64::try_from(bytes.len()).is_ok_and(|length| length == LIMIT) {
-        text.push_str("\n[cut off here]\n");
-    }
-    Ok(text)
 }
 
 /// What a command prints; a command that fails has said something, too.

@@ -47,7 +47,7 @@ fn without_values(line: &str) -> String {
     let mut cuts: Vec<(usize, usize)> = Vec::new();
     for name in NAMES {
         for (at, _) in lower.match_indices(name) {
-            // A part of a path, such as a Service's name, is none.
+            // A part of a path, such as a Service's name, does not count.
             let before = lower[..at].chars().next_back();
             if before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '/') {
                 continue;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 
-use super::SysdumpArgs;
-use super::pieces::{file, only};
+use super::args::SysdumpArgs;
+use super::reading::{file, only};
 
 /// A file of the archive.
 pub(super) struct Source {
@@ -249,7 +249,7 @@ mod tests {
             flows: 7,
             metrics_address: "off".into(),
             healthz_address: "off".into(),
-            pins: super::super::PinArgs { pin_path: "/nowhere".into() },
+            pins: crate::cli::pin_args::PinArgs { pin_path: "/nowhere".into() },
         };
         let all = all(&args);
         let files: BTreeSet<&str> = all.iter().map(|source| source.file).collect();
