@@ -1,5 +1,4 @@
-//! The loaded programs on real devices: every test is a node in a network and mount namespace of its own thread, which
-//! the kernel takes away with the thread, pins and devices included.
+//! The loaded programs on real devices: every test is a node in namespaces that go with its thread, pins included.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::future::Future;
@@ -27,6 +26,8 @@ mod foreign;
 mod repair;
 #[path = "attach/start.rs"]
 mod start;
+#[path = "attach/upgrade.rs"]
+mod upgrade;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -69,7 +70,6 @@ impl Neighbour {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // The line says that the namespace is there.
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         Self(child)
     }

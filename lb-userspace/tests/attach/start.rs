@@ -1,8 +1,5 @@
 //! What an agent's start waits for.
 
-#[path = "upgrade.rs"]
-mod upgrade;
-
 use super::*;
 
 #[test]
