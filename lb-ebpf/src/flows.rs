@@ -143,8 +143,8 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
 
     #[inline(always)]
     fn touch(&self, flow: FlowPtr<A>) -> FlowPtr<A> {
-        let now = Host::<A>::ticks(self) & !0xff;
         // Written once in 256 ticks, so that a flow's cache line stays clean.
+        let now = Host::<A>::ticks(self) & !0xff;
         if flow.seen != now {
             // SAFETY: in-place write of an aligned word to map memory.
             unsafe { (*flow.0).seen = now };
@@ -155,11 +155,23 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
     }
 
     #[inline(always)]
+    fn is_stale(&self, flow: FlowPtr<A>) -> bool {
+        flow.seen != Host::<A>::ticks(self) & !0xff
+    }
+
+    #[inline(always)]
     fn renumber(&self, flow: FlowPtr<A>, next: u32) -> FlowPtr<A> {
         if flow.next != next {
             // SAFETY: in-place write of an aligned word to map memory.
             unsafe { (*flow.0).next = next };
         }
+        flow
+    }
+
+    #[inline(always)]
+    fn reopen(&self, flow: FlowPtr<A>, opening: u32) -> FlowPtr<A> {
+        // SAFETY: as above.
+        unsafe { (*flow.0).born = opening };
         flow
     }
 

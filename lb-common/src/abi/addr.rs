@@ -93,6 +93,9 @@ pub trait Address: Copy + Default + Eq {
     /// The address as one number, for hashing: different IPv4 addresses have different ones.
     fn digest(self) -> u64;
 
+    /// The bits in which two addresses differ, over each other: 0 where they are the same.
+    fn difference(self, other: Self) -> u32;
+
     /// Whether `lo <= self <= hi`, compared as numbers.
     fn within(self, lo: Self, hi: Self) -> bool;
 }
@@ -121,6 +124,11 @@ impl Address for V4 {
     #[inline(always)]
     fn digest(self) -> u64 {
         u64::from(self.0)
+    }
+
+    #[inline(always)]
+    fn difference(self, other: Self) -> u32 {
+        self.0 ^ other.0
     }
 
     #[inline(always)]
@@ -158,6 +166,12 @@ impl Address for V6 {
         let [a, b, c, d] = self.0;
         let upper = (u64::from(a) | u64::from(b) << 32).wrapping_mul(0x94d0_49bb_1331_11eb);
         (upper ^ upper >> 32).wrapping_add(u64::from(c) | u64::from(d) << 32)
+    }
+
+    #[inline(always)]
+    fn difference(self, other: Self) -> u32 {
+        let ([a, b, c, d], [oa, ob, oc, od]) = (self.0, other.0);
+        a ^ oa | b ^ ob | c ^ oc | d ^ od
     }
 
     #[inline(always)]

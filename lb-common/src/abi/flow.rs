@@ -63,7 +63,8 @@ plain! {
         pub service: u32,
         /// When a packet last matched, in jiffies (low 32 bits).
         pub seen: u32,
-        /// Device on which the request came in; 0 in a `REVERSE_SNAT` entry: the reply goes by the routing table.
+        /// Device on which the request came in; 0 in a `REVERSE_SNAT` entry: the reply goes by the routing table; 0 in a `FORWARD`
+        /// entry among the established: its client has not answered its backend yet.
         pub ifindex: u32,
         /// Device by which this entry's packets enter the node, as far as that has been looked at; a packet that comes by
         /// another is looked at again. 0: a process of the node, or none came yet.
@@ -78,7 +79,8 @@ plain! {
         pub port_delta: u16,
         /// What this entry's packets add to the backend's count, as far as it has not been added yet.
         pub tally: Tally,
-        /// When the flow began, in jiffies; 0: not known.
+        /// Forward entry: when the flow began, in jiffies; 0: not known. TCP's reverse entry: the number behind a SYN that the client
+        /// has sent on the live flow, which begins it anew once the backend has taken it; 0: none.
         pub born: u32,
     }
 }

@@ -79,8 +79,10 @@ pub mod refusals {
     pub const ALL: u32 = 0;
     /// Of single clients: a power of two.
     pub const CLIENTS: u32 = 256;
+    /// Not of refusals: of half-open flows that are moved out of the way of a direct connection.
+    pub const MOVES: u32 = 1 + CLIENTS;
     /// Number of buckets.
-    pub const COUNT: u32 = 1 + CLIENTS;
+    pub const COUNT: u32 = 1 + MOVES;
 
     /// The bucket of the client whose address has this hash.
     #[inline(always)]

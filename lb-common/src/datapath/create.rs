@@ -5,13 +5,12 @@ use super::env::Env;
 use super::headers::Headers;
 use super::scratch::Scratch;
 use super::snat::{allocate_port, plan_source_nat};
-use crate::abi::{Address, Counter, Tally, device_flag, flow_action, flow_kind, flow_state};
+use crate::abi::{Address, Counter, FlowKey, Tally, device_flag, flow_action, flow_kind, flow_state};
 use crate::wire::checksum;
 
-/// Writes the pair of entries of a new flow to `scratch.choice` to the table of half-open flows. The forward one is left
-/// in `scratch.forward`.
+/// Drafts the pair of entries of a new flow to `scratch.choice`, into `scratch.forward` and `scratch.reverse`.
 #[inline(never)]
-pub(super) fn create<A: Address, E: Env<A>>(
+pub(super) fn draft<A: Address, E: Env<A>>(
     env: &E,
     headers: &Headers<A>,
     arrival: Arrival,
@@ -35,13 +34,49 @@ pub(super) fn create<A: Address, E: Env<A>>(
     forward.next = if headers.opens() { headers.end } else { 0 };
     forward.born = forward.seen;
     forward.addr_delta = checksum::delta(key.src.sum() + key.dst.sum(), forward.src.sum() + forward.dst.sum());
-    let reverse = &mut scratch.reverse;
+    mirror(env, headers, arrival, scratch);
+    Ok(())
+}
+
+/// Gives what was drafted its source port, and writes both entries to the table of half-open flows.
+#[inline(always)]
+pub(super) fn write<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, scratch: &mut Scratch<A>) -> Result<(), Counter> {
+    allocate_port(env, scratch, key.proto)?;
+    if env.insert_half_open(key, &scratch.forward) { Ok(()) } else { Err(Counter::DropFlowInsert) }
+}
+
+/// Makes the reverse entry of the half-open flow in `scratch.forward` anew, whose key is in `scratch.reverse_key`, where the
+/// kernel has evicted it alone: what a client sends unanswered keeps only the forward entry in use. False: the flow has to
+/// begin anew. TCP's numbers went with the entry, or another flow has its place.
+#[inline(never)]
+pub(super) fn mend<A: Address, E: Env<A>>(
+    env: &E,
+    headers: &Headers<A>,
+    arrival: Arrival,
+    scratch: &mut Scratch<A>,
+) -> bool {
+    let taken = env.half_open(&scratch.reverse_key).is_some() || env.flow(&scratch.reverse_key).is_some();
+    if taken || headers.has_handshake() {
+        return false;
+    }
+    mirror(env, headers, arrival, scratch);
+    env.insert_half_open(&scratch.reverse_key, &scratch.reverse)
+}
+
+/// The reverse entry of `scratch.forward`, into `scratch.reverse`.
+#[inline(always)]
+fn mirror<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, scratch: &mut Scratch<A>) {
+    let key = &headers.key;
+    let Scratch { forward, reverse, .. } = scratch;
     *reverse = *forward;
     reverse.src = key.dst;
     reverse.dst = key.src;
     reverse.sport = key.dport;
     reverse.dport = key.sport;
     reverse.addr_delta = !forward.addr_delta;
+    reverse.port_delta = !forward.port_delta;
+    reverse.tally = Tally::default();
+    reverse.born = 0;
     reverse.from = 0;
     reverse.next = 0;
     if flow_action::keeps_source(forward.action) {
@@ -59,6 +94,4 @@ pub(super) fn create<A: Address, E: Env<A>>(
             reverse.ifindex = 0;
         }
     }
-    allocate_port(env, scratch, key.proto)?;
-    if env.insert_half_open(key, &scratch.forward) { Ok(()) } else { Err(Counter::DropFlowInsert) }
 }

@@ -75,8 +75,12 @@ pub trait Flows<A> {
     fn note(&self, flow: Self::Flow, state: u16) -> Self::Flow;
     /// Marks an entry as just used; where that changes it, the flow starts being counted afresh. Returns it as it is then.
     fn touch(&self, flow: Self::Flow) -> Self::Flow;
+    /// Whether [`Flows::touch`] would change an entry.
+    fn is_stale(&self, flow: Self::Flow) -> bool;
     /// Notes the number behind the newest byte of an entry's direction; returns it as it is then.
     fn renumber(&self, flow: Self::Flow, next: u32) -> Self::Flow;
+    /// Notes the number behind a SYN on the live flow of a reverse entry, or 0 for none; returns it as it is then.
+    fn reopen(&self, flow: Self::Flow, opening: u32) -> Self::Flow;
     /// Notes the device by which an entry's packets enter the node; returns it as it is then.
     fn come_by(&self, flow: Self::Flow, from: u32) -> Self::Flow;
     /// Notes the device on which a flow's requests come in; returns it as it is then.

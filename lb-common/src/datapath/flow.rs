@@ -10,7 +10,7 @@ use super::scratch::Scratch;
 use super::sequence;
 use super::silence;
 use super::transport;
-use crate::abi::{Address, AffinityKey, Counter, FlowKey, FlowValue, Tally, flow_action, flow_kind, flow_state};
+use crate::abi::{Address, AffinityKey, Counter, FlowKey, FlowValue, Tally, flow_action, flow_state};
 use crate::wire::Fragment;
 
 /// The forward entry's key: the reverse entry writes VIP to client, and this is it turned around.
@@ -33,6 +33,33 @@ pub fn reverse_key<A: Address>(forward: &FlowValue<A>, protocol: u8) -> FlowKey<
 #[inline(never)]
 pub(super) fn is_formers<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>) -> bool {
     env.is_formers(key) || env.is_formers(&key.flipped())
+}
+
+/// Whether a forward or direct entry is that of the flow whose reverse entry has this key. Where one of a pair is evicted,
+/// another flow may take its place.
+#[inline(always)]
+pub(super) fn is_of<A: Address>(forward: &FlowValue<A>, reverse: &FlowKey<A>) -> bool {
+    same(&reverse_key(forward, reverse.proto), reverse)
+}
+
+/// Whether a reverse entry is that of the flow whose forward entry has this key.
+#[inline(always)]
+pub(super) fn leads_to<A: Address>(reverse: &FlowValue<A>, forward: &FlowKey<A>) -> bool {
+    same(&forward_key(reverse, forward.proto), forward)
+}
+
+/// Whether two keys of one protocol are the same, by one branch: the verifier follows each.
+#[inline(always)]
+fn same<A: Address>(a: &FlowKey<A>, b: &FlowKey<A>) -> bool {
+    let ports = u32::from(a.sport.0 ^ b.sport.0) | u32::from(a.dport.0 ^ b.dport.0);
+    a.src.difference(b.src) | a.dst.difference(b.dst) | ports == 0
+}
+
+/// Whether states of both directions are those of a connection that is over: both sides have closed, or one has reset it.
+#[inline(always)]
+pub(super) const fn is_over(one: u16, other: u16) -> bool {
+    // One branch.
+    (one | other) & flow_state::RST | one & other & flow_state::FIN != 0
 }
 
 /// Notes what an entry's packet says of its flow. Returns the entry as it is then. A RST or FIN that cannot be true
@@ -59,16 +86,35 @@ pub(super) fn refresh<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, flow
     env.touch(flow)
 }
 
-/// Whether an established reverse entry's connection is finished: both sides have closed, or one has reset it.
+/// Whether an established reverse entry's connection is over.
 #[inline(always)]
-pub(super) fn is_finished<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, protocol: u8) -> bool {
-    if !transport::has_handshake(protocol) {
+pub(super) fn is_finished<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, reverse: &FlowValue<A>) -> bool {
+    if !transport::has_handshake(key.proto) {
         return false;
     }
-    env.flow(&forward_key(reverse, protocol)).is_none_or(|forward| {
-        let (either, both) = (reverse.state | forward.state, reverse.state & forward.state);
-        either & flow_state::RST != 0 || both & flow_state::FIN != 0
-    })
+    let forward_key = forward_key(reverse, key.proto);
+    // The other entry of a direct connection, which has no backend, is among the half-open ones.
+    let forward = if reverse.backend == 0 { env.half_open(&forward_key) } else { env.flow(&forward_key) };
+    forward.filter(|forward| is_of(forward, key)).is_none_or(|forward| is_over(reverse.state, forward.state))
+}
+
+/// Removes an established flow by its reverse entry.
+#[inline(always)]
+pub(super) fn remove_established<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, reverse: &FlowValue<A>) {
+    let forward_key = forward_key(reverse, key.proto);
+    if env.flow(&forward_key).is_some_and(|forward| is_of(&forward, key)) {
+        env.remove_flow(&forward_key);
+    }
+    env.remove_flow(key);
+}
+
+/// Removes the forward entry of a half-open flow, whose reverse entry is about to be another flow's.
+#[inline(always)]
+pub(super) fn orphan<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, reverse: &FlowValue<A>) {
+    let forward_key = forward_key(reverse, key.proto);
+    if env.half_open(&forward_key).is_some_and(|forward| is_of(&forward, key)) {
+        env.remove_half_open(&forward_key);
+    }
 }
 
 /// What becomes of a reply.
@@ -110,10 +156,9 @@ pub(super) fn reply<A: Address, E: Env<A>, const KIND: u8>(
         }
         return replied(env, headers, arrival, flow, scratch);
     }
-    // To an SNAT port hardly anything comes but replies.
     if let Some(flow) = env.half_open(&scratch.reverse_key)
         && flow.kind == KIND
-        && (KIND == flow_kind::REVERSE_SNAT || may_be_of_half_open(env, headers, &flow))
+        && may_be_of_half_open(env, headers, &flow)
     {
         if is_foreign(env, headers.key.src, arrival.from) {
             return Reply::Forged;
@@ -129,20 +174,13 @@ pub(super) fn reply<A: Address, E: Env<A>, const KIND: u8>(
 #[inline(never)]
 fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, scratch: &mut Scratch<A>) -> Reply {
     let handshake = headers.has_handshake();
-    let forward = env.half_open(&forward_key(&scratch.reverse, headers.key.proto));
+    let forward = env
+        .half_open(&forward_key(&scratch.reverse, headers.key.proto))
+        .filter(|forward| is_of(forward, &scratch.reverse_key));
     let mut state = flow_state::REPLIED;
     let plausible = handshake && sequence::is_plausible(scratch.reverse.next, headers.seq);
     let said = if plausible { transport::state_bits(headers.key.proto, headers.flags) } else { 0 };
-    if forward.is_some_and(|forward| forward.kind == flow_kind::DIRECT) {
-        // The twin of a direct connection stays where it is: its tuple is a Service flow's in the other table.
-        scratch.reverse.state |= state;
-        scratch.reverse.from = arrival.from;
-        if env.insert_flow(&scratch.reverse_key, &scratch.reverse) {
-            env.remove_half_open(&scratch.reverse_key);
-        }
-    } else if let Some(forward) = forward
-        && forward.kind == flow_kind::FORWARD
-    {
+    if let Some(forward) = forward {
         // It may be the answer to a direct connection of the same tuple: then it acknowledges another number.
         let acknowledges = transport::acknowledges(headers.key.proto, headers.flags);
         if handshake && acknowledges && !sequence::is_plausible(forward.next, headers.ack) {
@@ -207,13 +245,13 @@ fn replied<A: Address, E: Env<A>>(
     reverse: E::Flow,
     scratch: &mut Scratch<A>,
 ) -> Reply {
-    let reverse = env.come_by(reverse, arrival.from);
-    let reverse = if headers.answers_opening() {
+    let reverse = env.note(env.come_by(reverse, arrival.from), flow_state::REPLIED);
+    let reverse = if headers.answers_opening() && reverse.born != 0 && reverse.born == headers.ack {
         // The backend has taken a new SYN of the client's on the tuple of an older connection.
         if let Some(forward) = env.flow(&forward_key(&reverse, headers.key.proto)) {
             env.renumber(forward, headers.ack);
         }
-        env.touch(env.renumber(reverse, headers.end))
+        env.touch(env.renumber(env.reopen(reverse, 0), headers.end))
     } else {
         refresh(env, headers, reverse)
     };
@@ -221,16 +259,23 @@ fn replied<A: Address, E: Env<A>>(
     Reply::Taken
 }
 
+/// Whether a client's packet shows that it has seen the answer of its backend.
+#[inline(always)]
+pub(super) fn has_seen_answer<A: Address>(headers: &Headers<A>, reverse: &FlowValue<A>) -> bool {
+    if reverse.state & (flow_state::REPLIED | flow_state::RST) != flow_state::REPLIED || headers.opens() {
+        return false;
+    }
+    let acknowledges = transport::acknowledges(headers.key.proto, headers.flags);
+    !headers.has_handshake() || (!headers.aborts() && acknowledges && sequence::acknowledges(headers.ack, reverse.next))
+}
+
 /// The client's packet of a half-open flow that its backend has answered: the flow, whose forward entry is in
 /// `scratch.forward`, is established, unless the packet shows that the client has not seen the answer.
 #[inline(never)]
 pub(super) fn establish<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) {
     let Some(reverse) = env.half_open(&scratch.reverse_key) else { return };
-    if headers.has_handshake() {
-        let acknowledges = transport::acknowledges(headers.key.proto, headers.flags);
-        if headers.aborts() || !acknowledges || !sequence::acknowledges(headers.ack, reverse.next) {
-            return;
-        }
+    if !has_seen_answer(headers, &reverse) {
+        return;
     }
     let inserted = env.insert_flow(&scratch.reverse_key, &reverse);
     if inserted && env.insert_flow(&headers.key, &scratch.forward) {

@@ -1,21 +1,21 @@
 //! Packets on their way in from a client: VIP to Pod. Also replies to an SNAT port.
 
 use super::arrival::Arrival;
-use super::create::create;
+use super::create::{draft, write};
 use super::env::Env;
-use super::flow::{Reply, establish, refresh, reply, reverse_key};
+use super::existing::{HalfOpen, established, half_open};
+use super::flow::{Reply, refresh, reply};
 use super::gate::{self, claim};
 use super::headers::Headers;
 use super::outcome::{Decision, Fast};
 use super::own;
-use super::remap::remapped;
-use super::retry;
+use super::remap::{Direct, remapped};
 use super::schedule::{member_flag, select};
 use super::scope::{is_foreign, is_internal, is_snat_port, is_unallocated, known_vip};
 use super::scratch::Scratch;
 use crate::abi::{
-    Address, AffinityKey, Counter, FlowKey, FlowValue, FrontendKey, FrontendValue, SourceRangeKey, Tally, flow_kind,
-    flow_state, frontend_flag, frontend_scope,
+    Address, AffinityKey, Counter, FlowKey, FrontendKey, FrontendValue, SourceRangeKey, flow_kind, flow_state,
+    frontend_flag, frontend_scope,
 };
 
 /// First look: packets of flows, and those that do not belong to Sluice, end here.
@@ -47,8 +47,6 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
     match env.flow(&headers.key) {
         Some(flow) => known(env, headers, arrival, flow),
         None if claims & !claim::REPLY == claim::DIRECT && env.is_carrying() => Fast::Slow,
-        // A TCP packet that opens nothing belongs to a direct connection that an established flow's entry stands for.
-        None if claims & !claim::REPLY == claim::DIRECT && headers.has_handshake() => Fast::Pass,
         None if claims & !claim::REPLY == claim::DIRECT => beside_half_open(env, headers),
         None => unanswered(env, headers, arrival),
     }
@@ -71,22 +69,26 @@ fn known<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival,
     Fast::Hit(refresh(env, headers, flow))
 }
 
-/// A datagram straight to a backend: whether it may collide with a half-open flow.
+/// A packet straight to a backend: whether it may collide with a half-open flow, or is to leave from another port.
 #[inline(always)]
 fn beside_half_open<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> Fast<E::Flow> {
     match env.half_open(&headers.key) {
-        Some(flow) if flow.kind == flow_kind::REVERSE => Fast::Slow,
+        Some(flow) if matches!(flow.kind, flow_kind::REVERSE | flow_kind::DIRECT) => Fast::Slow,
         _ => Fast::Pass,
     }
 }
 
 /// No established flow: a datagram of one without a reply so far (there may never be one, as for statsd and syslog, so
-/// it is no rare case), or an answer to a connection of the node's own.
+/// it is no rare case), or an answer to a connection of the node's own. Where the entry is to be marked as used, the slow
+/// path sees whether the other is still there.
 #[inline(always)]
 fn unanswered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival) -> Fast<E::Flow> {
     match env.half_open(&headers.key) {
         Some(flow) if flow.kind == flow_kind::OWN => {
-            own::answered(env, headers, flow);
+            // It left by an uplink.
+            if arrival.hook.is_uplink() {
+                own::answered(env, headers, flow);
+            }
             Fast::Pass
         }
         _ if headers.has_handshake() => Fast::Slow,
@@ -94,9 +96,10 @@ fn unanswered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arr
             if flow.kind == flow_kind::FORWARD
                 && flow.state & flow_state::REPLIED == 0
                 && flow.ifindex == arrival.ifindex
+                && !env.is_stale(flow)
                 && env.generation(flow.backend) == flow.generation =>
         {
-            Fast::Hit(env.touch(flow))
+            Fast::Hit(flow)
         }
         _ => Fast::Slow,
     }
@@ -111,10 +114,15 @@ pub(super) fn decide<A: Address, E: Env<A>>(
     scratch: &mut Scratch<A>,
 ) -> Decision {
     // One after the other rather than one within the other, for the sake of the stack.
-    match for_frontend(env, headers, arrival, scratch).settled() {
+    let decision = match for_frontend(env, headers, arrival, scratch).settled() {
         Some(decision) => decision,
         None => beside_frontends(env, headers, arrival, scratch),
+    };
+    if decision != Decision::DRAFTED {
+        return decision;
     }
+    // One call for all that begins: the verifier follows each by itself.
+    begin(env, headers, scratch)
 }
 
 /// A packet for a frontend. [`Decision::OPEN`]: there is none.
@@ -157,8 +165,10 @@ fn for_frontend<A: Address, E: Env<A>>(
             return chosen;
         }
     }
-    // One call for both: the verifier follows each on its own.
-    begin(env, headers, arrival, scratch)
+    match draft(env, headers, arrival, scratch) {
+        Ok(()) => Decision::DRAFTED,
+        Err(counter) => Decision::drop(counter),
+    }
 }
 
 /// Looks for the frontend that a packet is for, into `scratch.choice`. A call, for the sake of the stack.
@@ -179,112 +189,6 @@ fn frontend_of<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, scratch: &mut S
 fn in_source_ranges<A: Address, E: Env<A>>(env: &E, client: A, frontend: &FrontendValue) -> bool {
     frontend.flags & frontend_flag::SOURCE_RANGES == 0
         || env.in_source_range(&SourceRangeKey { service: frontend.service, addr: client })
-}
-
-/// A frontend's packet that may belong to an established flow after all: a SYN, a datagram whose backend went away, or a
-/// packet that comes by another device than those before.
-#[inline(never)]
-fn established<A: Address, E: Env<A>>(
-    env: &E,
-    headers: &Headers<A>,
-    arrival: Arrival,
-    scratch: &mut Scratch<A>,
-) -> bool {
-    let key = &headers.key;
-    let Some(flow) = env.flow(key) else { return false };
-    if flow.kind != flow_kind::FORWARD {
-        return false;
-    }
-    scratch.reverse_key = reverse_key(&flow, key.proto);
-    let reverse = env.flow(&scratch.reverse_key);
-    if begins_anew(env, &flow, headers, reverse.map_or(0, |reverse| reverse.state)) {
-        env.remove_flow(&scratch.reverse_key);
-        env.remove_flow(key);
-        return false;
-    }
-    // A SYN's number counts once the backend has taken it.
-    let flow = if headers.opens() { env.touch(flow) } else { refresh(env, headers, flow) };
-    let flow = follow(env, flow, reverse, arrival);
-    scratch.rewrite_as(&flow);
-    true
-}
-
-/// What the table of half-open flows says of a packet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum HalfOpen {
-    /// It belongs to one.
-    Known,
-    /// It did, and its flow begins again with another backend: `scratch.choice`.
-    Retried,
-    /// It belongs to none.
-    Unknown,
-}
-
-/// A frontend's packet that may belong to a half-open flow.
-#[inline(never)]
-fn half_open<A: Address, E: Env<A>>(
-    env: &E,
-    headers: &Headers<A>,
-    arrival: Arrival,
-    scratch: &mut Scratch<A>,
-) -> HalfOpen {
-    let key = &headers.key;
-    let Some(flow) = env.half_open(key) else { return HalfOpen::Unknown };
-    if flow.kind != flow_kind::FORWARD {
-        return HalfOpen::Unknown;
-    }
-    scratch.reverse_key = reverse_key(&flow, key.proto);
-    let mut next = HalfOpen::Known;
-    if begins_anew(env, &flow, headers, 0) {
-        next = HalfOpen::Unknown;
-    } else if retry::is_due(env, headers, &flow) {
-        scratch.forward = *flow;
-        if retry::choose(env, headers, arrival, scratch) {
-            env.count(Counter::SynRetried);
-            next = HalfOpen::Retried;
-        }
-    }
-    if next != HalfOpen::Known {
-        env.remove_half_open(&scratch.reverse_key);
-        env.remove_half_open(key);
-        return next;
-    }
-    let flow = if headers.opens() { env.renumber(flow, headers.end) } else { flow };
-    let flow = refresh(env, headers, flow);
-    let flow = follow(env, flow, env.half_open(&scratch.reverse_key), arrival);
-    scratch.forward = *flow;
-    if flow.state & flow_state::REPLIED != 0 && !headers.opens() {
-        establish(env, headers, scratch);
-    }
-    scratch.forward.tally = Tally::default();
-    HalfOpen::Known
-}
-
-/// Where the client's packets come by another device than before, its replies go there. Returns the forward entry as it is
-/// then.
-#[inline(always)]
-fn follow<A: Address, E: Env<A>>(env: &E, forward: E::Flow, reverse: Option<E::Flow>, arrival: Arrival) -> E::Flow {
-    if forward.ifindex == arrival.ifindex {
-        return forward;
-    }
-    if let Some(reverse) = reverse {
-        let snat = reverse.kind == flow_kind::REVERSE_SNAT;
-        env.follow(reverse, if snat && !arrival.hook.is_uplink() { 0 } else { arrival.ifindex });
-    }
-    env.follow(forward, arrival.ifindex)
-}
-
-/// Whether a flow that this packet matches has ended, so that the packet begins another.
-#[inline(always)]
-fn begins_anew<A: Address, E: Env<A>>(env: &E, flow: &FlowValue<A>, headers: &Headers<A>, reverse_state: u16) -> bool {
-    let gone = env.generation(flow.backend) != flow.generation;
-    if !headers.has_handshake() {
-        if gone {
-            env.count(Counter::FlowMoved);
-        }
-        return gone;
-    }
-    headers.opens() && (gone || (flow.state | reverse_state) & (flow_state::FIN | flow_state::RST) != 0)
 }
 
 /// TCP for a frontend that begins nothing and belongs to no flow: never passed on untranslated in silence.
@@ -329,17 +233,19 @@ fn choose<A: Address, E: Env<A>>(
     }
 }
 
-/// Begins a flow to the backend that was chosen.
+/// Begins what was drafted: a flow, or a direct connection with another port.
 #[inline(never)]
-fn begin<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival, scratch: &mut Scratch<A>) -> Decision {
-    match create(env, headers, arrival, scratch) {
-        Ok(()) => {
-            env.connected(scratch.forward.backend, scratch.forward.generation, true);
-            env.count(Counter::NewFlow);
-            Decision::BEGIN
-        }
-        Err(counter) => Decision::drop(counter),
+fn begin<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scratch<A>) -> Decision {
+    if let Err(counter) = write(env, &headers.key, scratch) {
+        return Decision::drop(counter);
     }
+    if scratch.forward.kind == flow_kind::DIRECT {
+        env.count(Counter::DirectRemapped);
+        return Decision::TRANSLATE;
+    }
+    env.connected(scratch.forward.backend, scratch.forward.generation, true);
+    env.count(Counter::NewFlow);
+    Decision::BEGIN
 }
 
 /// No frontend has this address, port and protocol. A direct connection may collide with a flow.
@@ -351,8 +257,14 @@ fn beside_frontends<A: Address, E: Env<A>>(
     scratch: &mut Scratch<A>,
 ) -> Decision {
     let decision = not_a_frontend(env, headers, arrival, scratch);
-    let may_collide = decision == Decision::PASS && gate::may_collide(env, headers);
-    if may_collide { remapped(env, headers, scratch) } else { decision }
+    if decision != Decision::PASS || !gate::may_collide(env, headers) {
+        return decision;
+    }
+    match remapped(env, headers, arrival, scratch) {
+        Direct::Other => Decision::PASS,
+        Direct::Known => Decision::TRANSLATE,
+        Direct::Begins => Decision::DRAFTED,
+    }
 }
 
 /// A reply to an SNAT port, or a packet for an address or a range that is a Service's.

@@ -20,6 +20,15 @@ const CLIENT: Rate = Rate { interval: 1_000_000, burst: 1_000 };
 /// To all.
 const ALL: Rate = Rate { interval: 100_000, burst: 10_000 };
 
+/// Half-open flows that are moved out of the way: two connections of a client with one tuple, begun at once, are rare.
+const MOVES: Rate = Rate { interval: 50_000_000, burst: 64 };
+
+/// Whether a half-open flow may be moved to the established ones, where nobody pushes it out; then it counts.
+#[inline(never)]
+pub(super) fn may_move<A: Address, E: Env<A>>(env: &E) -> bool {
+    take(env, refusals::MOVES, MOVES)
+}
+
 /// Whether an answer to this client is within the limits; then it counts. A client that is over its own takes nothing from
 /// others.
 #[inline(never)]
@@ -68,6 +77,15 @@ mod tests {
         // 10 s at 100,000 a second: a burst, and 1,000 a second.
         let answered = let_through(1_000_000, 10_000);
         assert!((10_900..=11_100).contains(&answered), "{answered}");
+    }
+
+    #[test]
+    fn few_half_open_flows_are_moved_however_many_ask() {
+        let mut clock = 0;
+        // 10 s at 100,000 a second.
+        let asks = (0..1_000_000).map(|n| 1_000_000_000 + n * 10_000);
+        let moved = asks.filter(|now| taken(clock, *now, MOVES).map(|next| clock = next).is_some()).count();
+        assert!((260..=270).contains(&moved), "{moved}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod deliver;
 mod echo;
 mod egress;
 mod env;
+mod existing;
 pub mod flow;
 mod fragment;
 mod frame;

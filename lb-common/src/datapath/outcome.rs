@@ -258,6 +258,8 @@ impl Decision {
 
     /// Not decided yet.
     pub(super) const OPEN: Self = Self(u64::MAX);
+    /// A flow is drafted, and is to begin.
+    pub(super) const DRAFTED: Self = Self(u64::MAX - 1);
 
     /// The decision, if it is one.
     #[inline(always)]

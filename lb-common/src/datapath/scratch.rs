@@ -44,8 +44,8 @@ pub(super) struct Idlest {
     pub(super) ticks: u32,
     /// The port.
     pub(super) port: Be16,
-    /// Zero.
-    pub(super) pad: u16,
+    /// Whether the port that is looked at has a flow to be removed.
+    pub(super) over: u16,
 }
 
 /// A fragment on its way to where it waits for its first. In memory of the slow path, where the verifier does not follow

@@ -2,7 +2,7 @@
 
 use super::arrival::Arrival;
 use super::env::Env;
-use super::flow::{forward_key, is_finished, reverse_key};
+use super::flow::{is_finished, orphan, remove_established, reverse_key};
 use super::scope::inside;
 use super::scratch::{Idlest, Scratch};
 use crate::abi::{
@@ -100,30 +100,31 @@ pub(super) fn allocate_port<A: Address, E: Env<A>>(
     // Another step for each flow: neighbours of a taken port tend to be taken as well.
     let step = start >> 16 | 1;
     scratch.idlest = Idlest::default();
-    for probe in 0..PROBES {
-        let port = if keep && probe == 0 {
-            scratch.forward.sport
-        } else {
-            Be16::new((lo + start.wrapping_add(probe.wrapping_mul(step)) % count) as u16)
-        };
+    let (mut found, mut at) = (false, start);
+    // What differs is in a register before the loop: the verifier follows each of its turns for each value of a flag.
+    let mut port = if keep { scratch.forward.sport } else { Be16::new((lo + at % count) as u16) };
+    for _ in 0..PROBES {
         use_port(scratch, port, protocol);
         if is_free(env, scratch) {
-            return claim(env, scratch);
+            found = true;
+            break;
         }
+        at = at.wrapping_add(step);
+        port = Be16::new((lo + at % count) as u16);
     }
-    // All are in use: the port of the half-open or finished flow that has been idle for longest changes hands.
-    if scratch.idlest.ticks <= FRESH {
-        return Err(Counter::DropSnatExhausted);
+    if !found {
+        // All are in use: the port of the half-open or finished flow that has been idle for longest changes hands.
+        if scratch.idlest.ticks <= FRESH {
+            return Err(Counter::DropSnatExhausted);
+        }
+        use_port(scratch, scratch.idlest.port, protocol);
+        scratch.idlest.over = 1;
+        env.count(Counter::SnatPortTaken);
     }
-    use_port(scratch, scratch.idlest.port, protocol);
-    evict(env, &scratch.reverse_key);
-    env.count(Counter::SnatPortTaken);
-    claim(env, scratch)
-}
-
-/// Writes the reverse entry, by which its key is taken.
-#[inline(always)]
-fn claim<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) -> Result<(), Counter> {
+    if scratch.idlest.over != 0 {
+        evict(env, &scratch.reverse_key);
+    }
+    // By its reverse entry its key is taken.
     if env.insert_half_open(&scratch.reverse_key, &scratch.reverse) { Ok(()) } else { Err(Counter::DropFlowInsert) }
 }
 
@@ -152,32 +153,38 @@ fn is_free<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> bool {
         return true;
     }
     if idle > scratch.idlest.ticks {
-        scratch.idlest = Idlest { ticks: idle, port: scratch.forward.sport, pad: 0 };
+        scratch.idlest = Idlest { ticks: idle, port: scratch.forward.sport, over: 0 };
     }
     false
 }
 
 /// Which flow has the reverse key of a new one: [`FREE`], 0 (an established one), or for how many ticks a half-open or
-/// finished one has been idle.
+/// finished one has been idle. What is left there of one that is over is for [`evict`], behind the loop: the verifier follows
+/// each turn of that.
 #[inline(never)]
-fn tenant<A: Address, E: Env<A>>(env: &E, scratch: &Scratch<A>) -> u32 {
-    let (key, reverse) = (&scratch.reverse_key, &scratch.reverse);
+fn tenant<A: Address, E: Env<A>>(env: &E, scratch: &mut Scratch<A>) -> u32 {
+    let Scratch { reverse_key: key, reverse, idlest, .. } = scratch;
+    idlest.over = 0;
     if env.is_formers(key) {
         return 0;
     }
     if let Some(other) = env.flow(key) {
         let same = is_same(&other, reverse);
-        if !same && !is_finished(env, &other, key.proto) {
+        if !same && !is_finished(env, key, &other) {
             return 0;
         }
         // The backend may still remember the connection that is over (TIME-WAIT): a port that nobody had is better.
         if !same && other.kind == flow_kind::REVERSE_SNAT {
             return idle_ticks(env, &other).max(FRESH + 1);
         }
-        env.remove_flow(key);
+        idlest.over = 1;
     }
     match env.half_open(key) {
-        Some(other) if !is_same(&other, reverse) && other.state & flow_state::RST == 0 => {
+        Some(other) if !is_same(&other, reverse) => {
+            if other.state & flow_state::RST != 0 {
+                idlest.over = 1;
+                return FREE;
+            }
             // Only flows of Services give theirs up.
             if other.kind == reverse.kind { idle_ticks(env, &other) } else { 0 }
         }
@@ -192,15 +199,14 @@ fn idle_ticks<A: Address, E: Env<A>>(env: &E, flow: &FlowValue<A>) -> u32 {
     if idle > u32::MAX / 2 { 0 } else { idle }
 }
 
-/// Ends the half-open or finished flow with this reverse key.
+/// Ends what is half-open or over with this reverse key.
 #[inline(never)]
 fn evict<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>) {
     if let Some(other) = env.flow(key) {
-        env.remove_flow(&forward_key(&other, key.proto));
-        env.remove_flow(key);
+        remove_established(env, key, &other);
     }
     if let Some(other) = env.half_open(key) {
-        env.remove_half_open(&forward_key(&other, key.proto));
+        orphan(env, key, &other);
     }
 }
 

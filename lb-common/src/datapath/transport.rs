@@ -111,10 +111,10 @@ impl Transport for Tcp {
         flags & tcp::flag::ACK != 0
     }
 
-    /// A flow becomes established by its SYN-ACK, so only that packet, or a RST in its place, can be a first reply.
+    /// A SYN is answered by a SYN-ACK or by a RST, and either acknowledges it (RFC 9293 sections 3.5 and 3.10.7.3).
     #[inline(always)]
     fn may_be_first_reply(flags: u8) -> bool {
-        flags & (tcp::flag::SYN | tcp::flag::RST) != 0
+        flags & tcp::flag::ACK != 0 && flags & (tcp::flag::SYN | tcp::flag::RST) != 0
     }
 
     #[inline(always)]

@@ -249,8 +249,16 @@ impl<A: Family> Flows<A> for Memory<A> {
         })
     }
 
+    fn is_stale(&self, flow: FlowRef<A>) -> bool {
+        flow.seen != self.ticks()
+    }
+
     fn renumber(&self, flow: FlowRef<A>, next: u32) -> FlowRef<A> {
         self.change(flow, |value| value.next = next)
+    }
+
+    fn reopen(&self, flow: FlowRef<A>, opening: u32) -> FlowRef<A> {
+        self.change(flow, |value| value.born = opening)
     }
 
     fn come_by(&self, flow: FlowRef<A>, from: u32) -> FlowRef<A> {

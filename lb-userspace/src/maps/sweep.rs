@@ -242,7 +242,11 @@ impl SweepPolicy<'_> {
             None if value.kind == flow_kind::OWN => {
                 self.timeouts.of(protocol, value.state & flow_state::REPLIED != 0, (value.state, value.state))
             }
-            Some(reverse) => self.timeouts.of(protocol, self.established, (value.state, reverse.state)),
+            Some(reverse) => {
+                // One that had to make room for a direct connection's entry, and whose client has not answered its backend.
+                let waits = value.kind == flow_kind::FORWARD && value.ifindex == 0;
+                self.timeouts.of(protocol, self.established && !waits, (value.state, reverse.state))
+            }
             // Half of a flow is of no use for long.
             None => self.timeouts.half_open(protocol),
         };
@@ -288,6 +292,16 @@ mod tests {
         let old = flow(100_000 - 61 * 100, 0);
         assert!(over(proto::TCP, false, &old, Some(&old)));
         assert!(over(proto::TCP, true, &old, None));
+    }
+
+    #[test]
+    fn a_flow_that_made_room_for_another_is_no_established_one_until_its_client_answers() {
+        let idle =
+            |seconds: u32, ifindex| FlowValue { kind: flow_kind::FORWARD, ifindex, ..flow(100_000 - seconds * 100, 0) };
+        for (protocol, limit) in [(proto::TCP, 60), (proto::UDP, 30)] {
+            let over = |seconds, ifindex| over(protocol, true, &idle(seconds, ifindex), Some(&idle(seconds, ifindex)));
+            assert!(over(limit + 1, 0) && !over(limit - 1, 0) && !over(limit + 1, 7));
+        }
     }
 
     /// Key and value of an entry that turns one pair of ends into another.

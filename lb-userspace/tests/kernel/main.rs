@@ -19,5 +19,6 @@ mod differential;
 mod namespace;
 mod node;
 mod programs;
+mod random;
 mod rig;
 mod vectors;

@@ -10,7 +10,7 @@ use lb_common::abi::filter::{
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, CauseKey, CauseValue, Counter, EventValue, FamilyConfig, FlowKey,
     FlowValue, FragmentKey, FragmentValue, FrontendKey, FrontendValue, SILENT, SenderKey, SourceRangeKey, StatsValue,
-    TABLE_BLOCK, TableBlock, TableKey, TurnKey, V4, V6, Waiting, map_name, watch,
+    TABLE_BLOCK, TableBlock, TableKey, TurnKey, V4, V6, Waiting, map_name, refusals, watch,
 };
 use lb_common::testkit::{Action, Hook, Node, Outcome, gathered};
 use lb_common::wire::IpVersion as _;
@@ -123,6 +123,15 @@ impl KernelNode<'_> {
             counters.set(counter.index(), PerCpuValues::try_from(vec![0; cpus()]).unwrap(), 0).unwrap();
         }
     }
+
+    /// Empties a family's buckets of refusals.
+    fn clear_refusals(&mut self, family: usize) {
+        let mut buckets: PerCpuArray<&mut MapData, u64> =
+            self.rig.object.map_mut(map_name::REFUSALS[family]).unwrap().try_into().unwrap();
+        for bucket in 0..refusals::COUNT {
+            buckets.set(bucket, PerCpuValues::try_from(vec![0; cpus()]).unwrap(), 0).unwrap();
+        }
+    }
 }
 
 /// A `KernelNode` plays either family; which tables it uses is all that differs.
@@ -155,6 +164,7 @@ macro_rules! family {
                     self.begin_stats(map_name::STATS[$at], backend, 0);
                 }
                 self.clear_counters();
+                self.clear_refusals($at);
                 self.may_hand_over = false;
                 Node::<$addr>::replayed(self);
                 self.zero::<u64>(map_name::WATCH, watch::COUNT);

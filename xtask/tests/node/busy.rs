@@ -12,7 +12,7 @@ use xtask::lab::probe::{Connection, TIMEOUT, Transport};
 use xtask::lab::{Family, Manifests, Netns, ServiceSpec};
 
 use crate::fixture::FRONTENDS;
-use crate::hostile::{Field, PATIENCE, Proxy, attacks};
+use crate::hostile::{Field, PATIENCE, Proxy, attacks, size};
 
 /// A server that closes first: a line is answered by itself, `late` only when it is time.
 struct Server {
@@ -80,7 +80,7 @@ fn half_closed_connections_stay(proxy: Proxy) {
                 stream
             })
             .collect();
-        for number in 0..180 {
+        for number in 0..size(180, 10_000) {
             let heard = say(client, dst, "now\n").and_then(hear);
             assert_eq!(heard.ok().as_deref(), Some("now\n"), "new connection {number}; {}", field.counters());
         }
@@ -94,10 +94,11 @@ fn half_closed_connections_stay(proxy: Proxy) {
 /// The backend then holds what is over for a minute (TIME-WAIT), and the next client's numbers are not above it.
 fn ports_of_ended_connections_are_good_again(proxy: Proxy) {
     const PER_SECOND: u32 = 300;
+    let seconds = u32::try_from(size(7, 60)).unwrap();
     let (field, _server) = closing_first(proxy, &[]);
     let dst = FRONTENDS[1].at(Family::V4, Transport::Tcp);
     let begun = Instant::now();
-    for number in 0..PER_SECOND * 7 {
+    for number in 0..PER_SECOND * seconds {
         let ns = if number % 2 == 0 { &field.lab.client } else { &field.outsider };
         let heard = say(ns, dst, "now\n").and_then(hear);
         assert_eq!(heard.ok().as_deref(), Some("now\n"), "connection {number}; {}", field.counters());
@@ -108,12 +109,12 @@ fn ports_of_ended_connections_are_good_again(proxy: Proxy) {
 
 /// As resolvers ask: each question from a new port. More than there are SNAT ports.
 fn each_question_from_a_new_port_is_answered(proxy: Proxy) {
-    const QUESTIONS: usize = 6_000;
+    let questions = size(6_000, 120_000);
     let field = Field::start(proxy, &["remote1"], &[]);
     for family in Family::ALL {
         let dst = FRONTENDS[1].at(family, Transport::Udp);
         let begun = Instant::now();
-        let answers = field.lab.client.ask_many(Transport::Udp, dst, QUESTIONS);
+        let answers = field.lab.client.ask_many(Transport::Udp, dst, questions);
         let took = begun.elapsed();
         assert!(answers.is_ok(), "{dst}, after {took:?}: {}; {}", answers.unwrap_err(), field.counters());
     }
@@ -125,7 +126,7 @@ const SERVICES: u16 = 100;
 
 /// What the node masquerades at random meets a `NodePort` now and then; the answer is not for the Service.
 fn masqueraded_connections_are_answered(proxy: Proxy) {
-    const CONNECTIONS: u16 = 300;
+    let connections = size(300, 1_000);
     let field = Field::start(proxy, &["rt2"], &[]);
     if proxy != Proxy::Nat {
         add_node_ports(&field);
@@ -154,7 +155,7 @@ oifname \"eth0\" meta l4proto {{ tcp, udp }} ip6 saddr fd44:1::/64 masquerade to
     for address in ["10.90.0.66", "fd90::66"] {
         let address: IpAddr = address.parse().unwrap();
         let dst = SocketAddr::new(address, 9_000);
-        let tcp = (0..CONNECTIONS).filter(|_| say(pod, dst, "now\n").and_then(hear).is_err()).count();
+        let tcp = (0..connections).filter(|_| say(pod, dst, "now\n").and_then(hear).is_err()).count();
         let ask = || {
             let any: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
             let socket = UdpSocket::bind((any, 0))?;
@@ -163,8 +164,8 @@ oifname \"eth0\" meta l4proto {{ tcp, udp }} ip6 saddr fd44:1::/64 masquerade to
             socket.send(b"now")?;
             Ok(socket.recv(&mut [0; 64]).is_err())
         };
-        let udp = (0..CONNECTIONS).filter(|_| pod.run(ask).unwrap()).count();
-        assert_eq!((tcp, udp), (0, 0), "lost of {CONNECTIONS} over TCP and UDP to {dst}; {}", field.counters());
+        let udp = (0..connections).filter(|_| pod.run(ask).unwrap()).count();
+        assert_eq!((tcp, udp), (0, 0), "lost of {connections} over TCP and UDP to {dst}; {}", field.counters());
     }
 }
 

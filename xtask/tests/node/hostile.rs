@@ -56,6 +56,11 @@ pub(crate) const NOBODY: [&str; 2] = ["10.90.0.77", "fd90::77"];
 /// How long a connection may take that an attack should not touch.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How many of something: as a rule, and where `SLUICE_FULL_SIZE` asks for as many as a bad day has.
+pub(crate) fn size(usual: usize, full: usize) -> usize {
+    if std::env::var_os("SLUICE_FULL_SIZE").is_some() { full } else { usual }
+}
+
 /// A node that serves, and its enemies. Fields drop in this order: the agent first.
 pub(crate) struct Field {
     agent: Option<Agent>,

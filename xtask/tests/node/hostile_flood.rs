@@ -10,7 +10,7 @@ use xtask::lab::raw::{Packet, RawSender, TcpFlags};
 use xtask::lab::{Family, RpFilter, ServiceSpec, dns};
 
 use crate::fixture::{FRONTENDS, all};
-use crate::hostile::{Field, Open, PATIENCE, Proxy, attacks, client, connect_each, spray};
+use crate::hostile::{Field, Open, PATIENCE, Proxy, attacks, client, connect_each, size, spray};
 
 /// An address of nobody's, far away, by chance.
 fn nobody(family: Family) -> SocketAddr {
@@ -25,13 +25,13 @@ fn nobody(family: Family) -> SocketAddr {
 }
 
 fn new_connections_are_served(proxy: Proxy) {
-    const SYNS: usize = 12_000;
+    let syns = size(12_000, 1_000_000);
     let field = Field::start(proxy, &["remote1"], &[]);
     for (name, enemy) in field.enemies() {
         for family in Family::ALL {
             let dst = FRONTENDS[1].at(family, Transport::Tcp);
             let flood =
-                || spray(&enemy, std::iter::repeat_with(|| nobody(family)).take(SYNS / 2), dst, &[TcpFlags::SYN]);
+                || spray(&enemy, std::iter::repeat_with(|| nobody(family)).take(syns / 2), dst, &[TcpFlags::SYN]);
             for when in ["half", "all"] {
                 flood();
                 let failures = connect_each(&field.lab.client, dst, std::iter::repeat_n(0, 20));

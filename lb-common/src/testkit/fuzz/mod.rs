@@ -7,7 +7,10 @@
 
 mod check;
 mod layout;
+mod model;
 mod packets;
+mod pair;
+mod segment;
 mod tape;
 mod world;
 
@@ -26,6 +29,8 @@ use crate::wire::Fragment;
 
 /// Packets of one input at most.
 const PACKETS: usize = 512;
+/// TCP's numbers of a packet that is only parsed.
+const NUMBERS: (u32, u32) = (0x0102_0304, 0x0102_0305);
 
 /// What was seen of the pipeline: IPv6 or not, a hook, a fate and the counter that moved with it.
 pub type Feature = (bool, &'static str, &'static str, Option<Counter>);
@@ -66,9 +71,9 @@ pub fn packet(data: &[u8]) -> Vec<u8> {
     let mut tape = Tape::new(data);
     let protocol = tape.pick(&[6, 17]);
     let frame = if tape.byte().is_multiple_of(2) {
-        packets::packet::<V4>(&mut tape, protocol, ((V4::POD, 1), (V4::VIP, 80)))
+        packets::packet::<V4>(&mut tape, protocol, ((V4::POD, 1), (V4::VIP, 80)), NUMBERS)
     } else {
-        packets::packet::<V6>(&mut tape, protocol, ((V6::POD, 1), (V6::VIP, 80)))
+        packets::packet::<V6>(&mut tape, protocol, ((V6::POD, 1), (V6::VIP, 80)), NUMBERS)
     };
     frame.get(14..).unwrap_or_default().to_vec()
 }
@@ -86,10 +91,14 @@ fn run(mut tape: Tape<'_>, packets: usize) -> BTreeSet<Feature> {
 fn play<A: Family>(tape: &mut Tape<'_>, packets: usize, features: &mut BTreeSet<Feature>) {
     let mut node = HostNode::<A>::default();
     let mut world = World::new(tape, Chance::Free, &mut [&mut node]);
+    let mut model = model::Model::default();
     let mut before = counters(&mut node);
     let mut sent = 0;
     while sent < packets && !tape.is_over() {
-        let Some(packet) = world.step(tape, &mut [&mut node]) else { continue };
+        let Some(packet) = world.step(tape, &mut [&mut node]) else {
+            model.evicted(&node.memory);
+            continue;
+        };
         sent += 1;
         let out = node.send(packet.hook, packet.ifindex, &packet.bytes);
         let after = counters(&mut node);
@@ -113,7 +122,10 @@ fn play<A: Family>(tape: &mut Tape<'_>, packets: usize, features: &mut BTreeSet<
             Some(first) if in_two => check::joined(&packet.bytes, first, &out),
             _ => Ok(out.clone()),
         };
-        let fault = whole.map_or_else(Some, |whole| check::fault(packet.hook, &packet.bytes, &whole, counted));
+        let fault = whole.map_or_else(Some, |whole| {
+            check::fault(packet.hook, &packet.bytes, &whole, counted)
+                .or_else(|| model.fault(&node.memory, packet.hook, packet.ifindex, &packet.bytes, &whole.bytes))
+        });
         if let Some(fault) = fault {
             let (length, start) = (packet.bytes.len(), &packet.bytes[..packet.bytes.len().min(160)]);
             panic!(

@@ -13,14 +13,23 @@ const OTHERS: [u8; 6] = [132, 50, 47, 59, 51, 253];
 /// Two ends of a conversation.
 pub(super) type Ends<A> = ((A, u16), (A, u16));
 
-/// A packet between two ends.
-pub(super) fn packet<A: Family>(tape: &mut Tape<'_>, protocol: u8, (src, dst): Ends<A>) -> Vec<u8> {
+/// A packet between two ends; `numbers`: TCP's, of the sender's bytes and of the other side's.
+pub(super) fn packet<A: Family>(
+    tape: &mut Tape<'_>,
+    protocol: u8,
+    (src, dst): Ends<A>,
+    numbers: (u32, u32),
+) -> Vec<u8> {
     let mut packet = match tape.below(16) {
         0..=11 => transport(tape, protocol, src, dst),
         12 | 13 => icmp(tape, protocol, src, dst),
         14 => Pkt::raw(src.0, dst.0, tape.pick(&OTHERS), &noise(tape, 48)),
         _ => truncated_transport(tape, protocol, src, dst),
     };
+    if let L4::Tcp { seq, ack, flags, .. } = &mut packet.l4 {
+        *seq = numbers.0;
+        *ack = if *flags & 0x10 == 0 { 0 } else { numbers.1 };
+    }
     packet.ttl = tape.pick(&[64, 64, 64, 64, 2, 1, 0, 255]);
     packet.tos = if tape.one_in(8) { tape.byte() } else { 0 };
     packet.df = !tape.one_in(4);

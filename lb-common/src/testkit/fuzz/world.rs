@@ -1,12 +1,13 @@
 //! Services and what happens to them by choice, and packets that have to do with them and with earlier packets.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::super::family::Family;
 use super::super::node::{Action, Hook, Node, Outcome, UPLINK2};
 use super::super::scene::Scene;
 use super::super::service::{Endpoint, Service};
 use super::packets::{Ends, packet};
+use super::segment;
 use super::tape::Tape;
 use crate::abi::{Be16, FlowKey, backend_flag, config_flag, frontend_flag, frontend_kind, proto};
 
@@ -50,15 +51,11 @@ pub struct World<A> {
     chance: Chance,
     services: Vec<Service<A>>,
     talks: VecDeque<Conversation<A>>,
-    has_evicted: bool,
+    /// TCP: the number behind the newest byte that a sender has sent.
+    numbers: HashMap<FlowKey<A>, u32>,
 }
 
 impl<A: Family> World<A> {
-    /// Whether flows were evicted: what they had gathered for their backends, which is a matter of time, went with them.
-    pub fn has_evicted(&self) -> bool {
-        self.has_evicted
-    }
-
     /// Sets up the nodes alike.
     pub fn new(tape: &mut Tape<'_>, chance: Chance, nodes: &mut [&mut dyn Node<A>]) -> Self {
         let mut config = Scene::<A>::config();
@@ -72,7 +69,7 @@ impl<A: Family> World<A> {
         let local: &[u32] = tape.pick(&[&[][..], &[UPLINK2], &[super::super::node::POD]]);
         let count = 1 + tape.below(4);
         let kinds: Vec<_> = (0..count).map(|_| tape.below(4)).collect();
-        let mut world = Self { chance, services: Vec::new(), talks: VecDeque::new(), has_evicted: false };
+        let mut world = Self { chance, services: Vec::new(), talks: VecDeque::new(), numbers: HashMap::new() };
         for (id, kind) in (1..).zip(kinds) {
             world.services.push(world.service(tape, id, kind));
         }
@@ -139,7 +136,9 @@ impl<A: Family> World<A> {
     pub fn step(&mut self, tape: &mut Tape<'_>, nodes: &mut [&mut dyn Node<A>]) -> Option<Sent> {
         match tape.below(64) {
             0..=59 => return Some(self.send(tape)),
-            60 => self.evict(tape, nodes),
+            // When half of a flow is missed is a matter of the clock, which is each node's own.
+            60 if self.chance == Chance::Free => self.evict(tape, nodes),
+            60 => {}
             61 => self.replace_endpoints(tape, nodes),
             62 => nodes.iter_mut().for_each(|node| node.pass_seconds(4)),
             _ => self.change_flags(tape, nodes),
@@ -149,10 +148,24 @@ impl<A: Family> World<A> {
 
     fn send(&mut self, tape: &mut Tape<'_>) -> Sent {
         let Conversation { protocol, ends } = self.conversation(tape);
-        let bytes = packet(tape, protocol, ends);
+        let key = tuple(protocol, ends.0, ends.1);
+        let numbers = (self.number(tape, &key), self.number(tape, &key.flipped()));
+        let bytes = packet(tape, protocol, ends, numbers);
         let hook = tape.pick(&HOOKS);
         let ifindex = if hook.is_uplink() && tape.one_in(4) { UPLINK2 } else { hook.device() };
         Sent { hook, ifindex, bytes }
+    }
+
+    /// The next number of a sender, mostly; or one that is near, further ahead, or by chance.
+    fn number(&self, tape: &mut Tape<'_>, sender: &FlowKey<A>) -> u32 {
+        let next = self.numbers.get(sender).copied().unwrap_or(0x0102_0304);
+        match tape.below(16) {
+            0..=11 => next,
+            12 => next.wrapping_sub(u32::from(tape.byte())),
+            13 => next.wrapping_add(u32::from(tape.wide())),
+            14 => next.wrapping_add(u32::from(tape.wide()) << 5),
+            _ => u32::from(tape.wide()) << 16 | u32::from(tape.wide()),
+        }
     }
 
     fn conversation(&mut self, tape: &mut Tape<'_>) -> Conversation<A> {
@@ -190,8 +203,14 @@ impl<A: Family> World<A> {
 
     /// Learns from what came out of a packet: later ones answer it, or go on with it.
     pub fn saw(&mut self, sent: &Sent, out: &Outcome) {
-        let goes_on = matches!(out.action, Action::Pass | Action::Route) && out.bytes != sent.bytes;
-        if let Some(talk) = goes_on.then(|| read(&out.bytes)).flatten() {
+        let goes_on = matches!(out.action, Action::Pass | Action::Route);
+        for frame in [&sent.bytes, &out.bytes] {
+            if let Some((sender, end)) = goes_on.then(|| segment::newest::<A>(frame)).flatten() {
+                self.numbers.insert(sender, end);
+            }
+        }
+        let talk = goes_on && out.bytes != sent.bytes;
+        if let Some(talk) = talk.then(|| read(&out.bytes)).flatten() {
             self.remember(talk);
         }
     }
@@ -201,17 +220,9 @@ impl<A: Family> World<A> {
         if self.talks.is_empty() {
             return;
         }
-        self.has_evicted = true;
         let Conversation { protocol, ends } = self.talks[tape.below(self.talks.len())];
         let (src, dst) = if tape.one_in(2) { ends } else { (ends.1, ends.0) };
-        let key = FlowKey {
-            src: src.0,
-            dst: dst.0,
-            sport: Be16::new(src.1),
-            dport: Be16::new(dst.1),
-            proto: protocol,
-            ..FlowKey::default()
-        };
+        let key = tuple(protocol, src, dst);
         for node in nodes {
             node.forget(&key);
         }
@@ -249,6 +260,10 @@ impl<A: Family> World<A> {
             service.write(*node);
         }
     }
+}
+
+fn tuple<A: Family>(proto: u8, src: (A, u16), dst: (A, u16)) -> FlowKey<A> {
+    FlowKey { src: src.0, dst: dst.0, sport: Be16::new(src.1), dport: Be16::new(dst.1), proto, pad: [0; 3] }
 }
 
 /// Who talks to whom in a plain packet.

@@ -78,6 +78,26 @@ pub fn direct_connection_beside_a_half_closed_flow_gets_another_port<A: Family>(
     scene.counted(Counter::DirectRemapped, 2);
 }
 
+/// The direct connection goes on by its other port when the Service's is over, and its place is free.
+pub fn direct_connection_outlives_the_flow_beside_it<A: Family>(scene: &mut Scene<'_, A>) {
+    for (edge, client) in [(AT_POD, A::POD), (AT_UPLINK, A::CLIENT)] {
+        scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]));
+        let (client, front, back) = ((client, 40_000), (A::LB, 443), (A::LOCAL, 8080));
+        Trip { edge, proto: proto::TCP, client, front, back }.open(scene);
+        let allocated = scene.allocated(edge.0, &Pkt::syn(client, back), Action::Pass, &Pkt::syn(client, back));
+        let new = (client.0, allocated);
+        scene.passes(edge.1, &Pkt::reply(proto::TCP, back, new), &Pkt::reply(proto::TCP, back, client));
+        let fin = tcp_flag::FIN | tcp_flag::ACK;
+        scene.passes(edge.0, &Pkt::tcp(client, front, fin), &Pkt::tcp(client, back, fin));
+        scene.passes(edge.1, &Pkt::tcp(back, client, fin), &Pkt::tcp(front, client, fin));
+        // The client's next connection, to another address of the Service, finds the port of the direct one taken.
+        let next = Pkt::syn(client, (A::EXTERNAL, 8000));
+        assert_ne!(scene.allocated(edge.0, &next, Action::Pass, &Pkt::syn(client, back)), client.1);
+        scene.passes(edge.0, &Pkt::data(proto::TCP, client, back), &Pkt::data(proto::TCP, new, back));
+        scene.passes(edge.1, &Pkt::data(proto::TCP, back, new), &Pkt::data(proto::TCP, back, client));
+    }
+}
+
 /// Without a Service flow of the same tuple nothing is looked for.
 pub fn reply_of_a_direct_connection_is_untouched<A: Family>(scene: &mut Scene<'_, A>) {
     for edge in [AT_POD, AT_UPLINK] {

@@ -1,9 +1,9 @@
 //! Flows that end, backends that go away.
 
 use super::refusal::{reset, unreachable};
-use super::{AT_POD, AT_UPLINK, Edge, PROTOCOLS, Trip, balanced, opened};
-use crate::abi::{Counter, config_flag, proto};
-use crate::testkit::{Endpoint, Family, Hook, Pkt, Scene, Service};
+use super::{AT_POD, AT_UPLINK, Edge, PROTOCOLS, Trip, balanced, full, opened};
+use crate::abi::{Be16, Counter, FlowKey, config_flag, proto};
+use crate::testkit::{Action, Endpoint, Family, Hook, Pkt, Scene, Service};
 use crate::wire::tcp::flag as tcp_flag;
 
 const ACK: u8 = tcp_flag::ACK;
@@ -214,6 +214,39 @@ pub fn reset_and_fin_that_cannot_be_true_end_nothing<A: Family>(scene: &mut Scen
     scene.counted(Counter::NewFlow, 2);
 }
 
+/// Else whoever sees nothing of a connection could say which number a RST needs.
+pub fn syn_ack_that_answers_no_syn_moves_no_number<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in EDGES {
+        let Trip { client, front, back, .. } = opened(scene, edge, proto::TCP);
+        let forged = Pkt::reply(proto::TCP, back, client).sequence(0x6000_0000);
+        scene.passes(edge.1, &forged, &forged.clone().from(front.0, front.1));
+        let reset = Pkt::tcp(back, client, RST).sequence(0x6000_0001);
+        scene.passes(edge.1, &reset, &reset.clone().from(front.0, front.1));
+        let endpoints = [Endpoint::local(1, A::LOCAL), Endpoint::local(2, A::LOCAL2)];
+        scene.serve(&balanced(proto::TCP).endpoints(&endpoints));
+        for _ in 0..16 {
+            scene.passes(edge.0, &Pkt::syn(client, front), &Pkt::syn(client, back));
+        }
+    }
+    scene.counted(Counter::NewFlow, 2);
+}
+
+/// A client's connection that is over, and a live one of the same port to another address of the Service, with the same
+/// backend: what comes for the first is not taken for the second's.
+pub fn flow_that_is_over_takes_no_other_with_it<A: Family>(scene: &mut Scene<'_, A>) {
+    scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]));
+    let (edge, client, back) = (AT_POD, (A::POD, 40_000), (A::LOCAL, 8080));
+    let [over, live] = [(A::LB, 443), (A::VIP, 80)].map(|front| Trip { edge, proto: proto::TCP, client, front, back });
+    over.open(scene);
+    scene.passes(edge.0, &Pkt::tcp(client, over.front, FIN | ACK), &Pkt::tcp(client, back, FIN | ACK));
+    scene.passes(edge.1, &Pkt::tcp(back, client, FIN | ACK), &Pkt::tcp(over.front, client, FIN | ACK));
+    live.open(scene);
+    scene.flows(2, 0);
+    scene.allocated(edge.0, &Pkt::syn(client, over.front), Action::Pass, &Pkt::syn(client, back));
+    live.talk(scene);
+    scene.flows(2, 2);
+}
+
 /// Neither from what is behind an uplink nor under the node's own address.
 pub fn pod_under_an_address_that_is_elsewhere_is_dropped<A: Family>(scene: &mut Scene<'_, A>) {
     for proto in PROTOCOLS {
@@ -265,6 +298,52 @@ pub fn udp_without_a_reply_moves_when_its_backend_goes<A: Family>(scene: &mut Sc
     }
     scene.counted(Counter::FlowMoved, 2);
     scene.flows(0, 4);
+}
+
+/// The kernel evicts what is not used, and nobody uses the reverse entry of what is not answered. The next datagram after a
+/// while makes it again, towards the same backend.
+pub fn evicted_half_of_an_unanswered_flow_is_made_again<A: Family>(scene: &mut Scene<'_, A>) {
+    for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {
+        for answered in [false, true] {
+            let client = (client, if answered { 40_001 } else { 40_000 });
+            let (front, back) = ((A::LB, 443), (A::LOCAL, 8080));
+            scene.serve(&balanced(proto::UDP));
+            let (datagram, reply) = (Pkt::udp(client, front), Pkt::udp(back, client));
+            scene.passes(edge.0, &datagram, &datagram.clone().to(back.0, back.1));
+            if answered {
+                scene.passes(edge.1, &reply, &reply.clone().from(front.0, front.1));
+            }
+            scene.node.forget(&tuple(proto::UDP, client, back));
+            scene.untouched(edge.1, &reply);
+            // Another Pod joins: a fresh choice could go there.
+            let endpoints = [Endpoint::local(1, A::LOCAL), Endpoint::local(2, A::LOCAL2)];
+            scene.serve(&balanced(proto::UDP).endpoints(&endpoints));
+            scene.node.pass_seconds(2);
+            scene.passes(edge.0, &datagram, &datagram.clone().to(back.0, back.1));
+            scene.passes(edge.1, &reply, &reply.clone().from(front.0, front.1));
+            scene.passes(edge.0, &datagram, &datagram.clone().to(back.0, back.1));
+            scene.passes(edge.1, &reply, &reply.clone().from(front.0, front.1));
+        }
+    }
+    scene.counted(Counter::NewFlow, 4);
+    scene.flows(8, 0);
+}
+
+/// A SYN-ACK's numbers go with the entry: the client's next SYN begins anew, and is answered under the frontend's address.
+pub fn syn_of_a_flow_whose_half_was_evicted_begins_anew<A: Family>(scene: &mut Scene<'_, A>) {
+    for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {
+        scene.serve(&balanced(proto::TCP));
+        let (client, front, back) = ((client, 40_000), (A::LB, 443), (A::LOCAL, 8080));
+        scene.passes(edge.0, &Pkt::syn(client, front), &Pkt::syn(client, back));
+        scene.node.forget(&tuple(proto::TCP, client, back));
+        Trip { edge, proto: proto::TCP, client, front, back }.open(scene);
+    }
+    scene.counted(Counter::NewFlow, 4);
+    scene.flows(4, 0);
+}
+
+fn tuple<A: Family>(proto: u8, src: (A, u16), dst: (A, u16)) -> FlowKey<A> {
+    FlowKey { src: src.0, dst: dst.0, sport: Be16::new(src.1), dport: Be16::new(dst.1), proto, pad: [0; 3] }
 }
 
 /// Port unreachable instead of a dead Pod.

@@ -136,9 +136,13 @@ macro_rules! each_vector {
                 retransmitted_syn_keeps_its_backend
                 refused_connection_begins_anew
                 reset_and_fin_that_cannot_be_true_end_nothing
+                syn_ack_that_answers_no_syn_moves_no_number
+                flow_that_is_over_takes_no_other_with_it
                 pod_under_an_address_that_is_elsewhere_is_dropped
                 udp_moves_when_its_backend_goes
                 udp_without_a_reply_moves_when_its_backend_goes
+                evicted_half_of_an_unanswered_flow_is_made_again
+                syn_of_a_flow_whose_half_was_evicted_begins_anew
                 udp_is_refused_when_the_last_backend_goes
                 removed_backend_keeps_its_tcp_connections
                 syn_to_a_removed_backend_goes_elsewhere
@@ -204,6 +208,7 @@ macro_rules! each_vector {
                 direct_datagram_beside_a_half_open_flow_gets_another_port
                 direct_connection_after_the_close_is_untouched
                 direct_connection_beside_a_half_closed_flow_gets_another_port
+                direct_connection_outlives_the_flow_beside_it
                 reply_of_a_direct_connection_is_untouched
                 packets_of_others_are_untouched
                 other_protocols_to_a_vip_are_untouched

@@ -206,8 +206,17 @@ impl<A: Traced> Flows<A> for Overlay<'_, A> {
         flow
     }
 
+    // What is marked as used has both of its entries looked at.
+    fn is_stale(&self, _flow: FlowRef<A>) -> bool {
+        true
+    }
+
     fn renumber(&self, flow: FlowRef<A>, next: u32) -> FlowRef<A> {
         self.change(flow, |value| value.next = next)
+    }
+
+    fn reopen(&self, flow: FlowRef<A>, opening: u32) -> FlowRef<A> {
+        self.change(flow, |value| value.born = opening)
     }
 
     fn come_by(&self, flow: FlowRef<A>, from: u32) -> FlowRef<A> {
