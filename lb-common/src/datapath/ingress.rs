@@ -257,7 +257,7 @@ fn beside_frontends<A: Address, E: Env<A>>(
     scratch: &mut Scratch<A>,
 ) -> Decision {
     let decision = not_a_frontend(env, headers, arrival, scratch);
-    if decision != Decision::PASS || !gate::may_collide(env, headers) {
+    if decision != Decision::PASS || !may_collide(env, headers) {
         return decision;
     }
     match remapped(env, headers, arrival, scratch) {
@@ -265,6 +265,12 @@ fn beside_frontends<A: Address, E: Env<A>>(
         Direct::Known => Decision::TRANSLATE,
         Direct::Begins => Decision::DRAFTED,
     }
+}
+
+/// [`gate::may_collide`] as a call, for the sake of the stack.
+#[inline(never)]
+fn may_collide<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bool {
+    gate::may_collide(env, headers)
 }
 
 /// A reply to an SNAT port, or a packet for an address or a range that is a Service's.
