@@ -1,4 +1,4 @@
-//! Entry point at a cgroup: what its processes' TCP sockets live through while they connect. Only those that a hook has led
+//! Entry point at a cgroup: what its processes' TCP sockets live through while they connect. Only those that a hook has sent
 //! to a backend count.
 
 use aya_ebpf::bindings::{

@@ -79,7 +79,7 @@ plain! {
 
 /// Bits of [`FrontendValue::flags`].
 pub mod frontend_flag {
-    /// With an empty internal set: drop in silence (endpoints exist, but not where the policy wants them) instead of
+    /// With an empty internal set: drop without an answer (endpoints exist, but not where the policy wants them) instead of
     /// refusing.
     pub const INTERNAL_EMPTY_DROPS: u16 = 1;
     /// The same for the external set.

@@ -8,6 +8,7 @@ mod addr;
 mod backend;
 mod catalogue;
 mod catalogue_agent;
+mod catalogue_single;
 mod cause;
 mod config;
 mod counter;

@@ -191,7 +191,7 @@ fn in_source_ranges<A: Address, E: Env<A>>(env: &E, client: A, frontend: &Fronte
         || env.in_source_range(&SourceRangeKey { service: frontend.service, addr: client })
 }
 
-/// TCP for a frontend that begins nothing and belongs to no flow: never passed on untranslated in silence.
+/// TCP for a frontend that begins nothing and belongs to no flow: never passed on untranslated without a word.
 #[inline(always)]
 fn mid_stream<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, frontend: &FrontendValue) -> Decision {
     if let Some(decision) = own::is_left_to_stack(env, frontend) {

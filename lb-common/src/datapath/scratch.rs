@@ -2,7 +2,7 @@
 //! than a few words lives here: per-CPU map memory in the kernel, an ordinary value on the host.
 
 use super::headers::Headers;
-use super::schedule::Choice;
+use super::schedule::choice::Choice;
 use crate::abi::{Be16, FlowKey, FlowValue, HeldValue, Tally, Waiting};
 
 /// All that a run of the slow path works with.

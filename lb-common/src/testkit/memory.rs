@@ -13,10 +13,10 @@ use super::watch::Listener;
 use crate::abi::device_flag;
 use crate::abi::filter;
 use crate::abi::{
-    AffinityKey, AffinityValue, BackendValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue, SocketKey,
-    SocketValue, StatsValue, Tally,
+    AffinityKey, AffinityValue, BackendValue, EventValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue,
+    SocketKey, SocketValue, StatsValue, Tally,
 };
-use crate::datapath::{Direction, Env, Flows, Headers, Host, NextHop, Route, Scratch, Stage};
+use crate::datapath::{Direction, Env, Flows, Headers, Host, NextHop, Route, Scratch, Stage, Watch};
 use crate::wire::ethernet::mac_words;
 
 /// How often each kind of table was asked.
@@ -361,5 +361,19 @@ impl<A: Family> Host<A> for Memory<A> {
 
     fn set_refusal_clock(&self, bucket: u32, clock: u64) {
         self.refusals.borrow_mut().insert(bucket, clock);
+    }
+}
+
+impl<A: Family> Watch<A> for Memory<A> {
+    fn is_watched(&self) -> bool {
+        self.listener.is_there.get()
+    }
+
+    fn through_memory(&self, word: u64) -> Option<u64> {
+        Some(word)
+    }
+
+    fn tell(&self, event: &EventValue<A>) {
+        self.listener.events.borrow_mut().push(*event);
     }
 }

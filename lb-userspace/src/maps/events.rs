@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aya::Pod;
 use aya::maps::{Array, MapData, RingBuf};
@@ -64,7 +64,7 @@ pub enum ListenError {
     /// One at a time: each event is read once.
     #[error("another monitor listens on these pins: end it first")]
     Taken,
-    /// The lock cannot be had.
+    /// The lock is not available.
     #[error("cannot lock {0}")]
     Lock(String, #[source] io::Error),
     /// A map cannot be used.
@@ -90,8 +90,8 @@ fn monotonic_ns() -> u64 {
 }
 
 impl Listener {
-    /// Begins to listen: from now on, as long as it stays.
-    pub fn open(pin_path: &Path) -> Result<Self, ListenError> {
+    /// Begins to listen: from now on, as long as it stays. `epoch`: the time since the epoch, for the events' times.
+    pub fn open(pin_path: &Path, epoch: Duration) -> Result<Self, ListenError> {
         let dir = pin_path.join("maps");
         let ring = open(&dir, map_name::EVENTS)?;
         let watch = open(&dir, map_name::WATCH)?;
@@ -102,7 +102,6 @@ impl Listener {
             Err(TryLockError::WouldBlock) => return Err(ListenError::Taken),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let offset_ns = u64::try_from(epoch.as_nanos()).unwrap_or(0).saturating_sub(monotonic_ns());
         let mut listener = Self { ring, watch, _alone: alone, offset_ns, lost_before: 0 };
         listener.lost_before = listener.lost_ever()?;

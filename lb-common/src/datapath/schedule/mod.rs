@@ -3,35 +3,21 @@
 //! An algorithm is a file here, which picks in the kernel, and one in the agent (`plan/schedule`), which makes what it
 //! picks from. It fills in a [`Choice`], or says by which name the packet is dropped.
 
+pub(super) mod choice;
 mod maglev;
 mod other;
 mod random;
 mod source_hash;
+mod take;
 
+pub use self::choice::Choice;
 pub(super) use self::other::another;
 pub use self::random::scaled;
+use self::take::take;
 use super::env::{Counters, Host, Services};
-use crate::abi::{
-    Address, AffinityKey, AffinityValue, BackendValue, Counter, FrontendValue, SetRef, algorithm, backend_flag,
-};
+use crate::abi::{Address, AffinityKey, AffinityValue, Counter, SetRef, algorithm, backend_flag};
 
 const SECOND_NS: u64 = 1_000_000_000;
-
-/// A frontend and the backend that was chosen for it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Choice<A> {
-    /// The frontend.
-    pub(super) frontend: FrontendValue,
-    /// Tells connections of a client apart: the source port, or the low half of the socket's cookie.
-    pub(super) source: u32,
-    /// 1: it is the client's last backend.
-    pub(super) sticky: u32,
-    /// The chosen backend's id.
-    pub(super) id: u32,
-    /// The chosen backend.
-    pub(super) backend: BackendValue<A>,
-}
 
 /// Chooses a backend of a set that is not empty into `choice`, and starts the clock of a client that the Service knows.
 /// `may_pass`: a silent backend may be passed over; none is where there is no handshake to be answered. One call after the
@@ -114,20 +100,6 @@ fn by_table<A: Address, E: Services<A> + Host<A>>(
     match maglev::member(place, set.count, |byte| env.table(set.base, byte)) {
         Some(member) => member,
         None => scaled(env.random(), set.count),
-    }
-}
-
-/// Takes the backend with this id.
-#[inline(always)]
-fn take<A: Address, E: Services<A>>(env: &E, id: u32, choice: &mut Choice<A>) -> Result<(), Counter> {
-    match env.backend(id) {
-        // A slot never leads to another Service's Pod, whoever wrote it.
-        Some(backend) if id != 0 && backend.generation != 0 && backend.service == choice.frontend.service => {
-            choice.id = id;
-            choice.backend = backend;
-            Ok(())
-        }
-        _ => Err(Counter::DropStaleSlot),
     }
 }
 

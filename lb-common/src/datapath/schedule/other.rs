@@ -2,8 +2,10 @@
 
 use core::hint::black_box;
 
+use super::choice::Choice;
 use super::random::scaled;
-use super::{Choice, maglev, source_hash, take};
+use super::take::take;
+use super::{maglev, source_hash};
 use crate::abi::{Address, AffinityKey, Counter, SILENT, SetRef, algorithm};
 use crate::datapath::env::{Counters, Host, Services};
 use crate::datapath::silence;

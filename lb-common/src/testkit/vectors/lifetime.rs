@@ -72,7 +72,7 @@ pub fn backends_data_before_the_clients_first_ack_is_translated<A: Family>(scene
     scene.counted(Counter::FlowEstablished, 4);
 }
 
-/// Never passed on untranslated in silence.
+/// Never passed on untranslated without an answer.
 pub fn mid_stream_tcp_without_a_flow_is_reset<A: Family>(scene: &mut Scene<'_, A>) {
     scene.serve(&balanced(proto::TCP));
     for (edge, client) in EDGES.into_iter().zip([A::POD, A::CLIENT]) {

@@ -138,6 +138,8 @@ pub fn pod_of_another_node_is_outside_at_external_addresses<A: Family>(scene: &m
         for (addr, port, kind) in frontends::<A>() {
             let first = Pkt::first(proto, (A::REMOTE, 41_000), (addr, port));
             if kind == frontend_kind::CLUSTER_IP {
+                // XDP may not redirect into the Pod's device.
+                scene.node.expect_hand_over();
                 assert_ne!(scene.send(Hook::UplinkIngress, &first).action, Action::Drop);
             } else {
                 scene.drops(Hook::UplinkIngress, &first);
