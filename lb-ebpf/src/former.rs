@@ -86,6 +86,6 @@ former_maps! {
 pub(crate) fn hand_on<C: EbpfContext>(ctx: &C, stages: &ProgramArray, index: u32) {
     if is_bound(former::FLOWS) {
         // SAFETY: the programs of this table are of this kind; the context is the program's own.
-        let _none = unsafe { stages.tail_call(ctx, index) };
+        unsafe { stages.tail_call(ctx, index) };
     }
 }
