@@ -67,9 +67,9 @@ impl Flows {
         let mut all: Vec<(Who, &String, &Target)> = Vec::new();
         for (service, targets) in services {
             for target in targets.iter().filter(|target| kinds.contains(&target.kind)) {
-                let whos = Who::ALL
-                    .into_iter()
-                    .filter(|who| *who != Who::Strangers && target.concerns(*who) && !setup.outsiders.contains(who));
+                let same = |who: &Who| !setup.outsiders.contains(who) && !target.is_outside_for_us(*who);
+                let whos =
+                    Who::ALL.into_iter().filter(|who| *who != Who::Strangers && target.concerns(*who) && same(who));
                 all.extend(whos.map(|who| (who, service, target)));
             }
         }

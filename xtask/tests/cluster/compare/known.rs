@@ -38,15 +38,11 @@ pub(crate) fn agree(setup: &Setup, who: Who, target: &Target, brought: &Brought)
         // kube-proxy refuses by ICMP, of which the kernel sends only so many.
         theirs.remove(&Event::Silence);
     }
-    if theirs.contains(&Event::Silence)
-        && who == Who::RemotePod
-        && target.kind != Kind::ClusterIp
-        && ours.iter().all(is_answer)
-    {
-        // Sluice takes a Pod of another node for a client outside, as `externalTrafficPolicy: Local` has them. kube-proxy leads
-        // it to other nodes as well, and loses the answers; see `lost_by_them`.
-        theirs.remove(&Event::Silence);
-        return pods(&theirs).is_subset(&pods(&ours));
+    if target.is_outside_for_us(who) && theirs != ours {
+        // Endpoints of this node, or nobody if there are none that serve.
+        let here = |event: &Event| matches!(event, Event::Answer(pod, _) if is_here(pod));
+        let nobody = ours.iter().all(|event| *event == Event::Silence) && !theirs.iter().any(here);
+        return nobody || ours.iter().all(here);
     }
     if theirs.contains(&Event::Silence) {
         if who.pod().is_some() && target.affine && ours.iter().all(is_answer) {

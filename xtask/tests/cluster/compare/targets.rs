@@ -37,6 +37,8 @@ pub(crate) struct Target {
     /// Number of the Service's port, unless a policy gives its addresses several sets of endpoints: one affinity is for
     /// all of a port's addresses.
     pub(crate) affinity: Option<u16>,
+    /// An address outside of the cluster, under `externalTrafficPolicy: Local`.
+    pub(crate) external_local: bool,
 }
 
 impl Target {
@@ -48,6 +50,13 @@ impl Target {
 }
 
 impl Target {
+    /// Whether kube-proxy leads this client to endpoints of other nodes, and Sluice does not: where all Pods' addresses count as
+    /// local (`--cluster-cidr`), kube-proxy takes a Pod of another node for one of its own. Upstream's own suite has it as
+    /// Sluice does ("should fallback to local terminating endpoints ... externalTrafficPolicy=Local").
+    pub(crate) fn is_outside_for_us(&self, who: Who) -> bool {
+        self.external_local && who == Who::RemotePod
+    }
+
     /// Whether the client has a way to it, and the question a meaning.
     pub(crate) fn concerns(&self, who: Who) -> bool {
         if who == Who::Strangers && !self.affine {
@@ -88,7 +97,8 @@ pub(crate) fn of_service(service: &Value) -> Vec<Target> {
         let affinity = (affine && !local).then_some(service_port);
         let mut add = |kind, ips: &[IpAddr], port| {
             let each = ips.iter().map(|ip| SocketAddr::new(*ip, port));
-            targets.extend(each.map(|dst| Target { kind, dst, transport, affine, affinity }));
+            let external_local = spec["externalTrafficPolicy"] == "Local" && kind != Kind::ClusterIp;
+            targets.extend(each.map(|dst| Target { kind, dst, transport, affine, affinity, external_local }));
         };
         add(Kind::ClusterIp, &cluster_ips, service_port);
         add(Kind::LoadBalancer, &balancers, service_port);
@@ -108,6 +118,7 @@ pub(crate) fn of_service(service: &Value) -> Vec<Target> {
                 transport,
                 affine: false,
                 affinity: None,
+                external_local: false,
             }));
         };
         add(Kind::UndefinedPort, &cluster_ips);
@@ -129,6 +140,7 @@ pub(crate) fn of_nobody() -> Vec<Target> {
             transport,
             affine: false,
             affinity: None,
+            external_local: false,
         })
         .collect()
 }
