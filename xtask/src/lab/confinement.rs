@@ -151,6 +151,8 @@ const SYSTEM_CALLS: &[(&str, libc::c_long)] = &[
     ("newfstatat", libc::SYS_newfstatat),
     ("open", libc::SYS_open),
     ("openat", libc::SYS_openat),
+    ("pidfd_getfd", libc::SYS_pidfd_getfd),
+    ("pidfd_open", libc::SYS_pidfd_open),
     ("pipe2", libc::SYS_pipe2),
     ("poll", libc::SYS_poll),
     ("ppoll", libc::SYS_ppoll),
