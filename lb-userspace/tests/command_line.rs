@@ -18,9 +18,10 @@ const NOBODY: u32 = 65_534;
 
 /// Commands that look at the pins of an agent, as somebody would call them. Those in [`OTHERS`] do not.
 const VIEWS: [&[&str]; 5] = [&["status"], &["services"], &["backends"], &["flows"], &["explain", "shop/web"]];
-const OTHERS: [&str; 8] = ["run", "check", "cleanup", "check-config", "completion", "man", "version", "help"];
+const OTHERS: [&str; 9] =
+    ["run", "check", "cleanup", "takeover", "check-config", "completion", "man", "version", "help"];
 /// Commands that do look at pins, and are tried by node tests.
-const ELSEWHERE: [&str; 2] = ["top", "trace"];
+const ELSEWHERE: [&str; 4] = ["top", "trace", "monitor", "sysdump"];
 
 fn object() -> Vec<u8> {
     let path = std::env::var_os("SLUICE_BPF_OBJECT")
