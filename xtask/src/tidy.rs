@@ -18,8 +18,11 @@ mod target;
 mod vocabulary;
 mod words;
 
-use anyhow::{Result, bail, ensure};
+use std::fs;
 
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::build;
 use circles::Graph;
 use debts::{Debts, Finding};
 
@@ -53,8 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     if args.budget {
-        let mut findings = budget::check(args.bless, true)?;
-        findings.extend(stack::check()?);
+        let findings = of_programs(args.bless, true)?;
         for finding in &findings {
             println!("{}", finding.text);
         }
@@ -91,6 +93,15 @@ pub fn run(args: &Args) -> Result<()> {
     bail!("{} rules are broken", verdict.grown.len());
 }
 
+/// What is wrong with the kernel programs.
+fn of_programs(bless: bool, print: bool) -> Result<Vec<Finding>> {
+    let path = build::bpf_object()?;
+    let object = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let mut findings = budget::check(&object, bless, print)?;
+    findings.extend(stack::check(&object)?);
+    Ok(findings)
+}
+
 fn findings(quick: bool) -> Result<Vec<Finding>> {
     let (sources, documents) = (files::rust()?, files::documents()?);
     let (invariants, words, orders) = (invariants::Invariants::listed()?, words::Words::listed()?, order::listed()?);
@@ -115,8 +126,7 @@ fn findings(quick: bool) -> Result<Vec<Finding>> {
     }
     findings.extend(vocabulary::check(&sources, &documents)?);
     if !quick {
-        findings.extend(budget::check(false, false)?);
-        findings.extend(stack::check()?);
+        findings.extend(of_programs(false, false)?);
         findings.extend(flags::check(&documents)?);
     }
     findings.sort();

@@ -10,6 +10,7 @@ use super::output;
 use super::status::older_version_runs;
 use crate::devices::clsact::detach_filters;
 use crate::load::writer_lock::{self, NoAgent};
+use crate::load::{socket_pins, upgrade};
 use crate::maps::kernel::KernelTables;
 use crate::reconcile::agent_report::AgentReport;
 
@@ -34,7 +35,7 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
             }
         }
     }
-    for part in ["links", "sockets", "maps", "next", "former"] {
+    for part in ["links", socket_pins::FOLDER].into_iter().chain(upgrade::FOLDERS) {
         remove_pins(&pin_path.join(part))?;
     }
     fs::remove_dir_all(writer_lock::directory(pin_path))

@@ -26,13 +26,17 @@ const RETRY: Duration = Duration::from_millis(250);
 /// An event is sent when an address was taken this many times.
 const QUIET_TRIES: u32 = 12;
 
+/// Where health and metrics are answered by default: kube-proxy's ports.
+pub(super) const HEALTHZ: &str = "0.0.0.0:10256";
+pub(super) const METRICS: &str = "127.0.0.1:10249";
+
 #[derive(Clone, Debug, Args)]
 pub(super) struct ListenArgs {
     /// Where /healthz, /livez and /readyz are answered; `off`: nowhere.
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:10256", value_parser = healthz_address)]
+    #[arg(long, value_name = "ADDRESS", default_value = HEALTHZ, value_parser = healthz_address)]
     healthz_bind_address: BindAddress,
     /// Where /metrics is answered; `off`: nowhere.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10249", value_parser = metrics_address)]
+    #[arg(long, value_name = "ADDRESS", default_value = METRICS, value_parser = metrics_address)]
     metrics_bind_address: BindAddress,
     /// End when one of these addresses is taken, rather than try again.
     #[arg(long)]

@@ -127,11 +127,6 @@ pub(super) struct ServicesArgs {
     list: ListArgs,
 }
 
-/// Nanoseconds of the clock by which causes are noted.
-fn monotonic_ns() -> u64 {
-    u64::try_from(clock::monotonic().as_nanos()).unwrap_or(0)
-}
-
 pub(super) fn print(args: &ServicesArgs) -> anyhow::Result<()> {
     let ServicesArgs { problems, list: args } = args;
     let select = labelled::resolve(&args.select, &args.pins.pin_path)?;
@@ -139,7 +134,7 @@ pub(super) fn print(args: &ServicesArgs) -> anyhow::Result<()> {
         let tables = KernelTables::open(&args.pins.pin_path)?;
         let existing = tables.read()?;
         let mut rows = rows(&existing, &tables.traffic(&existing)?, &tables.since()?);
-        find_problems(&mut rows, &tables.causes()?, monotonic_ns());
+        find_problems(&mut rows, &tables.causes()?, clock::monotonic_ns());
         let owners: Vec<Owner> = rows.iter().map(ServiceRow::owner).collect();
         let missing = select.missing(&owners.iter());
         let mut owner = owners.iter();

@@ -10,6 +10,11 @@ pub fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
+/// The same in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    u64::try_from(monotonic().as_nanos()).unwrap_or(0)
+}
+
 /// Whether somebody keeps the clock right (`adjtimex(2)`); none: it cannot be asked.
 pub fn is_synchronised() -> Option<bool> {
     // SAFETY: all-zero bytes are a valid `timex`: it has nothing but numbers.

@@ -12,4 +12,5 @@ pub mod netlink;
 pub mod netlink_ask;
 pub mod netns;
 pub mod port_mapper;
+pub mod processes;
 pub mod routes;

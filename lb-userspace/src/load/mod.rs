@@ -9,6 +9,7 @@ pub mod pins;
 pub mod programs;
 mod retry;
 pub mod sizes;
+pub mod socket_pins;
 pub mod stages;
 mod ticks;
 pub mod upgrade;
@@ -97,7 +98,9 @@ impl Loaded {
         let plan = upgrade::plan(&directories, &settings.sizes, standing, may_change)?;
         let mut loading = Loading { settings, object, names: &names };
         let (plan, programs, measurement) = match loading.programs(plan) {
-            Err(error) if may_change && standing == Standing::Settled && directories.root.join("next").exists() => {
+            Err(error)
+                if may_change && standing == Standing::Settled && directories.root.join(upgrade::NEXT).exists() =>
+            {
                 tracing::warn!(error = with_causes(&error), "maps keep their sizes: no upgrade is possible");
                 upgrade::give_up(&directories.root)?;
                 loading.programs(upgrade::plan(&directories, &settings.sizes, standing, false)?)?

@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::address::MapAddress;
 use super::failure::TableFailure;
 use super::pins::{open, read_failure, write_failure};
-use crate::linux::clock::monotonic;
+use crate::linux::clock::monotonic_ns;
 
 /// The kernel programs tell for so long after the last [`Listener::stay`], in units of 2^30 ns: whoever listens and is
 /// killed costs nothing for longer.
@@ -83,10 +83,6 @@ pub struct Listener {
     /// From `CLOCK_MONOTONIC` to time since the epoch.
     offset_ns: u64,
     lost_before: u64,
-}
-
-fn monotonic_ns() -> u64 {
-    u64::try_from(monotonic().as_nanos()).unwrap_or(0)
 }
 
 impl Listener {

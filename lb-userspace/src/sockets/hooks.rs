@@ -16,24 +16,11 @@ use crate::causes::with_causes;
 use crate::devices::{Told, Upkeep};
 use crate::faults;
 use crate::linux::{bpf_link, kernel_version};
+use crate::load::socket_pins::{self, HOOKS};
 use crate::load::{Loaded, Programs};
 
-/// Programs that serve sockets. Told addresses first: a socket is not led away while its peer would look wrong.
-const HOOKS: [&str; 9] = [
-    "recvmsg4",
-    "recvmsg6",
-    "getpeername4",
-    "getpeername6",
-    "sock_release",
-    "sendmsg4",
-    "sendmsg6",
-    "connect4",
-    "connect6",
-];
 /// What tells of backends that leave sockets unanswered.
 const OPS_HOOK: &str = "socket_ops";
-/// Where links are pinned, below the agent's pins.
-const PINS: &str = "sockets";
 /// An attachment that failed is tried once more after this.
 const AGAIN: Duration = Duration::from_millis(50);
 /// Programs that keep processes off `NodePort`s.
@@ -103,7 +90,7 @@ impl SocketReport {
             .chain(&BIND_HOOKS)
             .chain([&OPS_HOOK])
             .filter(|hook| self.hooks.iter().any(|known| known == **hook));
-        let hooks = in_place.map(|hook| (*hook, pin_path(root, id, hook))).collect();
+        let hooks = in_place.map(|hook| (*hook, socket_pins::path(root, id, hook))).collect();
         Some(Box::new(SocketHooks { cgroup, hooks }))
     }
 
@@ -121,7 +108,7 @@ impl SocketReport {
     }
 
     fn carry_out(&mut self, programs: &mut Programs, root: &Path, settings: &SocketSettings) {
-        let pins = &root.join(PINS);
+        let pins = &root.join(socket_pins::FOLDER);
         if let Err(error) = fs::create_dir_all(pins) {
             self.errors.push(format!("{}: {error}", pins.display()));
             return;
@@ -132,7 +119,7 @@ impl SocketReport {
                 Ok((id, dir)) => {
                     programs.load(&programs_at_start(settings));
                     for hook in needed(settings).chain(told(settings)) {
-                        let pin = pin_path(root, id, hook);
+                        let pin = socket_pins::path(root, id, hook);
                         match ensure_again(programs, &dir, hook, &pin) {
                             Ok(()) => self.hooks.push(hook.into()),
                             Err(why) if hook == OPS_HOOK => self.notes.push(format!(
@@ -163,10 +150,6 @@ impl SocketReport {
             tracing::info!(cgroup = %cgroup.display(), mode = self.mode.name(), hooks = self.hooks.len(), "socket hooks");
         }
     }
-}
-
-fn pin_path(root: &Path, cgroup: u64, hook: &str) -> PathBuf {
-    root.join(PINS).join(format!("{cgroup}:{hook}"))
 }
 
 fn remove_others(pins: &Path, kept: &[PathBuf]) {

@@ -13,6 +13,7 @@ use lb_common::abi::proto;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use socket2::{Domain, Socket};
 
+use crate::linux::processes;
 use crate::maps::sockets::SocketRow as Victim;
 
 /// A socket whose backend is gone.
@@ -46,7 +47,7 @@ pub(super) fn connect_anew(strays: &[Stray]) -> HashSet<u64> {
     let mut moved = HashSet::new();
     let own = namespace(Path::new("/proc/thread-self"));
     let (here, elsewhere): (Vec<_>, Vec<_>) =
-        processes().partition(|(_, folder)| own.is_some() && namespace(folder) == own);
+        processes::all(Path::new("/proc")).partition(|(_, folder)| own.is_some() && namespace(folder) == own);
     for (process, folder) in here.into_iter().chain(elsewhere) {
         if left.is_empty() {
             break;
@@ -67,11 +68,6 @@ fn namespace(process: &Path) -> Option<u64> {
     fs::metadata(process.join("ns/net")).ok().map(|file| file.ino())
 }
 
-fn processes() -> impl Iterator<Item = (i32, std::path::PathBuf)> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
-}
-
 /// Descriptors of a process that are sockets, with their inodes.
 fn sockets(process: &Path) -> impl Iterator<Item = (i32, u64)> {
     let entries = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
@@ -83,8 +79,8 @@ fn sockets(process: &Path) -> impl Iterator<Item = (i32, u64)> {
 }
 
 /// Another process's descriptor. Needs the right to trace it (`CAP_SYS_PTRACE`), and Linux 5.6.
-fn taken(process: i32, descriptor: i32) -> io::Result<OwnedFd> {
-    let pid = Pid::from_raw(process).ok_or(io::ErrorKind::InvalidInput)?;
+fn taken(process: u32, descriptor: i32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     Ok(pidfd_getfd(&process, descriptor, PidfdGetfdFlags::empty())?)
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::DestroyError;
-use crate::linux::{mounts, netns};
+use crate::linux::{mounts, netns, processes};
 
 /// Where container runtimes, CNI plugins and `ip netns` bind namespaces to files.
 const DIRECTORIES: [&str; 4] = ["/run/netns", "/var/run/netns", "/run/docker/netns", "/var/run/docker/netns"];
@@ -126,11 +126,8 @@ impl Search {
     }
 
     fn processes(&mut self) {
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-                continue;
-            }
-            let path = entry.path().join("ns/net");
+        for (_, folder) in processes::all(Path::new("/proc")) {
+            let path = folder.join("ns/net");
             match fs::metadata(&path) {
                 Ok(metadata) => {
                     self.survey.processes += 1;

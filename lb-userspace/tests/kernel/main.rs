@@ -15,6 +15,7 @@
 //! header (`tunnel_ingress`, `tunnel_egress`).
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod alike;
 mod differential;
 mod namespace;
 mod node;

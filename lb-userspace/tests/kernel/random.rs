@@ -5,10 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use lb_common::abi::{Counter, V4, V6};
+use lb_common::abi::{V4, V6};
 use lb_common::testkit::fuzz::{Chance, Tape, World};
-use lb_common::testkit::{Action, Family, HostNode, Node, explain};
+use lb_common::testkit::{Family, HostNode, Node, explain};
 
+use crate::alike::{ended_alike, fared_alike};
 use crate::node::KernelNode;
 use crate::rig::{Mode, on_a_node};
 
@@ -47,9 +48,7 @@ where
         }
         let expected = host.send(sent.hook, sent.ifindex, &sent.bytes);
         let got = Node::<A>::send(kernel, sent.hook, sent.ifindex, &sent.bytes);
-        // The next hop's Ethernet addresses are the adapter's business.
-        let skip = if expected.action == Action::Route { 14 } else { 0 };
-        if expected.action != got.action || expected.bytes.get(skip..) != got.bytes.get(skip..) {
+        if !fared_alike(&expected, &got) {
             return Err(format!(
                 "packet {n} at {:?} of {}: host {:?}, kernel {:?}\n{}\nsent {} bytes {:02x?}",
                 sent.hook,
@@ -64,25 +63,7 @@ where
         fates[expected.action as usize] += 1;
         world.saw(&sent, &expected);
     }
-    let (expected, got) = (host.flows(), Node::<A>::flows(kernel));
-    if expected != got {
-        return Err(format!("flows: host {expected:?}, kernel {got:?}"));
-    }
-    for counter in Counter::ALL {
-        let (expected, got) = (host.counter(*counter), Node::<A>::counter(kernel, *counter));
-        if expected != got {
-            return Err(format!("{}: host {expected}, kernel {got}", counter.name()));
-        }
-    }
-    for backend in 1..=4 {
-        // When a flow counts what it has gathered is a matter of time.
-        let expected = host.stats(backend).plus(&host.gathered(backend));
-        let got = Node::<A>::stats(kernel, backend).plus(&Node::<A>::gathered(kernel, backend));
-        if expected != got {
-            return Err(format!("backend {backend}: host {expected:?}, kernel {got:?}"));
-        }
-    }
-    Ok(())
+    ended_alike(&mut host, kernel, 1..=4)
 }
 
 /// Plays a seed until it has taken no time.

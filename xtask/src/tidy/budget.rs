@@ -14,7 +14,6 @@ use aya::programs::{Program, ProgramInfo};
 use serde::{Deserialize, Serialize};
 
 use super::debts::Finding;
-use crate::build;
 use crate::command::{is_root, workspace_root};
 
 /// By how many percent a program may exceed its budget. The verifier's count moves with the compiler's register choice.
@@ -63,13 +62,13 @@ impl Budget {
 }
 
 /// Checks the programs against the budget, or with `bless` records them. With `print`, shows every program.
-pub(super) fn check(bless: bool, print: bool) -> Result<Vec<Finding>> {
+pub(super) fn check(object: &[u8], bless: bool, print: bool) -> Result<Vec<Finding>> {
     if !is_root() {
         println!("budget of the kernel programs: not checked, since loading them needs root");
         return Ok(Vec::new());
     }
     let (kernel, refuses_sockets) = this_kernel()?;
-    let now = costs(refuses_sockets)?;
+    let now = costs(object, refuses_sockets)?;
     let mut budget = Budget::recorded()?;
     let recorded = budget.0.get(&kernel).cloned();
     if print {
@@ -111,14 +110,13 @@ fn this_kernel() -> Result<(String, bool)> {
     Ok((format!("{}.{} {}", version.0, version.1, names.machine().to_string_lossy()), version >= (5, 18)))
 }
 
-/// Loads every program of the agent's object and asks the kernel about it.
-fn costs(refuses_sockets: bool) -> Result<Programs> {
-    let object = fs::read(build::bpf_object()?)?;
+/// Loads every program of the object and asks the kernel about it.
+fn costs(object: &[u8], refuses_sockets: bool) -> Result<Programs> {
     let refuses_sockets = u8::from(refuses_sockets);
     let mut loader = EbpfLoader::new();
     // As the agent sets it: the verifier does not look at code that a constant rules out.
     loader.override_global("SET_RETVAL", &refuses_sockets, false);
-    let mut programs = loader.load(&object).context("loading the kernel programs' object")?;
+    let mut programs = loader.load(object).context("loading the kernel programs' object")?;
     let mut costs = Programs::new();
     for (name, program) in programs.programs_mut() {
         let info = load(program).with_context(|| format!("loading program {name}"))?;

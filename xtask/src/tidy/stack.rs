@@ -3,14 +3,12 @@
 //! that counts less does not notice a program that the others refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SymbolKind};
 
 use super::debts::Finding;
-use crate::build;
 
 /// Bytes of a chain of calls.
 const STACK: usize = 512;
@@ -19,7 +17,7 @@ const GRAIN: usize = 32;
 /// Frames of a chain of calls.
 const FRAMES: usize = 8;
 /// Bytes of an instruction.
-const INSTRUCTION: u64 = 8;
+const INSTRUCTION: u8 = 8;
 /// The register that points at the end of the frame.
 const FRAME_POINTER: u8 = 10;
 
@@ -45,10 +43,8 @@ struct Chain {
 }
 
 /// Judges each program of the agent's object.
-pub(super) fn check() -> Result<Vec<Finding>> {
-    let path = build::bpf_object()?;
-    let data = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    judge(&functions(&data).with_context(|| format!("reading the functions of {}", path.display()))?)
+pub(super) fn check(object: &[u8]) -> Result<Vec<Finding>> {
+    judge(&functions(object).context("reading the functions of the kernel programs' object")?)
 }
 
 fn judge(functions: &BTreeMap<Place, Function>) -> Result<Vec<Finding>> {
@@ -126,19 +122,16 @@ impl Function {
     /// Reads instructions: how far below the frame pointer they go, and what they call.
     fn read(&mut self, code: &[u8], section: usize, start: u64, relocated: &BTreeMap<u64, Place>) {
         let mut copy = None;
-        for (at, instruction) in (start..).step_by(8).zip(code.chunks_exact(8)) {
+        for (at, instruction) in (start..).step_by(INSTRUCTION.into()).zip(code.chunks_exact(INSTRUCTION.into())) {
             let &[opcode, registers, o0, o1, i0, i1, i2, i3] = instruction else { continue };
             let (dst, src) = (registers & 0xf, registers >> 4);
             let (offset, immediate) = (i16::from_le_bytes([o0, o1]), i32::from_le_bytes([i0, i1, i2, i3]));
             match opcode {
                 // A call of a function of the program.
                 0x85 if src == 1 => {
-                    let ahead = (i64::from(immediate) + 1) * 8;
-                    let callee = match relocated.get(&at) {
-                        Some(&(section, base)) => (section, base.wrapping_add_signed(ahead)),
-                        None => (section, (at + INSTRUCTION).wrapping_add_signed(ahead - 8)),
-                    };
-                    self.calls.insert(callee);
+                    let ahead = (i64::from(immediate) + 1) * i64::from(INSTRUCTION);
+                    let (section, base) = relocated.get(&at).copied().unwrap_or((section, at));
+                    self.calls.insert((section, base.wrapping_add_signed(ahead)));
                 }
                 // The frame pointer is copied, and moved down.
                 0xbf if src == FRAME_POINTER => copy = Some(dst),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::check::facts::{DeviceFacts, KubeProxy, Sysctls};
+use crate::linux::processes;
 
 /// `TCP_LISTEN`, as tables of sockets have it.
 const LISTEN: &str = "0A";
@@ -65,8 +66,7 @@ impl ProcFiles {
     }
 
     pub(super) fn kube_proxy(&self) -> KubeProxy {
-        let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
-        let all = fs::read_dir(&self.0).into_iter().flatten().flatten().filter_map(pid);
+        let all = processes::all(&self.0).map(|(pid, _)| pid);
         let program = |pid: &u32| {
             let command = self.text(&format!("{pid}/cmdline")).unwrap_or_default();
             command.split('\0').next().and_then(|path| path.rsplit('/').next().map(str::to_owned))

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::cluster::{Answer, Pod};
+use crate::cli::list::{Grid, Shown, Width};
 
 /// Exit codes: a node is not healthy; a node cannot be asked.
 const NOT_HEALTHY: u8 = 3;
@@ -12,7 +13,12 @@ const NOT_TOLD: u8 = 1;
 
 /// A line a node, and the exit code. The first problem is named, `sluice status` on the node has the others.
 pub(super) fn health(pods: &[Pod], answers: &[Answer]) -> (String, u8) {
-    let mut rows: Vec<[String; 5]> = vec![["NODE", "HEALTH", "SERVICES", "POD", "PROBLEM"].map(str::to_owned)];
+    let mut grid = Grid::default()
+        .word("NODE", Shown::Any)
+        .word("HEALTH", Shown::Any)
+        .number("SERVICES", Shown::Any)
+        .word("POD", Shown::Any)
+        .text("PROBLEM", Shown::Any);
     let (mut sick, mut mute) = (false, false);
     for (pod, answer) in pods.iter().zip(answers) {
         let (health, services, problem) = match serde_json::from_slice::<Value>(&answer.out) {
@@ -30,15 +36,7 @@ pub(super) fn health(pods: &[Pod], answers: &[Answer]) -> (String, u8) {
         };
         let problem = [pod.state.clone(), problem].into_iter().filter(|text| !text.is_empty());
         let problem = problem.collect::<Vec<_>>().join(": ");
-        rows.push([pod.node.clone(), health.to_owned(), services, pod.name.clone(), problem]);
-    }
-    let widths: Vec<usize> =
-        (0..4).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for [node, health, services, pod, problem] in &rows {
-        let [a, b, c, d] = [widths[0], widths[1], widths[2], widths[3]];
-        let line = format!("{node:<a$}  {health:<b$}  {services:>c$}  {pod:<d$}  {problem}");
-        let _never_fails = writeln!(text, "{}", line.trim_end());
+        grid.line([pod.node.clone(), health.to_owned(), services, pod.name.clone(), problem]);
     }
     let code = if mute {
         NOT_TOLD
@@ -47,7 +45,7 @@ pub(super) fn health(pods: &[Pod], answers: &[Answer]) -> (String, u8) {
     } else {
         0
     };
-    (text, code)
+    (grid.render(Width::Unlimited, true).join("\n"), code)
 }
 
 /// What each node has printed, below its name.

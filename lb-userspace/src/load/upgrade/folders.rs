@@ -14,8 +14,10 @@ use crate::load::layouts;
 use crate::load::{LoadError, open_map};
 
 pub(super) const MAPS: &str = "maps";
-pub(super) const NEXT: &str = "next";
+pub(in crate::load) const NEXT: &str = "next";
 pub(super) const FORMER: &str = "former";
+/// Whichever of them is there.
+pub const ALL: [&str; 3] = [MAPS, NEXT, FORMER];
 
 /// How far an agent came that was stopped in an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

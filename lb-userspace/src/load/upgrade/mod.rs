@@ -17,8 +17,8 @@ use lb_common::abi::{former, handover, tables};
 
 use self::carry::Counts;
 pub(super) use self::differences::Difference;
-pub use self::folders::is_under_way;
-pub(super) use self::folders::{Standing, recover};
+pub use self::folders::{ALL as FOLDERS, is_under_way};
+pub(super) use self::folders::{NEXT, Standing, recover};
 use self::stages::FormerStages;
 use self::steps::step;
 use super::pins::PinDirectories;

@@ -2,7 +2,6 @@
 //! places of the former agent's programs, so that the programs that look first may be exchanged one after the other.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -11,24 +10,9 @@ use lb_common::abi::{former, map_name};
 
 use super::steps::{failed, step};
 use crate::linux::{bpf_link, bpf_map};
-use crate::load::layouts;
 use crate::load::map_pins::pinned;
 use crate::load::stages::{self, SecondStage};
-use crate::load::{LoadError, Programs};
-
-/// Socket hooks that ask the tables in question, in the order in which they are exchanged: those that read what others have
-/// written come first.
-const HOOKS: [&str; 9] = [
-    "recvmsg4",
-    "recvmsg6",
-    "getpeername4",
-    "getpeername6",
-    "sock_release",
-    "sendmsg4",
-    "sendmsg6",
-    "connect4",
-    "connect6",
-];
+use crate::load::{LoadError, Programs, layouts, socket_pins};
 
 /// The programs, verified.
 #[derive(Debug)]
@@ -74,7 +58,7 @@ impl FormerStages {
     /// Has them verified. `maps`: the former ones.
     pub(super) fn load(root: &Path, maps: &Path, bits: u8, mut programs: Programs) -> Result<Self, LoadError> {
         let stages = if bits & former::FLOWS == 0 { Vec::new() } else { in_use(maps)? };
-        let hooks = if bits & (former::AFFINITY | former::SOCKETS) == 0 { Vec::new() } else { attached_hooks(root) };
+        let hooks = if bits & (former::AFFINITY | former::SOCKETS) == 0 { Vec::new() } else { socket_pins::all(root) };
         let names: Vec<&'static str> =
             stages.iter().map(|stage| stage.program).chain(hooks.iter().map(|(name, _)| *name)).collect();
         programs.load(&names);
@@ -103,20 +87,6 @@ impl FormerStages {
         }
         Ok(())
     }
-}
-
-/// Programs and links of the socket hooks that are pinned, in their order.
-fn attached_hooks(root: &Path) -> Vec<(&'static str, PathBuf)> {
-    let pins: Vec<PathBuf> =
-        fs::read_dir(root.join("sockets")).into_iter().flatten().flatten().map(|pin| pin.path()).collect();
-    let is_of = |pin: &Path, hook: &str| {
-        pin.file_name().is_some_and(|name| name.to_string_lossy().split_once(':').is_some_and(|(_, of)| of == hook))
-    };
-    let of_hook = |hook: &'static str| {
-        let pins = pins.iter().filter(move |pin| is_of(pin, hook));
-        pins.map(|pin| (hook, pin.clone())).collect::<Vec<_>>()
-    };
-    HOOKS.into_iter().flat_map(of_hook).collect()
 }
 
 /// What the programs of a transition look for in the former maps: bits of [`former`]. Values of another layout are not read.

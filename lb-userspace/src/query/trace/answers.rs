@@ -191,7 +191,7 @@ impl<A: Traced> Host<A> for Overlay<'_, A> {
     }
 
     fn now_ns(&self) -> u64 {
-        u64::try_from(clock::monotonic().as_nanos()).unwrap_or(0)
+        clock::monotonic_ns()
     }
 
     fn ticks(&self) -> u32 {
