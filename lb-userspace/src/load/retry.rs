@@ -1,47 +1,59 @@
 //! Tries a load again when the kernel says so.
 
 use std::io::ErrorKind;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aya::programs::ProgramError;
 
-/// Times that a load is tried.
-const LOADS: u32 = 5;
+/// How long a load is tried. A process that is stopped and let go on again and again gets no program through the verifier
+/// meanwhile; it must not end for that.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause after a load that was tried in vain.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Loads again where the verifier gave up over a pending signal (EAGAIN), as it does now and then on a busy machine.
 pub(super) fn retry_on_eagain(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
     let eagain = |error: &ProgramError| matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == ErrorKind::WouldBlock);
-    retry_while(eagain, load)
+    retry_while(eagain, PATIENCE, load)
 }
 
-fn retry_while<E>(again: impl Fn(&E) -> bool, mut load: impl FnMut() -> Result<(), E>) -> Result<(), E> {
-    for _ in 1..LOADS {
+fn retry_while<E>(
+    again: impl Fn(&E) -> bool,
+    patience: Duration,
+    mut load: impl FnMut() -> Result<(), E>,
+) -> Result<(), E> {
+    let begin = Instant::now();
+    loop {
         match load() {
-            Err(error) if again(&error) => {}
+            Err(error) if again(&error) && begin.elapsed() < patience => thread::sleep(PAUSE),
             done => return done,
         }
     }
-    load()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_load_is_tried_again_a_few_times_and_only_when_the_kernel_says_so() {
-        let tries = |fails: u32, error: ErrorKind| {
-            let mut tries = 0;
-            let result = retry_while(
-                |error| *error == ErrorKind::WouldBlock,
-                || {
-                    tries += 1;
-                    if tries <= fails { Err(error) } else { Ok(()) }
-                },
-            );
-            (tries, result.is_ok())
+    fn tries(patience: Duration, fails: u32, error: ErrorKind) -> (u32, bool) {
+        let mut tries = 0;
+        let load = || {
+            tries += 1;
+            if tries <= fails { Err(error) } else { Ok(()) }
         };
-        assert_eq!(tries(2, ErrorKind::WouldBlock), (3, true));
-        assert_eq!(tries(99, ErrorKind::WouldBlock), (LOADS, false));
-        assert_eq!(tries(1, ErrorKind::InvalidInput), (1, false));
+        let result = retry_while(|error| *error == ErrorKind::WouldBlock, patience, load);
+        (tries, result.is_ok())
+    }
+
+    #[test]
+    fn a_load_is_tried_again_when_the_kernel_says_so() {
+        assert_eq!(tries(PATIENCE, 30, ErrorKind::WouldBlock), (31, true));
+        assert_eq!(tries(PATIENCE, 1, ErrorKind::InvalidInput), (1, false));
+    }
+
+    #[test]
+    fn patience_has_an_end() {
+        assert_eq!(tries(Duration::ZERO, 30, ErrorKind::WouldBlock), (1, false));
     }
 }
