@@ -56,45 +56,80 @@ fn is_below(number: u32, other: u32) -> u32 {
     (black_box(u64::from(number).wrapping_sub(u64::from(other))) >> 63) as u32
 }
 
+/// A look at a set, place by place.
+struct Look {
+    /// Where the next place is.
+    index: u32,
+    /// The last number drawn.
+    number: u32,
+    /// A zero that the verifier does not know. Numbers whose exact value it knows, and branches, make it follow the loop once
+    /// for each: so both counts begin here, and comparisons are the signs of differences.
+    zero: u32,
+    /// Members that are not silent.
+    speaking: u32,
+    /// Silent members with lower ids than the one at hand.
+    before: u32,
+    /// One of those that are not silent.
+    chosen: u32,
+    /// Any other member.
+    any: u32,
+}
+
+impl Look {
+    /// Looks at the next four places, as far as the set goes. `false`: it ends before.
+    #[inline(always)]
+    fn four<A: Address, E: Services<A>>(&mut self, env: &E, choice: &Choice<A>, set: SetRef, place: u32) -> bool {
+        self.step(env, choice, set, place)
+            && self.step(env, choice, set, place + 1)
+            && self.step(env, choice, set, place + 2)
+            && self.step(env, choice, set, place + 3)
+    }
+
+    /// Looks at the next place, if the set has one.
+    #[inline(always)]
+    fn step<A: Address, E: Services<A>>(&mut self, env: &E, choice: &Choice<A>, set: SetRef, place: u32) -> bool {
+        if place >= set.count {
+            return false;
+        }
+        let id = env.slot(set.base.wrapping_add(self.index));
+        self.index = self.index.wrapping_add(1);
+        self.index = self.index.wrapping_mul(is_below(self.index, set.count));
+        let Some(backend) = env.backend(id) else { return true };
+        if id == choice.id {
+            return true;
+        }
+        self.any = id;
+        if backend.silent != 0 {
+            self.before = self.before.wrapping_add(is_below(id, choice.id));
+            return true;
+        }
+        self.speaking = self.speaking.wrapping_add(1);
+        // Numerical Recipes' generator: good enough for one among sixteen.
+        self.number = self.number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if scaled(self.number, self.speaking.wrapping_sub(self.zero)) == 0 {
+            self.chosen = id;
+        }
+        true
+    }
+}
+
 /// Looks for others than `choice.id`, one place after the other from where the number leads to. Of those that are not
 /// silent each is as likely as the others.
 ///
 /// At most half of the places are passed over: those of the silent members with the lowest ids.
 #[inline(never)]
 fn look_around<A: Address, E: Services<A>>(env: &E, choice: &Choice<A>, set: SetRef, number: u32) -> Found {
-    // Numbers whose exact value the verifier knows, and branches, make it follow the loop once for each: so both count from
-    // a number that it does not know, and comparisons are the signs of differences.
     let zero = black_box(number);
-    let (mut speaking, mut before) = (number, number);
-    let (mut chosen, mut any) = (0_u32, 0_u32);
-    let mut number = number;
-    let mut index = scaled(number, set.count);
-    for place in 0..PLACES {
-        if place >= set.count {
-            break;
-        }
-        let id = env.slot(set.base.wrapping_add(index));
-        index = index.wrapping_add(1);
-        index = index.wrapping_mul(is_below(index, set.count));
-        let Some(backend) = env.backend(id) else { continue };
-        if id == choice.id {
-            continue;
-        }
-        any = id;
-        if backend.silent != 0 {
-            before = before.wrapping_add(is_below(id, choice.id));
-            continue;
-        }
-        speaking = speaking.wrapping_add(1);
-        // Numerical Recipes' generator: good enough for one among sixteen.
-        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if scaled(number, speaking.wrapping_sub(zero)) == 0 {
-            chosen = id;
-        }
-    }
-    let (before, places) = (before.wrapping_sub(zero), PLACES.min(set.count));
+    let index = scaled(number, set.count);
+    let mut look = Look { index, number, zero, speaking: number, before: number, chosen: 0, any: 0 };
+    // Written out: the verifier forgets where it has been in a loop of many rounds, and goes there again.
+    let _all = look.four(env, choice, set, 0)
+        && look.four(env, choice, set, 4)
+        && look.four(env, choice, set, 8)
+        && look.four(env, choice, set, 12);
+    let (before, places) = (look.before.wrapping_sub(zero), PLACES.min(set.count));
     let stays = if before < places / 2 { 0 } else { Found::STAYS };
-    Found(u64::from(chosen) | u64::from(any) << 32 | stays)
+    Found(u64::from(look.chosen) | u64::from(look.any) << 32 | stays)
 }
 
 /// Chooses another backend of a set than `choice.id`, at random whatever the algorithm: by the algorithm it would be the
