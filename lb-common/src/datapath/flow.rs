@@ -10,7 +10,7 @@ use super::scratch::Scratch;
 use super::sequence;
 use super::silence;
 use super::transport;
-use crate::abi::{Address, AffinityKey, Counter, FlowKey, FlowValue, Tally, flow_action, flow_state};
+use crate::abi::{Address, AffinityKey, Counter, FlowKey, FlowValue, Tally, flow_action, flow_kind, flow_state};
 use crate::wire::Fragment;
 
 /// The forward entry's key: the reverse entry writes VIP to client, and this is it turned around.
@@ -108,12 +108,27 @@ pub(super) fn remove_established<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A
     env.remove_flow(key);
 }
 
-/// Removes the forward entry of a half-open flow, whose reverse entry is about to be another flow's.
+/// Removes the other entry of a half-open flow, or of a direct connection with another port, whose entry with this key is
+/// about to be another flow's.
 #[inline(always)]
-pub(super) fn orphan<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, reverse: &FlowValue<A>) {
-    let forward_key = forward_key(reverse, key.proto);
+pub(super) fn orphan<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, entry: &FlowValue<A>) {
+    if entry.kind == flow_kind::DIRECT {
+        return orphan_twin(env, key, &reverse_key(entry, key.proto));
+    }
+    let forward_key = forward_key(entry, key.proto);
     if env.half_open(&forward_key).is_some_and(|forward| is_of(&forward, key)) {
         env.remove_half_open(&forward_key);
+    }
+}
+
+/// Removes the reverse entry of a direct connection: among the established once its client has answered.
+#[inline(always)]
+fn orphan_twin<A: Address, E: Env<A>>(env: &E, direct: &FlowKey<A>, twin: &FlowKey<A>) {
+    if env.half_open(twin).is_some_and(|reverse| leads_to(&reverse, direct)) {
+        env.remove_half_open(twin);
+    }
+    if env.flow(twin).is_some_and(|reverse| leads_to(&reverse, direct)) {
+        env.remove_flow(twin);
     }
 }
 

@@ -98,6 +98,24 @@ pub fn direct_connection_outlives_the_flow_beside_it<A: Family>(scene: &mut Scen
     }
 }
 
+/// A direct connection that was reset before it was established leaves nothing behind when a flow takes its place.
+pub fn direct_connection_that_was_reset_gives_up_its_place<A: Family>(scene: &mut Scene<'_, A>) {
+    for (edge, client, entries) in [(AT_POD, A::POD, 2), (AT_UPLINK, A::CLIENT, 4)] {
+        scene.serve(&full(proto::TCP, &[Endpoint::local(1, A::LOCAL)]));
+        let (client, front, back) = ((client, 40_000), (A::LB, 443), (A::LOCAL, 8080));
+        Trip { edge, proto: proto::TCP, client, front, back }.open(scene);
+        let allocated = scene.allocated(edge.0, &Pkt::syn(client, back), Action::Pass, &Pkt::syn(client, back));
+        let new = (client.0, allocated);
+        let abort = |from| Pkt::tcp(from, back, tcp_flag::RST).sequence(0x0102_0305);
+        scene.passes(edge.0, &abort(client), &abort(new));
+        let fin = tcp_flag::FIN | tcp_flag::ACK;
+        scene.passes(edge.0, &Pkt::tcp(client, front, fin), &Pkt::tcp(client, back, fin));
+        scene.passes(edge.1, &Pkt::tcp(back, client, fin), &Pkt::tcp(front, client, fin));
+        scene.passes(edge.0, &Pkt::syn(client, (A::EXTERNAL, 8000)), &Pkt::syn(client, back));
+        scene.flows(0, entries);
+    }
+}
+
 /// Without a Service flow of the same tuple nothing is looked for.
 pub fn reply_of_a_direct_connection_is_untouched<A: Family>(scene: &mut Scene<'_, A>) {
     for edge in [AT_POD, AT_UPLINK] {

@@ -209,6 +209,7 @@ macro_rules! each_vector {
                 direct_connection_after_the_close_is_untouched
                 direct_connection_beside_a_half_closed_flow_gets_another_port
                 direct_connection_outlives_the_flow_beside_it
+                direct_connection_that_was_reset_gives_up_its_place
                 reply_of_a_direct_connection_is_untouched
                 packets_of_others_are_untouched
                 other_protocols_to_a_vip_are_untouched
