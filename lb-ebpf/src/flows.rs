@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use aya_ebpf::bindings::BPF_ANY;
 use lb_common::abi::former::FLOWS;
-use lb_common::abi::{FlowKey, FlowValue, Tally, filter, handover};
+use lb_common::abi::{FlowKey, FlowValue, Tally, filter, flow_state, handover};
 use lb_common::datapath::{Flows, Headers, Host, Scratch};
 
 use crate::env::Kernel;
@@ -166,6 +166,14 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Flows<A> for Kernel<PART> {
             unsafe { (*flow.0).next = next };
         }
         flow
+    }
+
+    #[inline(always)]
+    fn begin_again(&self, flow: FlowPtr<A>, next: u32) -> FlowPtr<A> {
+        // SAFETY: in-place writes of aligned fields to map memory; a bit that is lost to a race comes again with the next
+        // packet of that kind.
+        unsafe { (*flow.0).state &= !flow_state::CLOSED };
+        Flows::<A>::renumber(self, flow, next)
     }
 
     #[inline(always)]

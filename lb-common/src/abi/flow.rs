@@ -146,6 +146,8 @@ pub mod flow_state {
     pub const REPLIED: u16 = 4;
     /// The Service has affinity, and this flow's client is to be noted when the flow is answered for.
     pub const AFFINE: u16 = 8;
+    /// One side has closed the flow, or reset it.
+    pub const CLOSED: u16 = FIN | RST;
 }
 
 plain! {

@@ -79,6 +79,9 @@ pub trait Flows<A> {
     fn is_stale(&self, flow: Self::Flow) -> bool;
     /// Notes the number behind the newest byte of an entry's direction; returns it as it is then.
     fn renumber(&self, flow: Self::Flow, next: u32) -> Self::Flow;
+    /// Begins an entry's connection anew: its direction's numbers go on behind this one, and nobody has closed it. Returns it
+    /// as it is then.
+    fn begin_again(&self, flow: Self::Flow, next: u32) -> Self::Flow;
     /// Notes the number behind a SYN on the live flow of a reverse entry, or 0 for none; returns it as it is then.
     fn reopen(&self, flow: Self::Flow, opening: u32) -> Self::Flow;
     /// Notes the device by which an entry's packets enter the node; returns it as it is then.

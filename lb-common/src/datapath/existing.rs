@@ -4,7 +4,7 @@
 use super::arrival::Arrival;
 use super::create::mend;
 use super::env::Env;
-use super::flow::{establish, has_seen_answer, leads_to, refresh, reverse_key};
+use super::flow::{establish, has_seen_answer, is_over, leads_to, refresh, reverse_key};
 use super::headers::Headers;
 use super::retry;
 use super::scratch::Scratch;
@@ -26,7 +26,7 @@ pub(super) fn established<A: Address, E: Env<A>>(
     }
     scratch.reverse_key = reverse_key(&flow, key.proto);
     let reverse = env.flow(&scratch.reverse_key).filter(|reverse| leads_to(reverse, key));
-    if begins_anew(env, &flow, headers, reverse.map_or(0, |reverse| reverse.state)) {
+    if begins_anew(env, &flow, headers, is_over(flow.state, reverse.map_or(0, |reverse| reverse.state))) {
         if reverse.is_some() {
             env.remove_flow(&scratch.reverse_key);
         }
@@ -74,7 +74,9 @@ pub(super) fn half_open<A: Address, E: Env<A>>(
     scratch.reverse_key = reverse_key(&flow, key.proto);
     let reverse = env.half_open(&scratch.reverse_key).filter(|reverse| leads_to(reverse, key));
     let mut next = HalfOpen::Known;
-    if begins_anew(env, &flow, headers, reverse.map_or(0, |reverse| reverse.state)) {
+    // Nothing was established: what one side has closed the other one does not know of.
+    let ended = (flow.state | reverse.map_or(0, |reverse| reverse.state)) & flow_state::CLOSED != 0;
+    if begins_anew(env, &flow, headers, ended) {
         next = HalfOpen::Unknown;
     } else if retry::is_due(env, headers, &flow) {
         scratch.forward = *flow;
@@ -121,9 +123,9 @@ fn follow<A: Address, E: Env<A>>(env: &E, forward: E::Flow, reverse: Option<E::F
     env.follow(forward, arrival.ifindex)
 }
 
-/// Whether a flow that this packet matches has ended, so that the packet begins another.
+/// Whether a flow that this packet matches has `ended`, or has lost its backend, so that the packet begins another.
 #[inline(always)]
-fn begins_anew<A: Address, E: Env<A>>(env: &E, flow: &FlowValue<A>, headers: &Headers<A>, reverse_state: u16) -> bool {
+fn begins_anew<A: Address, E: Env<A>>(env: &E, flow: &FlowValue<A>, headers: &Headers<A>, ended: bool) -> bool {
     let gone = env.generation(flow.backend) != flow.generation;
     if !headers.has_handshake() {
         if gone {
@@ -131,5 +133,5 @@ fn begins_anew<A: Address, E: Env<A>>(env: &E, flow: &FlowValue<A>, headers: &He
         }
         return gone;
     }
-    headers.opens() && (gone || (flow.state | reverse_state) & (flow_state::FIN | flow_state::RST) != 0)
+    headers.opens() && (gone || ended)
 }

@@ -264,9 +264,9 @@ fn replied<A: Address, E: Env<A>>(
     let reverse = if headers.answers_opening() && reverse.born != 0 && reverse.born == headers.ack {
         // The backend has taken a new SYN of the client's on the tuple of an older connection.
         if let Some(forward) = env.flow(&forward_key(&reverse, headers.key.proto)) {
-            env.renumber(forward, headers.ack);
+            env.begin_again(forward, headers.ack);
         }
-        env.touch(env.renumber(env.reopen(reverse, 0), headers.end))
+        env.touch(env.begin_again(env.reopen(reverse, 0), headers.end))
     } else {
         refresh(env, headers, reverse)
     };

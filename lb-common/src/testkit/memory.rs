@@ -14,7 +14,7 @@ use crate::abi::device_flag;
 use crate::abi::filter;
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, EventValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue,
-    SocketKey, SocketValue, StatsValue, Tally,
+    SocketKey, SocketValue, StatsValue, Tally, flow_state,
 };
 use crate::datapath::{Direction, Env, Flows, Headers, Host, NextHop, Route, Scratch, Stage, Watch};
 use crate::wire::ethernet::mac_words;
@@ -255,6 +255,10 @@ impl<A: Family> Flows<A> for Memory<A> {
 
     fn renumber(&self, flow: FlowRef<A>, next: u32) -> FlowRef<A> {
         self.change(flow, |value| value.next = next)
+    }
+
+    fn begin_again(&self, flow: FlowRef<A>, next: u32) -> FlowRef<A> {
+        self.change(flow, |value| (value.state, value.next) = (value.state & !flow_state::CLOSED, next))
     }
 
     fn reopen(&self, flow: FlowRef<A>, opening: u32) -> FlowRef<A> {

@@ -193,6 +193,15 @@ impl<A: Family> Pkt<A> {
         self
     }
 
+    /// With another acknowledgment number.
+    #[must_use]
+    pub fn acknowledging(mut self, number: u32) -> Self {
+        if let L4::Tcp { ack, .. } = &mut self.l4 {
+            *ack = number;
+        }
+        self
+    }
+
     /// A datagram without a checksum.
     #[must_use]
     pub fn unsummed(mut self) -> Self {

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::super::family::Family;
 use super::super::memory::Memory;
 use super::super::node::Hook;
-use super::pair::{AHEAD, FRESH, NEAR, is_request, is_same, other_key};
+use super::pair::{AHEAD, Change, FRESH, NEAR, is_request, is_same, other_key};
 use super::segment::{Arrived, Sender, Tcp};
 use crate::abi::{FlowKey, FlowValue, flow_action, flow_kind, flow_state, proto};
 
@@ -25,14 +25,6 @@ impl<A> Default for Model<A> {
     fn default() -> Self {
         Self { flows: HashMap::new(), half_open: HashMap::new(), alone: HashSet::new() }
     }
-}
-
-/// One entry before and after.
-struct Change<'a, A> {
-    key: &'a FlowKey<A>,
-    old: Option<&'a FlowValue<A>>,
-    new: Option<&'a FlowValue<A>>,
-    established: bool,
 }
 
 impl<A: Family> Model<A> {
@@ -173,6 +165,8 @@ impl<A: Family> Model<A> {
             let gained = new.state & !old.state & !flow_state::REPLIED;
             return if gained != 0 || (old.next != new.next) {
                 Err("what has no numbers has changed them, or ended a flow".into())
+            } else if packet.may_be_either(change.key, &other_key(change.key, old)) {
+                Self::places(packet, Sender::Own, old, new).or_else(|_| Self::places(packet, Sender::Other, old, new))
             } else {
                 Self::places(packet, sender, old, new)
             };
@@ -191,6 +185,9 @@ impl<A: Family> Model<A> {
             }
             if gained & flow_state::FIN != 0 && !(own && tcp.fin() && tcp.is_near(old.next)) {
                 return Err("a FIN that cannot be true counts".into());
+            }
+            if old.state & !new.state != 0 && !(tcp.syn() && tcp.ack_flag()) {
+                return Err("what was closed is open again".into());
             }
             if new.next != old.next && !self.may_renumber(packet, change, old, new, own) {
                 return Err("a number moved that cannot be true".into());
@@ -330,7 +327,12 @@ impl<A: Family> Model<A> {
         if packet.comes(reply) && forward.kind == flow_kind::FORWARD && opens {
             // Moved out of the way of a direct connection with its tuple: without a device it is kept no longer than before.
             let waits = new.kind != flow_kind::FORWARD || new.ifindex == 0;
-            return if waits { Ok(()) } else { Err("established without an answer".into()) };
+            if waits {
+                return Ok(());
+            }
+            if !packet.may_be_either(request, reply) {
+                return Err("established without an answer".into());
+            }
         }
         if !packet.comes(request) || forward.state & reverse.state & flow_state::REPLIED == 0 {
             return Err("established, but nobody has answered".into());

@@ -9,6 +9,14 @@ pub(super) const AHEAD: u32 = 1 << 20;
 /// Ticks that a half-open flow keeps its SNAT port for.
 pub(super) const FRESH: u32 = 512;
 
+/// One entry before and after.
+pub(super) struct Change<'a, A> {
+    pub(super) key: &'a FlowKey<A>,
+    pub(super) old: Option<&'a FlowValue<A>>,
+    pub(super) new: Option<&'a FlowValue<A>>,
+    pub(super) established: bool,
+}
+
 /// Whether an entry is the one that a client's packets meet.
 pub(super) const fn is_request(kind: u8) -> bool {
     matches!(kind, flow_kind::FORWARD | flow_kind::DIRECT)
@@ -20,7 +28,8 @@ pub(super) fn other_key<A: Copy>(key: &FlowKey<A>, value: &FlowValue<A>) -> Flow
     if is_request(value.kind) && flow_action::keeps_source(value.action) { written } else { written.flipped() }
 }
 
-/// Whether an entry is still the same flow's: what it rewrites never changes, its states only grow.
+/// Whether an entry is still the same flow's: what it rewrites never changes, its states only grow, until its numbers begin
+/// anew.
 pub(super) fn is_same<A: Family>(old: &FlowValue<A>, new: &FlowValue<A>) -> bool {
     let fixed = FlowValue {
         state: old.state,
@@ -33,5 +42,7 @@ pub(super) fn is_same<A: Family>(old: &FlowValue<A>, new: &FlowValue<A>) -> bool
         tally: old.tally,
         ..*new
     };
-    fixed == *old && old.state & !new.state == 0 && (old.state ^ new.state) & flow_state::AFFINE == 0
+    let lost = old.state & !new.state;
+    let grows = lost == 0 || (lost & !flow_state::CLOSED == 0 && old.next != new.next);
+    fixed == *old && grows && (old.state ^ new.state) & flow_state::AFFINE == 0
 }

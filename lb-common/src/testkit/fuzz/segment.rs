@@ -144,6 +144,12 @@ impl<A: Family> Arrived<A> {
         !self.hook.is_ingress() && self.is_of(&key.flipped())
     }
 
+    /// Whether the packet comes in with one of these tuples and does not say with which: a later fragment of a client that is
+    /// its own backend.
+    pub(super) fn may_be_either(&self, one: &FlowKey<A>, other: &FlowKey<A>) -> bool {
+        self.key.is_none() && self.comes(one) && self.comes(other)
+    }
+
     fn is_of(&self, key: &FlowKey<A>) -> bool {
         self.key.map_or(self.later == Some((key.src, key.dst)), |own| own == *key)
     }

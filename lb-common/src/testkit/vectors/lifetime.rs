@@ -66,6 +66,7 @@ pub fn backends_data_before_the_clients_first_ack_is_translated<A: Family>(scene
         // The client answers what has come so far, and closes: a SYN begins anew.
         scene.passes(edge.0, &Pkt::tcp(client, front, ACK), &Pkt::tcp(client, back, ACK));
         scene.passes(edge.1, &early, &early.clone().from(front.0, front.1));
+        scene.passes(edge.0, &Pkt::tcp(client, front, FIN | ACK), &Pkt::tcp(client, back, FIN | ACK));
         scene.serve(&balanced(proto::TCP).endpoints(&[Endpoint::local(2, A::LOCAL2)]));
         Trip { edge, proto: proto::TCP, client, front, back: (A::LOCAL2, 8080) }.open(scene);
     }
@@ -101,19 +102,24 @@ pub fn takeover_leaves_mid_stream_tcp_to_the_stack<A: Family>(scene: &mut Scene<
     }
 }
 
-/// A client that reuses its port gets a fresh choice, whichever side closed.
+/// A client that reuses its port gets a fresh choice, however the flow ended.
 pub fn syn_after_a_close_begins_a_new_flow<A: Family>(scene: &mut Scene<'_, A>) {
+    let (close, abort) = (FIN | ACK, RST | ACK);
     let mut created = 0;
     for edge in EDGES {
-        for (from_client, flags) in [(true, FIN | ACK), (true, RST), (false, FIN | ACK), (false, RST | ACK)] {
+        for flags in [[Some(close), Some(close)], [Some(abort), None], [None, Some(abort)]] {
             let trip = opened(scene, edge, proto::TCP);
             created += 1;
             let Trip { client, front, back, .. } = trip;
-            if from_client {
-                scene.passes(edge.0, &Pkt::tcp(client, front, flags), &Pkt::tcp(client, back, flags));
-            } else {
-                scene.passes(edge.1, &Pkt::tcp(back, client, flags), &Pkt::tcp(front, client, flags));
-            }
+            let end = |scene: &mut Scene<'_, A>, back, [from_client, from_backend]: [Option<u8>; 2]| {
+                if let Some(flags) = from_client {
+                    scene.passes(edge.0, &Pkt::tcp(client, front, flags), &Pkt::tcp(client, back, flags));
+                }
+                if let Some(flags) = from_backend {
+                    scene.passes(edge.1, &Pkt::tcp(back, client, flags), &Pkt::tcp(front, client, flags));
+                }
+            };
+            end(scene, back, flags);
             // The rest of the close still goes through.
             trip.talk(scene);
             scene.serve(&replaced(proto::TCP));
@@ -122,7 +128,7 @@ pub fn syn_after_a_close_begins_a_new_flow<A: Family>(scene: &mut Scene<'_, A>) 
             created += 1;
             again.talk(scene);
             scene.counted(Counter::NewFlow, created);
-            scene.passes(edge.0, &Pkt::tcp(client, front, FIN | ACK), &Pkt::tcp(client, again.back, FIN | ACK));
+            end(scene, again.back, [Some(close); 2]);
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod affinity;
 pub mod direct;
 pub mod echo;
 pub mod fragments;
+pub mod half_closed;
 pub mod headers;
 pub mod icmp;
 pub mod lifetime;
@@ -202,6 +203,10 @@ macro_rules! each_vector {
             watch {
                 who_listens_is_told_of_new_flows_refusals_and_drops
                 nobody_is_told_while_nobody_listens
+            }
+            half_closed {
+                syn_on_a_half_closed_flow_stays_with_its_backend
+                half_closed_flow_that_begins_again_is_not_half_closed
             }
             direct {
                 direct_connection_reusing_a_tuple_gets_another_port

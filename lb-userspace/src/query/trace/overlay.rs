@@ -10,7 +10,7 @@ use std::ops::Deref;
 use lb_common::abi::filter::{self, Block};
 use lb_common::abi::{
     Be16, FlowKey, FlowValue, FragmentKey, FragmentValue, FrontendValue, HeldKey, HeldValue, SenderKey, Tally, Waiting,
-    lately,
+    flow_state, lately,
 };
 use lb_common::datapath::{Direction, Env, Flows, Fragments, Headers, Scratch, Stage};
 use lb_common::wire::IpVersion;
@@ -213,6 +213,10 @@ impl<A: Traced> Flows<A> for Overlay<'_, A> {
 
     fn renumber(&self, flow: FlowRef<A>, next: u32) -> FlowRef<A> {
         self.change(flow, |value| value.next = next)
+    }
+
+    fn begin_again(&self, flow: FlowRef<A>, next: u32) -> FlowRef<A> {
+        self.change(flow, |value| (value.state, value.next) = (value.state & !flow_state::CLOSED, next))
     }
 
     fn reopen(&self, flow: FlowRef<A>, opening: u32) -> FlowRef<A> {
