@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use object::build::ByteString;
+use object::build::elf::{Builder, SectionData};
+use object::elf::SHT_STRTAB;
 use object::{Object, ObjectSymbol};
 
 use crate::command::{cargo, cargo_home, run as run_command, workspace_root};
@@ -56,6 +59,7 @@ fn install(name: &str, path: &Path) -> Result<PathBuf> {
     let linked = bpf_target_dir().join(setup::BPF_TARGET).join("release").join(name);
     let bytes = fs::read(&linked).with_context(|| format!("reading {}", linked.display()))?;
     refuse_panics(&bytes, &linked)?;
+    let bytes = without_debug_info(&bytes).with_context(|| format!("stripping {}", linked.display()))?;
     // An object that did not change keeps its date, so that the agent is not built anew.
     if fs::read(path).ok().as_ref() != Some(&bytes) {
         let fresh = path.with_extension("o.new");
@@ -64,6 +68,25 @@ fn install(name: &str, path: &Path) -> Result<PathBuf> {
         fs::rename(&fresh, path).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(path.to_path_buf())
+}
+
+/// An object without DWARF, which is nine tenths of it and which the agent would read each time it starts. BTF stays, and so
+/// do the symbols; what was linked stays whole for debuggers.
+fn without_debug_info(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut object = Builder::read(bytes).context("reading it")?;
+    for section in &mut object.sections {
+        section.delete = section.name.starts_with(b".debug_") || section.name.starts_with(b".rel.debug_");
+    }
+    object.delete_orphans();
+    // LLVM has one table for the names of symbols and sections, the writer wants one for each.
+    let names = object.sections.add();
+    names.name = ByteString::from(".shstrtab".as_bytes());
+    names.sh_type = SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    object.write(&mut stripped).context("writing it")?;
+    Ok(stripped)
 }
 
 /// Builds the agent around the BPF object that is there and returns the binary's path.
