@@ -84,7 +84,7 @@ impl<A: Family> Model<A> {
         let (before, before_half) = (&self.flows, &self.half_open);
         self.alone.retain(|(established, key)| {
             let (then, now) = if *established { (before, &*flows) } else { (before_half, &*half_open) };
-            matches!((then.get(key), now.get(key)), (Some(old), Some(new)) if is_same(old, new))
+            matches!((then.get(key), now.get(key)), (Some(old), Some(new)) if is_same(*established, old, new))
         });
         self.pairs(&flows, &half_open)?;
         self.translation(packet, &flows, &half_open, out)
@@ -117,7 +117,7 @@ impl<A: Family> Model<A> {
         healthy: bool,
     ) -> Result<(), String> {
         match (change.old, change.new) {
-            (Some(old), Some(new)) if is_same(old, new) => self.noted(packet, change, old, new),
+            (Some(old), Some(new)) if is_same(change.established, old, new) => self.noted(packet, change, old, new),
             (old, new) => {
                 if let Some(old) = old.filter(|_| healthy) {
                     self.removed(memory, packet, change, old)?;

@@ -28,9 +28,9 @@ pub(super) fn other_key<A: Copy>(key: &FlowKey<A>, value: &FlowValue<A>) -> Flow
     if is_request(value.kind) && flow_action::keeps_source(value.action) { written } else { written.flipped() }
 }
 
-/// Whether an entry is still the same flow's: what it rewrites never changes, its states only grow, until its numbers begin
-/// anew.
-pub(super) fn is_same<A: Family>(old: &FlowValue<A>, new: &FlowValue<A>) -> bool {
+/// Whether an entry is still the same flow's: what it rewrites never changes, its states only grow, until the numbers of
+/// an established one begin anew.
+pub(super) fn is_same<A: Family>(established: bool, old: &FlowValue<A>, new: &FlowValue<A>) -> bool {
     let fixed = FlowValue {
         state: old.state,
         seen: old.seen,
@@ -43,6 +43,6 @@ pub(super) fn is_same<A: Family>(old: &FlowValue<A>, new: &FlowValue<A>) -> bool
         ..*new
     };
     let lost = old.state & !new.state;
-    let grows = lost == 0 || (lost & !flow_state::CLOSED == 0 && old.next != new.next);
+    let grows = lost == 0 || (established && lost & !flow_state::CLOSED == 0 && old.next != new.next);
     fixed == *old && grows && (old.state ^ new.state) & flow_state::AFFINE == 0
 }
