@@ -2,7 +2,8 @@
 //!
 //! With the feature `fault-points`, `SLUICE_FAULT=die:17` kills the process at the 17th place that it comes to, `hang:17` keeps
 //! the thread there for good, `fail:17` lets what is done there fail once for want of memory. `SLUICE_FAULT_LOG=FILE` gets the
-//! name of each place as it is reached, a line each.
+//! name of each place as it is reached, a line each. `SLUICE_FAULT_FROM=FILE` counts and logs from the moment on at which that
+//! file is there.
 
 #[cfg(not(feature = "fault-points"))]
 use std::io;
@@ -22,6 +23,7 @@ mod told {
     use std::env;
     use std::fs::{File, OpenOptions};
     use std::io::{self, Write};
+    use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
@@ -39,6 +41,7 @@ mod told {
     struct Told {
         fault: Option<(Fault, usize)>,
         log: Option<File>,
+        from: Option<PathBuf>,
         reached: AtomicUsize,
     }
 
@@ -56,7 +59,8 @@ mod told {
             });
             let log = env::var_os("SLUICE_FAULT_LOG")
                 .and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok());
-            Self { fault, log, reached: AtomicUsize::new(0) }
+            let from = env::var_os("SLUICE_FAULT_FROM").map(PathBuf::from);
+            Self { fault, log, from, reached: AtomicUsize::new(0) }
         }
     }
 
@@ -64,9 +68,13 @@ mod told {
     pub fn point(place: &'static str) -> io::Result<()> {
         static TOLD: OnceLock<Told> = OnceLock::new();
         let told = TOLD.get_or_init(Told::from_environment);
+        if told.from.as_ref().is_some_and(|file| !file.exists()) {
+            return Ok(());
+        }
         let number = told.reached.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(mut log) = told.log.as_ref() {
-            writeln!(log, "{place}")?;
+            // In one piece: several threads come here.
+            log.write_all(format!("{place}\n").as_bytes())?;
         }
         match told.fault.filter(|(_, at)| *at == number) {
             None => Ok(()),

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use super::output;
 use super::status::older_version_runs;
 use crate::devices::clsact::detach_filters;
+use crate::faults;
 use crate::load::writer_lock::{self, NoAgent};
 use crate::load::{socket_pins, upgrade};
 use crate::maps::kernel::KernelTables;
@@ -38,7 +39,8 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
     for part in ["links", socket_pins::FOLDER].into_iter().chain(upgrade::FOLDERS) {
         remove_pins(&pin_path.join(part))?;
     }
-    fs::remove_dir_all(writer_lock::directory(pin_path))
+    faults::point("cleanup, locks")
+        .and_then(|()| fs::remove_dir_all(writer_lock::directory(pin_path)))
         .with_context(|| format!("cannot remove the locks of {}", pin_path.display()))?;
     ignore_missing(fs::remove_dir(pin_path))
         .or_else(|error| if error.kind() == io::ErrorKind::ResourceBusy { Ok(()) } else { Err(error) })
@@ -64,9 +66,11 @@ fn remove_pins(dir: &Path) -> anyhow::Result<()> {
     };
     for entry in entries {
         let path = entry.with_context(|| format!("cannot list {}", dir.display()))?.path();
-        ignore_missing(fs::remove_file(&path)).with_context(|| format!("cannot remove {}", path.display()))?;
+        let removed = faults::point("cleanup, pin").and_then(|()| fs::remove_file(&path));
+        ignore_missing(removed).with_context(|| format!("cannot remove {}", path.display()))?;
     }
-    ignore_missing(fs::remove_dir(dir)).with_context(|| format!("cannot remove {}", dir.display()))
+    ignore_missing(faults::point("cleanup, folder").and_then(|()| fs::remove_dir(dir)))
+        .with_context(|| format!("cannot remove {}", dir.display()))
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {

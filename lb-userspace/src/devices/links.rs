@@ -10,6 +10,7 @@ use super::hook::{Hook, TcMethod};
 use super::inventory::Device;
 use super::link_target::{self, LinkTarget};
 use super::pin_names::{device_of_pin, pin_name, remove_pin};
+use crate::faults;
 use crate::linux::bpf_link;
 use crate::load::Programs;
 
@@ -169,7 +170,8 @@ impl Links {
         attached.device.clone_from(&device.name);
         let Some(old) = &attached.pin else { return };
         let new = self.directory.join(pin_name(&device.name, key.1));
-        if !new.exists() && std::fs::rename(old, &new).is_ok() {
+        let renamed = || faults::point("link, rename").and_then(|()| std::fs::rename(old, &new));
+        if !new.exists() && renamed().is_ok() {
             attached.pin = Some(new);
         }
     }

@@ -8,6 +8,8 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::faults;
+
 const LOOKUP_ELEM: libc::c_long = 1;
 const UPDATE_ELEM: libc::c_long = 2;
 const GET_NEXT_KEY: libc::c_long = 4;
@@ -121,6 +123,7 @@ pub fn read(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<boo
 /// Writes an entry; with [`ONLY_NEW`] only where nothing is. False: there was one.
 pub fn write(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<bool> {
     let mut attr = entry(map, key, value.as_ptr().expose_provenance() as u64, flags);
+    faults::point("entry that is carried over")?;
     match call(UPDATE_ELEM, &mut attr) {
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
         other => other.map(|()| true),

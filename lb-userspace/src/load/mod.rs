@@ -17,7 +17,8 @@ pub mod writer_lock;
 
 use std::path::{Path, PathBuf};
 
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use aya::maps::MapError;
+use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 
 pub use self::error::LoadError;
 pub use self::features::Feature;
@@ -30,6 +31,7 @@ pub use self::upgrade::Upgrade;
 use self::upgrade::{Plan, Standing};
 use self::writer_lock::Candidate;
 use crate::causes::with_causes;
+use crate::faults;
 use crate::linux::kernel_version;
 
 /// Settings of this part, from the command line.
@@ -185,6 +187,8 @@ impl Loading<'_> {
         loader.override_global("FORMER", &bits, true);
         let refuses = u8::from(kernel_version::can_refuse_sockets());
         loader.override_global("SET_RETVAL", &refuses, true);
+        let failed = |error| LoadError::Object { source: Box::new(EbpfError::MapError(MapError::IoError(error))) };
+        faults::point("maps of the object").map_err(failed)?;
         loader.load(self.object).map_err(|error| LoadError::Object { source: Box::new(error) })
     }
 }

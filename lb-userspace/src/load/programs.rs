@@ -11,6 +11,7 @@ use aya::programs::{Program, ProgramError};
 use super::retry::retry_on_eagain;
 use super::stages::{SecondStage, enter_into, second_stages};
 use crate::causes::with_causes;
+use crate::faults;
 
 /// Why a program is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -180,6 +181,7 @@ impl Programs {
 }
 
 fn load(program: &mut Program) -> Result<(), ProgramError> {
+    faults::point("program, load").map_err(ProgramError::IOError)?;
     match program {
         Program::SchedClassifier(program) => retry_on_eagain(|| program.load()),
         Program::Xdp(program) => retry_on_eagain(|| program.load()),

@@ -6,7 +6,7 @@ use aya::maps::{HashMap, MapData};
 use lb_common::abi::{CAUSES_OF_SERVICES, CauseKey, CauseValue, Counter, map_name};
 
 use super::failure::TableFailure;
-use super::pins::{open, read_failure, removed};
+use super::pins::{fault, open, read_failure, removed};
 
 /// One reason of one service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +46,7 @@ impl Causes {
     pub(super) fn remove(&mut self, service: u32) -> Result<(), TableFailure> {
         for counter in CAUSES_OF_SERVICES {
             let key = CauseKey { service, counter: counter.index() };
+            fault(map_name::CAUSES)?;
             removed(map_name::CAUSES, self.0.remove(&key))?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use lb_common::abi::{FlowKey, lately, map_name};
 use super::address::MapAddress;
 use super::failure::TableFailure;
 use super::mapped::MappedArray;
-use super::pins::{open, read_failure, write_failure};
+use super::pins::{fault, open, read_failure, write_failure};
 
 /// One family's filter, as the sweep has it.
 pub(super) struct FlowFilter {
@@ -61,6 +61,7 @@ impl FlowFilter {
 
     /// All entries were added: this half is asked from now on, and the other one is made next.
     pub(super) fn complete(&mut self) -> Result<(), TableFailure> {
+        fault(map_name::LATELY)?;
         let written = self.lately.set(self.complete_at, self.making, 0);
         written.map_err(|source| write_failure(map_name::LATELY, source))?;
         self.empty_other()

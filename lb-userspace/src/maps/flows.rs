@@ -14,7 +14,7 @@ use super::address::MapAddress;
 use super::batch;
 use super::failure::TableFailure;
 use super::jiffies::Jiffies;
-use super::pins::{open, open_raw, removed};
+use super::pins::{fault, open, open_raw, removed};
 use crate::model::family::Family;
 
 /// Entries read in one system call.
@@ -55,6 +55,7 @@ where
     }
 
     pub(crate) fn remove(&mut self, key: &FlowKey<A>) -> Result<(), TableFailure> {
+        fault(self.name)?;
         removed(self.name, self.map.remove(key))
     }
 }

@@ -105,6 +105,7 @@ where
     /// Writes a byte of an entry, whose others somebody else may write.
     pub(super) fn set_byte(&mut self, index: u32, at: u32, value: u8) -> Result<(), TableFailure> {
         let at = usize::try_from(at).unwrap_or(N);
+        fault(self.name)?;
         match self.place(index)? {
             // SAFETY: as for a whole entry; the byte is inside of it.
             Some(place) if at < N => unsafe {

@@ -8,7 +8,7 @@ use lb_common::abi::{TABLE_BLOCK, TableBlock, TableKey};
 
 use super::failure::TableFailure;
 use super::observe::capacity;
-use super::pins::{open, read_failure, removed, write_failure};
+use super::pins::{fault, open, read_failure, removed, write_failure};
 
 /// The tables of one family.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ impl SetTables {
         let mut value = TableBlock { bytes: [0; TABLE_BLOCK] };
         for (block, part) in (0..).zip(bytes.chunks(TABLE_BLOCK)) {
             value.bytes[..part.len()].copy_from_slice(part);
+            fault(self.name)?;
             let written = self.blocks.insert(TableKey { set, block }, value, 0);
             written.map_err(|source| write_failure(self.name, source))?;
         }
@@ -41,6 +42,7 @@ impl SetTables {
     /// From the last block to the first: what is left, if one cannot be removed, still has its first.
     pub(super) fn delete(&mut self, set: u32, blocks: u32) -> Result<(), TableFailure> {
         for block in (0..blocks).rev() {
+            fault(self.name)?;
             removed(self.name, self.blocks.remove(&TableKey { set, block }))?;
         }
         Ok(())

@@ -16,7 +16,7 @@ use lb_common::abi::{
 use super::address::MapAddress;
 use super::batch;
 use super::failure::TableFailure;
-use super::pins::{halves, open, open_raw, read_failure, removed, whole};
+use super::pins::{fault, halves, open, open_raw, read_failure, removed, whole};
 use crate::model::family::Family;
 
 /// Entries read in one system call.
@@ -192,12 +192,14 @@ pub fn forget<'a>(pin_path: &Path, rows: impl Iterator<Item = &'a SocketRow>) ->
             SocketAddr::V4(peer) => {
                 let key = key(row, V4::from(*peer.ip()));
                 if v4.get(&key, 0).is_ok_and(|value| value.generation == row.generation) {
+                    fault(map_name::SOCKETS[0])?;
                     removed(map_name::SOCKETS[0], v4.remove(&key))?;
                 }
             }
             SocketAddr::V6(peer) => {
                 let key = key(row, V6::from(*peer.ip()));
                 if v6.get(&key, 0).is_ok_and(|value| value.generation == row.generation) {
+                    fault(map_name::SOCKETS[1])?;
                     removed(map_name::SOCKETS[1], v6.remove(&key))?;
                 }
             }

@@ -15,6 +15,7 @@ use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 use super::error::DestroyError;
+use crate::faults;
 use crate::model::desired::Family;
 
 /// The kernel never sends more than 32 KiB of a listing at once.
@@ -97,6 +98,7 @@ impl Diag {
 
     /// Destroys the socket with this identity, all of which has to be as it was listed.
     pub(super) fn destroy(&mut self, protocol: u8, family: Family, id: SocketId) -> Result<End, DestroyError> {
+        faults::point("socket, destroy").map_err(DestroyError::Exchange)?;
         let message = SockDiagMessage::InetRequest(request(protocol, family, StateFlags::empty(), id));
         self.send(NLM_F_ACK, SockDiagDestroy::new(message)).map_err(DestroyError::Exchange)?;
         loop {

@@ -156,7 +156,7 @@ fn remove_others(pins: &Path, kept: &[PathBuf]) {
     for entry in fs::read_dir(pins).into_iter().flatten().flatten() {
         let path = entry.path();
         if !kept.contains(&path)
-            && let Err(error) = fs::remove_file(&path)
+            && let Err(error) = faults::point("link of a cgroup, remove").and_then(|()| fs::remove_file(&path))
         {
             tracing::warn!(pin = %path.display(), %error, "pin of a former socket hook cannot be removed");
         }
@@ -181,7 +181,8 @@ fn ensure(programs: &mut Programs, cgroup: &File, hook: &'static str, pin: &Path
             Ok(()) => return Ok(()),
             Err(error) => {
                 tracing::warn!(hook, %error, "link of a former agent is replaced by a new one");
-                fs::remove_file(pin).map_err(|error| error.to_string())?;
+                let removed = faults::point("link of a cgroup, remove").and_then(|()| fs::remove_file(pin));
+                removed.map_err(|error| error.to_string())?;
             }
         }
     }

@@ -13,6 +13,7 @@ use lb_common::abi::proto;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use socket2::{Domain, Socket};
 
+use crate::faults;
 use crate::linux::processes;
 use crate::maps::sockets::SocketRow as Victim;
 
@@ -98,6 +99,7 @@ fn again(socket: OwnedFd, stray: &Stray) -> io::Result<()> {
         IpAddr::V4(ip) if socket.domain()? == Domain::IPV6 => ip.to_ipv6_mapped().into(),
         ip => ip,
     };
+    faults::point("socket, move")?;
     socket.connect(&SocketAddr::new(to, stray.frontend.port()).into())
 }
 

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use aya::maps::{HashMap as BpfHashMap, Map, MapData};
+use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
 use lb_common::abi::map_name;
 
+use crate::faults;
 use crate::linux::netns::{cookie_of_file, own_netns_cookie};
 use crate::maps::pins::halves;
 
@@ -76,12 +77,14 @@ fn look(patterns: &[String], known: &mut Known, map: &mut BpfHashMap<MapData, [u
     let wanted: Vec<u64> = seen.values().copied().collect();
     let listed: Vec<[u32; 2]> = map.keys().filter_map(Result::ok).collect();
     for key in listed.iter().filter(|key| !wanted.iter().any(|cookie| halves(*cookie) == **key)) {
-        if let Err(error) = map.remove(key) {
+        let allowed = faults::point("OPT_OUT").map_err(MapError::IoError);
+        if let Err(error) = allowed.and_then(|()| map.remove(key)) {
             tracing::debug!(%error, "namespace had no entry");
         }
     }
     for cookie in wanted.iter().filter(|cookie| !listed.contains(&halves(**cookie))) {
-        match map.insert(halves(*cookie), 1, 0) {
+        let allowed = faults::point("OPT_OUT").map_err(MapError::IoError);
+        match allowed.and_then(|()| map.insert(halves(*cookie), 1, 0)) {
             Ok(()) => tracing::info!(cookie, "sockets of a network namespace are left alone"),
             Err(error) => tracing::error!(cookie, %error, "sockets of a network namespace cannot be left alone"),
         }

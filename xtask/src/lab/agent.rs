@@ -37,6 +37,8 @@ pub struct AgentOptions {
     pub args: Vec<String>,
     /// A program, with arguments, that starts the agent; empty: it is started itself.
     pub launcher: Vec<String>,
+    /// Variables of its environment, beside those of the test.
+    pub environment: Vec<(&'static str, String)>,
     /// What the agent may do; `None`: everything.
     #[cfg(target_arch = "x86_64")]
     pub confinement: Option<Confinement>,
@@ -68,6 +70,7 @@ impl AgentOptions {
             source,
             args,
             launcher: Vec::new(),
+            environment: Vec::new(),
             #[cfg(target_arch = "x86_64")]
             confinement: None,
         }
@@ -77,6 +80,13 @@ impl AgentOptions {
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Adds a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &'static str, value: String) -> Self {
+        self.environment.push((name, value));
         self
     }
 
@@ -168,6 +178,7 @@ impl Agent {
             .arg("--pin-path")
             .arg(pin_path)
             .args(&options.args)
+            .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the agent's log")?)
             .stderr(log)

@@ -10,6 +10,7 @@ use std::path::Path;
 use aya::maps::{Array, MapData, MapType};
 use lb_common::abi::StatsValue;
 
+use super::steps::step;
 use crate::linux::bpf_map::{self, EntrySize, ONLY_NEW};
 use crate::load::{LoadError, open_map};
 
@@ -183,6 +184,7 @@ pub(super) fn add_counts(map: &str, copied: &Counts, from: &Path, to: &Path) -> 
         }
         let generation = cell.generation;
         cell = StatsValue { generation, ..cell.plus(&now.minus(then)) };
+        step("upgrade, counts of a cell")?;
         to.set(*at, cell, 0).map_err(failed)?;
     }
     Ok(())

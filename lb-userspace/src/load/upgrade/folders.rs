@@ -128,6 +128,7 @@ pub(super) fn handover(maps: &Path) -> Result<u32, LoadError> {
 }
 
 pub(super) fn set_handover(maps: &Path, word: u32) -> Result<(), LoadError> {
+    step("upgrade, HANDOVER")?;
     open_map::<Word>(&maps.join(map_name::HANDOVER))?.set(0, word, 0).map_err(map_error)
 }
 
@@ -149,6 +150,7 @@ fn remove(dir: &Path) -> Result<(), LoadError> {
         step("upgrade, removal")?;
         entry.and_then(|entry| fs::remove_file(entry.path())).map_err(failed("removing maps"))?;
     }
+    step("upgrade, removal of a folder")?;
     fs::remove_dir(dir).map_err(failed("removing maps"))
 }
 
