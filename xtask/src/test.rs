@@ -124,7 +124,10 @@ fn prepare(layer: Layer) -> Result<()> {
         // What guests need, their own verb prepares.
         Layer::Unit | Layer::Kernel | Layer::Vm => {}
         // Memory and times are judged of the agent as users run it. Its build takes minutes: not out of the tests' time.
-        Layer::Node => _ = build::agent(true)?,
+        Layer::Node => {
+            build::faulty_agent()?;
+            build::agent(true)?;
+        }
         Layer::Cluster => {
             Assets::find_or_build()?;
             // Where it cannot be had, the one test that compares says so.

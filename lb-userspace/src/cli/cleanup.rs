@@ -3,19 +3,39 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use clap::Args;
+use lb_common::abi::proto;
 
 use super::output;
+use super::pin_args::PinArgs;
 use super::status::older_version_runs;
 use crate::devices::clsact::detach_filters;
 use crate::faults;
 use crate::load::writer_lock::{self, NoAgent};
 use crate::load::{socket_pins, upgrade};
+use crate::maps::flows::{self, End, Flow};
 use crate::maps::kernel::KernelTables;
 use crate::reconcile::agent_report::AgentReport;
 
-pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
+/// Open connections are looked for this often.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct CleanupArgs {
+    #[command(flatten)]
+    pins: PinArgs,
+    /// Leave new connections to others at once, such as kube-proxy, but let those that are open go on for so long, or until all
+    /// of TCP are closed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    drain: u64,
+}
+
+pub(super) fn cleanup(args: &CleanupArgs) -> anyhow::Result<()> {
+    let pin_path = &args.pins.pin_path;
     if !pin_path.exists() {
         return Ok(());
     }
@@ -23,11 +43,14 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
     let locked =
         NoAgent::ensure(pin_path).with_context(|| format!("cannot lock the pins of {}", pin_path.display()))?;
     let Some(_no_agent) = locked else { bail!("the agent of {} runs; stop it first", pin_path.display()) };
-    if let Ok(tables) = KernelTables::open(pin_path) {
+    if let Ok(mut tables) = KernelTables::open(pin_path) {
         if let Ok(status) = tables.status()
             && older_version_runs(&status)
         {
             bail!("the agent of {} runs (pid {}); stop it first", pin_path.display(), status.pid);
+        }
+        if args.drain > 0 {
+            drain(&mut tables, pin_path, Duration::from_secs(args.drain))?;
         }
         match read_report(&tables) {
             Ok(report) => filtered_devices(&report).for_each(detach_filters),
@@ -45,6 +68,17 @@ pub(super) fn cleanup(pin_path: &Path) -> anyhow::Result<()> {
     ignore_missing(fs::remove_dir(pin_path))
         .or_else(|error| if error.kind() == io::ErrorKind::ResourceBusy { Ok(()) } else { Err(error) })
         .with_context(|| format!("cannot remove {}", pin_path.display()))
+}
+
+/// An agent that is started after this has been stopped half-way serves all Services again.
+fn drain(tables: &mut KernelTables, pin_path: &Path, patience: Duration) -> anyhow::Result<()> {
+    tables.leave_services().context("cannot leave new connections to others")?;
+    let is_open = |flow: &Flow| flow.protocol == proto::TCP && !flow.direct && flow.end != End::Closed;
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline && !flows::list(pin_path, 1, is_open)?.is_empty() {
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
 }
 
 fn read_report(tables: &KernelTables) -> anyhow::Result<AgentReport> {

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::check::CheckArgs;
+use super::cleanup::CleanupArgs;
 use super::explain::ExplainArgs;
 use super::flows::FlowsArgs;
 use super::list::ListArgs;
 use super::monitor::MonitorArgs;
 use super::output::FormatArgs;
-use super::pin_args::PinArgs;
 use super::run::RunArgs;
 use super::services::ServicesArgs;
 use super::status::StatusArgs;
@@ -55,7 +55,7 @@ pub(super) enum Command {
     /// New flows, refusals, drops and ended flows, as they happen.
     Monitor(Box<MonitorArgs>),
     /// Detach everything and remove all pins: nothing is translated any more. Refused while the agent runs.
-    Cleanup(PinArgs),
+    Cleanup(CleanupArgs),
     /// Say field by field what becomes of a configuration file.
     CheckConfig(CheckConfigArgs),
     /// Completion of this command line, for a shell to read.

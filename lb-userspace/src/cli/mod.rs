@@ -96,7 +96,7 @@ fn run_command(command: Command, findings: &[Finding]) -> anyhow::Result<()> {
         Command::Flows(args) => flows::print(&args),
         Command::Top(args) => top::print(&args),
         Command::Sysdump(args) => sysdump::print(&args),
-        Command::Cleanup(args) => cleanup::cleanup(&args.pin_path),
+        Command::Cleanup(args) => cleanup::cleanup(&args),
         Command::Completion(args) => completion::print(&args, Cli::command()),
         Command::Man(args) => man::write(&args, Cli::command()),
         Command::Version(args) => output::version(args.output),

@@ -57,7 +57,8 @@ impl Applier {
                 self.links.adopt_filters(device);
                 self.written.insert(index, value);
             } else {
-                self.remove_entry(index);
+                // Not served: the first plan takes it out.
+                self.written.insert(index, value);
             }
         }
     }
@@ -134,10 +135,9 @@ impl Applier {
         let served = |index: &u32| plan.get(index).is_some_and(DevicePlan::has_entry);
         let unserved: Vec<u32> = self.written.keys().copied().filter(|index| !served(index)).collect();
         for index in unserved {
-            self.written.remove(&index);
-            self.remove_entry(index);
+            retry |= !self.remove_entry(index);
         }
-        retry
+        retry | self.links.remove_left()
     }
 
     fn forget_gone(&mut self, inventory: &Inventory) {
@@ -243,10 +243,23 @@ impl Applier {
         }
     }
 
-    fn remove_entry(&mut self, index: u32) {
+    /// False: the entry is still there, and known.
+    fn remove_entry(&mut self, index: u32) -> bool {
         let allowed = faults::point("DEVICES").map_err(MapError::IoError);
-        if let Err(error) = allowed.and_then(|()| self.devices.remove(&index)) {
-            tracing::debug!(index, %error, "device had no entry");
+        let removed = match allowed.and_then(|()| self.devices.remove(&index)) {
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(failed)) if failed.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            other => other,
+        };
+        match removed {
+            Ok(()) => {
+                self.written.remove(&index);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(index, %error, "the entry of a device cannot be removed from DEVICES, trying again");
+                false
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Attaches a program to a device by a pinned link, or puts it under the link that is there.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
@@ -38,6 +39,19 @@ pub(super) enum HookFailure {
         /// Cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl HookFailure {
+    /// The kernel had no memory: another time it may have.
+    pub(super) fn lacks_memory(&self) -> bool {
+        let Self::Attach { source, .. } = self else { return false };
+        let error = match &**source {
+            ProgramError::IOError(error) => error,
+            ProgramError::SyscallError(failed) => &failed.io_error,
+            _ => return false,
+        };
+        error.kind() == ErrorKind::OutOfMemory
+    }
 }
 
 pub(super) fn classifier<'o>(

@@ -52,12 +52,14 @@ pub(super) struct Links {
     directory: PathBuf,
     method: TcMethod,
     attached: BTreeMap<(u32, Hook), Attached>,
+    /// Pins that could not be removed yet.
+    left: Vec<PathBuf>,
 }
 
 impl Links {
     /// Takes stock of the links that a former agent left pinned; those of vanished devices are removed.
     pub(super) fn adopt(directory: &Path, method: TcMethod) -> io::Result<Self> {
-        let mut attached = BTreeMap::new();
+        let (mut attached, mut left) = (BTreeMap::new(), Vec::new());
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
             match link_target::of_pin(&path) {
@@ -65,18 +67,20 @@ impl Links {
                     let device = device_of_pin(&path);
                     let found = Attached { program: None, pin: Some(path), device };
                     if let Some(double) = attached.insert((target.ifindex, target.hook), found) {
-                        remove_pin(double.pin.as_deref());
+                        left.extend(double.pin.filter(|pin| !remove_pin(pin)));
                     }
                 }
                 Ok(Some(_)) => {
                     tracing::info!(pin = %path.display(), "removed the link of a device that is gone");
-                    remove_pin(Some(&path));
+                    if !remove_pin(&path) {
+                        left.push(path);
+                    }
                 }
                 Ok(None) => tracing::warn!(pin = %path.display(), "left alone: not a tcx or XDP link"),
                 Err(error) => tracing::warn!(pin = %path.display(), %error, "left alone: cannot be read as a link"),
             }
         }
-        Ok(Self { directory: directory.to_owned(), method, attached })
+        Ok(Self { directory: directory.to_owned(), method, attached, left })
     }
 
     /// Notes that a former agent served this device: without links, its filters are only known by this.
@@ -116,10 +120,12 @@ impl Links {
                     self.attached.insert(key, Attached { program: Some(program), pin: Some(pin), device });
                     return Ok(());
                 }
+                // The program that is there goes on: a new link would be a gap.
+                Err(error) if error.lacks_memory() => return Err(error),
                 Err(error) => {
                     tracing::warn!(device = device.name, hook = hook.name(), %error, "link is replaced by a new one");
                     self.attached.remove(&key);
-                    remove_pin(Some(&pin));
+                    self.remove_pin(pin);
                 }
             }
         }
@@ -143,11 +149,24 @@ impl Links {
     /// Detaches what is at a hook.
     pub(super) fn remove(&mut self, index: u32, hook: Hook) {
         let Some(attached) = self.attached.remove(&(index, hook)) else { return };
-        if attached.pin.is_some() {
-            remove_pin(attached.pin.as_deref());
-        } else {
-            clsact::detach(&attached.device, hook);
+        match attached.pin {
+            Some(pin) => self.remove_pin(pin),
+            None => clsact::detach(&attached.device, hook),
         }
+    }
+
+    fn remove_pin(&mut self, pin: PathBuf) {
+        if !remove_pin(&pin) {
+            self.left.push(pin);
+        }
+    }
+
+    /// Tries again to remove what could not be removed; whether something is left. A pin that is in use again stays.
+    pub(super) fn remove_left(&mut self) -> bool {
+        let used = |pin: &PathBuf| self.attached.values().any(|attached| attached.pin.as_ref() == Some(pin));
+        let left: Vec<PathBuf> = self.left.iter().filter(|pin| !used(pin) && !remove_pin(pin)).cloned().collect();
+        self.left = left;
+        !self.left.is_empty()
     }
 
     /// Forgets everything on devices other than these.
@@ -155,8 +174,8 @@ impl Links {
         let gone: Vec<(u32, Hook)> = self.attached.keys().copied().filter(|(index, _)| !keep(*index)).collect();
         for key in gone {
             // A clsact filter went away with its device; its name may already be another device's.
-            if let Some(attached) = self.attached.remove(&key) {
-                remove_pin(attached.pin.as_deref());
+            if let Some(pin) = self.attached.remove(&key).and_then(|attached| attached.pin) {
+                self.remove_pin(pin);
             }
         }
     }
@@ -206,7 +225,7 @@ impl Links {
             }
             // The device that it was on is gone, or in another namespace under the same number.
             self.attached.remove(&key);
-            remove_pin(Some(&pin));
+            self.remove_pin(pin);
             return None;
         }
         let path = self.directory.join(pin_name(&device.name, hook));
@@ -220,8 +239,9 @@ impl Links {
             return plain;
         }
         if self.attached.values().all(|a| a.pin.as_deref() != Some(plain.as_path())) {
-            remove_pin(Some(&plain));
-            return plain;
+            if remove_pin(&plain) {
+                return plain;
+            }
         }
         // A device that was renamed still holds the name.
         self.directory.join(format!("{}:{}", pin_name(&device.name, hook), device.index))

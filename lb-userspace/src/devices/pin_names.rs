@@ -17,13 +17,14 @@ pub(super) fn device_of_pin(path: &Path) -> String {
     name.rsplit_once(':').map_or_else(|| name.to_string(), |(device, _)| device.replace(':', "."))
 }
 
-/// Removes a pin; with it goes the link, unless someone else holds it.
-pub(super) fn remove_pin(path: Option<&Path>) {
-    if let Some(path) = path
-        && let Err(error) = faults::point("link, remove").and_then(|()| std::fs::remove_file(path))
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(pin = %path.display(), %error, "pin cannot be removed");
+/// Removes a pin; with it goes the link, unless someone else holds it. False: it is still there.
+pub(super) fn remove_pin(path: &Path) -> bool {
+    match faults::point("link, remove").and_then(|()| std::fs::remove_file(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(pin = %path.display(), %error, "pin cannot be removed, trying again");
+            false
+        }
+        _ => true,
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use aya::Ebpf;
 use aya::programs::{Program, ProgramError};
 
-use super::retry::retry_on_eagain;
+use super::retry::retry;
 use super::stages::{SecondStage, enter_into, second_stages};
 use crate::causes::with_causes;
 use crate::faults;
@@ -181,15 +181,17 @@ impl Programs {
 }
 
 fn load(program: &mut Program) -> Result<(), ProgramError> {
-    faults::point("program, load").map_err(ProgramError::IOError)?;
-    match program {
-        Program::SchedClassifier(program) => retry_on_eagain(|| program.load()),
-        Program::Xdp(program) => retry_on_eagain(|| program.load()),
-        Program::CgroupSockAddr(program) => retry_on_eagain(|| program.load()),
-        Program::CgroupSock(program) => retry_on_eagain(|| program.load()),
-        Program::SockOps(program) => retry_on_eagain(|| program.load()),
-        _ => Err(ProgramError::UnexpectedProgramType),
-    }
+    retry(|| {
+        faults::point("program, load").map_err(ProgramError::IOError)?;
+        match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            Program::CgroupSock(program) => program.load(),
+            Program::SockOps(program) => program.load(),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }
+    })
 }
 
 /// Lines of the verifier's log that are worth a look: the refusal is at the end.

@@ -9,13 +9,22 @@ use aya::programs::ProgramError;
 /// How long a load is tried. A process that is stopped and let go on again and again gets no program through the verifier
 /// meanwhile; it must not end for that.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it is tried where the kernel lacks memory.
+const PATIENCE_WITHOUT_MEMORY: Duration = Duration::from_secs(2);
 /// The pause after a load that was tried in vain.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Loads again where the verifier gave up over a pending signal (EAGAIN), as it does now and then on a busy machine.
-pub(super) fn retry_on_eagain(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
-    let eagain = |error: &ProgramError| matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == ErrorKind::WouldBlock);
-    retry_while(eagain, PATIENCE, load)
+/// Loads again where the verifier gave up over a pending signal (EAGAIN), as it does now and then on a busy machine; and for a
+/// moment where there was no memory (ENOMEM): a program that was refused is not tried again later.
+pub(super) fn retry(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let is = |kind: ErrorKind| {
+        move |error: &ProgramError| match error {
+            ProgramError::LoadError { io_error, .. } | ProgramError::IOError(io_error) => io_error.kind() == kind,
+            _ => false,
+        }
+    };
+    let read = || retry_while(is(ErrorKind::WouldBlock), PATIENCE, &mut load);
+    retry_while(is(ErrorKind::OutOfMemory), PATIENCE_WITHOUT_MEMORY, read)
 }
 
 fn retry_while<E>(

@@ -157,10 +157,10 @@ where
         self.backends.set(id, value)
     }
 
-    /// A backend is about to go: its service id, and what was counted for it.
-    pub(super) fn retire(&mut self, id: u32) -> Result<(u32, StatsValue), TableFailure> {
+    /// A backend's service id, and what was counted for it.
+    pub(super) fn counted(&self, id: u32) -> Result<(u32, StatsValue), TableFailure> {
         let backend = self.backends.get(id)?.unwrap_or_default();
-        Ok((backend.service, self.stats.end(id, backend.generation)?))
+        Ok((backend.service, self.stats.read(id, backend.generation)?.unwrap_or_default()))
     }
 
     /// What was counted for those backends that are of this family.
@@ -174,6 +174,8 @@ where
     }
 
     pub(super) fn delete_backend(&mut self, id: u32) -> Result<(), TableFailure> {
+        // Counted no more, and not once more where the rest fails and is tried again.
+        self.stats.end(id)?;
         self.filters()?;
         self.backends.set(id, BackendValue::default())?;
         self.filters()?.after_backend(id);
@@ -227,6 +229,13 @@ where
             Some((lo, hi)) => (Self::address(lo, Self::CONFIG)?, Self::address(hi, Self::CONFIG)?),
         };
         self.write_config()
+    }
+
+    /// Addresses of the Services' ranges mean nothing any more, unless they have an entry.
+    pub(super) fn leave_services(&mut self) -> Result<(), TableFailure> {
+        self.wanted.services = cidrs(&[]);
+        self.wanted.flags &= !config_flag::SERVICE_RANGES;
+        self.set_vip_range(None)
     }
 
     pub(super) fn configure(&mut self, settings: &FamilySettings) -> Result<(), TableFailure> {

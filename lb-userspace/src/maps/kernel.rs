@@ -92,6 +92,17 @@ impl KernelTables {
         self.report.set(0, value, 0).map_err(|source| write_failure(map_name::REPORT, source))
     }
 
+    /// No new connection is led anywhere from now on; those that have begun go on.
+    pub fn leave_services(&mut self) -> Result<(), TableFailure> {
+        // First addresses without a Service are nobody's any more, else one that is about to go would be refused for a moment.
+        self.v4.leave_services()?;
+        self.v6.leave_services()?;
+        for (vip, _) in self.read()?.frontends {
+            self.apply(&Op::DeleteFrontend(vip))?;
+        }
+        Ok(())
+    }
+
     /// Names alone.
     pub fn read_names(&self) -> Result<Existing, TableFailure> {
         let mut existing = Existing { next_generation: self.status()?.next_generation, ..Existing::default() };
@@ -199,7 +210,8 @@ impl Tables for KernelTables {
                 family!(Family::of(&net.network()), t => t.delete_range(*service, net))
             }
             Op::DeleteBackend(family, id) => {
-                let (service, counted) = family!(family, t => t.retire(*id))?;
+                // Added before the cell is emptied: a sum that is too small would look like a restart to who watches it.
+                let (service, counted) = family!(family, t => t.counted(*id))?;
                 self.totals.add(service, &counted)?;
                 family!(family, t => t.delete_backend(*id))
             }

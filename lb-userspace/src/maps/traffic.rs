@@ -69,11 +69,9 @@ impl Cells {
         Ok(self.0.get(id)?.map(|cell| StatsValue::default().plus(&own(cell))))
     }
 
-    /// Counts no more. Returns what was counted.
-    pub(super) fn end(&mut self, id: u32, generation: u32) -> Result<StatsValue, TableFailure> {
-        let Some(counted) = self.read(id, generation)? else { return Ok(StatsValue::default()) };
-        self.0.set(id, Self::empty(0))?;
-        Ok(counted)
+    /// Counts no more.
+    pub(super) fn end(&mut self, id: u32) -> Result<(), TableFailure> {
+        if self.0.get(id)?.is_some() { self.0.set(id, Self::empty(0)) } else { Ok(()) }
     }
 }
 

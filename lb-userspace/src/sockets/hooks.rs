@@ -179,6 +179,8 @@ fn ensure(programs: &mut Programs, cgroup: &File, hook: &'static str, pin: &Path
     if let Ok(link) = bpf_link::open(pin) {
         match bpf_link::update(&link, &fd) {
             Ok(()) => return Ok(()),
+            // The program that is there goes on: a new link would be a gap.
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => return Err(error.to_string()),
             Err(error) => {
                 tracing::warn!(hook, %error, "link of a former agent is replaced by a new one");
                 let removed = faults::point("link of a cgroup, remove").and_then(|()| fs::remove_file(pin));

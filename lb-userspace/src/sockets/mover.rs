@@ -99,8 +99,12 @@ fn again(socket: OwnedFd, stray: &Stray) -> io::Result<()> {
         IpAddr::V4(ip) if socket.domain()? == Domain::IPV6 => ip.to_ipv6_mapped().into(),
         ip => ip,
     };
-    faults::point("socket, move")?;
-    socket.connect(&SocketAddr::new(to, stray.frontend.port()).into())
+    let connect = || {
+        faults::point("socket, move")?;
+        socket.connect(&SocketAddr::new(to, stray.frontend.port()).into())
+    };
+    // Where the kernel lacks memory for a moment: the owner of a socket that is destroyed instead would notice.
+    connect().or_else(|error| if error.kind() == io::ErrorKind::OutOfMemory { connect() } else { Err(error) })
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

@@ -336,7 +336,7 @@ impl Ground {
         let set: Vec<String> = variables.chunks(2).map(|pair| pair.join("=")).collect();
         let set: Vec<&str> = set.iter().map(String::as_str).collect();
         let (program, pins) = (self.faulty.to_string_lossy(), agent.pin_path().to_string_lossy().into_owned());
-        let words = [&set[..], &[&*program, "cleanup", "--pin-path", &pins]].concat();
+        let words = [&set[..], &[&*program, "cleanup", "--drain", "1", "--pin-path", &pins]].concat();
         self.lab.node1.command("env", &words).map(drop)
     }
 

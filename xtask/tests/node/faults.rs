@@ -77,11 +77,10 @@ fn wherever_an_agent_dies_hangs_or_is_refused_the_next_one_ends_with_the_truth()
             let way = ground.way(scenario);
             places[way] = ground.count(scenario);
         }
-        if let [one, other] = &mut places {
-            let (empty, whole) = if one.is_empty() { (one, &*other) } else { (other, &*one) };
-            if empty.is_empty() {
-                empty.clone_from(whole);
-            }
+        let [one, other] = &mut places;
+        let (empty, whole) = if one.is_empty() { (one, &*other) } else { (other, &*one) };
+        if empty.is_empty() {
+            empty.clone_from(whole);
         }
         let names: Vec<usize> = places.iter().map(|places| thinned(places).len()).collect();
         eprintln!("{}: {:?} places, {names:?} to try", scenario.name(), places.each_ref().map(Vec::len));

@@ -47,6 +47,7 @@ mod sockets_reach;
 mod sockets_speed;
 mod sockets_udp;
 mod takeover;
+mod takeover_live;
 mod trace;
 mod traffic;
 mod truth;
