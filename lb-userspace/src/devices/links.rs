@@ -238,10 +238,8 @@ impl Links {
         if !plain.exists() {
             return plain;
         }
-        if self.attached.values().all(|a| a.pin.as_deref() != Some(plain.as_path())) {
-            if remove_pin(&plain) {
-                return plain;
-            }
+        if self.attached.values().all(|a| a.pin.as_deref() != Some(plain.as_path())) && remove_pin(&plain) {
+            return plain;
         }
         // A device that was renamed still holds the name.
         self.directory.join(format!("{}:{}", pin_name(&device.name, hook), device.index))

@@ -194,13 +194,13 @@ impl Ground {
         self.manifests.service(&ServiceSpec::new("moves", plan::cluster_ip(21)))?;
         self.manifests.ready("moves", [pod(if other { "rt2" } else { "br2" })?])?;
         let ranges = if other { ["10.90.0.0/16", "fd90::/16"] } else { ["10.90.0.0/24", "fd90::/64"] };
-        let ranged = ServiceSpec {
+        let limited = ServiceSpec {
             load_balancer: Some(plan::lb_ip(22)),
             node_ports: Some([30180, 30153]),
             source_ranges: ranges.map(str::to_owned).to_vec(),
             ..ServiceSpec::new("ranged", plan::cluster_ip(22))
         };
-        self.manifests.service(&ranged)?;
+        self.manifests.service(&limited)?;
         self.manifests.ready("ranged", [pod("br1")?, pod("rt1")?])?;
         let (comes, goes) = if other { ("one", "two") } else { ("two", "one") };
         if self.manifests.dir().join(format!("{goes}.json")).exists() {
@@ -362,7 +362,7 @@ impl Ground {
         let deadline = Instant::now() + RETRIED;
         loop {
             if let Ok(status) = agent.wait_ended(POLL) {
-                ensure!(!status.success() && agent.log().contains("Error:"), "{status}:\n{}", agent.log_tail());
+                ensure!(!status.success() && agent.log().contains("error:"), "{status}:\n{}", agent.log_tail());
                 return Ok(());
             }
             let differs = self.differs(agent);

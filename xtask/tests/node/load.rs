@@ -40,7 +40,10 @@ impl Load {
             }
             match Connection::open(*dst, 0, TIMEOUT).and_then(|mut connection| connection.ask()) {
                 Ok(_) => _ = self.done.fetch_add(1, Ordering::Relaxed),
-                Err(failure) => failures.push(format!("{dst}: {failure}")),
+                Err(failure) => {
+                    let at = started.elapsed().as_secs_f64();
+                    failures.push(format!("{at:.2} s: {} to {dst}: {failure}", ns.name()));
+                }
             }
             let next = started + Duration::from_secs(1) * round / PER_WORKER;
             thread::sleep(next.saturating_duration_since(Instant::now()));

@@ -120,7 +120,8 @@ fn converse(asker: &Asker, number: usize, stop: &AtomicBool) -> Duration {
     clients.iter().map(|(_, last)| last.elapsed()).fold(longest, Duration::max)
 }
 
-fn there_and_back(rules: impl Fn(&Lab) -> Vec<String>, mode: &str) {
+/// Gives what was measured, for people.
+fn there_and_back(rules: impl Fn(&Lab) -> Vec<String>, mode: &str) -> String {
     let lab = Lab::start(LabOptions::default()).unwrap();
     for line in rules(&lab) {
         let (program, rest) = line.split_once(' ').unwrap();
@@ -152,6 +153,7 @@ fn there_and_back(rules: impl Fn(&Lab) -> Vec<String>, mode: &str) {
         let workers = load.start(scope, &namespaces, &targets);
         let talkers: Vec<_> =
             askers.iter().map(|asker| scope.spawn(|| converse(asker, conversations, &stop))).collect();
+        let begun = Instant::now();
         thread::sleep(STAY);
         let mut agent = Agent::prepare(&lab, options.clone());
         agent.spawn().unwrap();
@@ -164,6 +166,7 @@ fn there_and_back(rules: impl Fn(&Lab) -> Vec<String>, mode: &str) {
         let served = load.done.load(Ordering::Relaxed);
         // Back, as docs/migration.md has it.
         agent.stop().unwrap();
+        let leaving = begun.elapsed();
         let draining = scope.spawn(move || {
             let begun = Instant::now();
             agent.cli(&["cleanup", "--drain", "60"]).unwrap();
@@ -175,6 +178,7 @@ fn there_and_back(rules: impl Fn(&Lab) -> Vec<String>, mode: &str) {
         alive(&mut ours, "Sluice lets its connections end");
         drop(ours);
         let drained = draining.join().unwrap();
+        let back = begun.elapsed();
         assert!(drained < STAY + Duration::from_secs(10), "{mode}: {drained:?}");
         thread::sleep(STAY);
         alive(&mut theirs, "kube-proxy's rules again");
@@ -183,7 +187,7 @@ fn there_and_back(rules: impl Fn(&Lab) -> Vec<String>, mode: &str) {
         let failures: Vec<String> = workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect();
         let longest: Vec<Duration> = talkers.into_iter().map(|talker| talker.join().unwrap()).collect();
         let done = load.done.load(Ordering::Relaxed);
-        eprintln!(
+        let said = format!(
             "{mode}: {} of {} long connections alive, {done} new ones ({served} before the way back), {} failed; \
              longest silence of {} conversations: {longest:?}",
             2 * connections,
@@ -191,17 +195,19 @@ fn there_and_back(rules: impl Fn(&Lab) -> Vec<String>, mode: &str) {
             failures.len(),
             2 * conversations
         );
-        assert!(failures.is_empty(), "{mode}: of {done} new connections these failed: {failures:#?}");
+        let when = format!("Sluice serves until {leaving:?} and is gone after {back:?}");
+        assert!(failures.is_empty(), "{mode}: {when}; of {done} new connections these failed: {failures:#?}");
         assert!(longest.iter().all(|silence| *silence < UDP_BACK_WITHIN), "{mode}: {longest:?}");
-    });
+        said
+    })
 }
 
 #[test]
 fn from_nftables_rules_to_sluice_and_back_no_connection_fails() {
-    there_and_back(nftables, "nftables");
+    eprintln!("{}", there_and_back(nftables, "nftables"));
 }
 
 #[test]
 fn from_iptables_rules_to_sluice_and_back_no_connection_fails() {
-    there_and_back(iptables, "iptables");
+    eprintln!("{}", there_and_back(iptables, "iptables"));
 }
