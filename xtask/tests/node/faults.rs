@@ -86,7 +86,8 @@ fn wherever_an_agent_dies_hangs_or_is_refused_the_next_one_ends_with_the_truth()
         eprintln!("{}: {:?} places, {names:?} to try", scenario.name(), places.each_ref().map(Vec::len));
         assert!(places.iter().all(|places| !places.is_empty()), "{}: {places:?}", scenario.name());
         for (sort, fault) in Fault::ALL.into_iter().enumerate() {
-            if !is_asked(fault.name(), &faults) || !scenario.has(fault) {
+            let is_for_later = !is_full() && fault == Fault::Hang && scenario != Scenario::Batch;
+            if !is_asked(fault.name(), &faults) || !scenario.has(fault) || is_for_later {
                 continue;
             }
             let numbers = places.each_ref().map(|places| sample(&thinned(places), sort));
