@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,12 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use xtask::lab::probe::{Connection, TIMEOUT, Transport, UdpClient};
-use xtask::lab::{
-    Agent, AgentOptions, Cgroup, Family, Lab, LabOptions, Manifests, Netns, ServiceSpec, plan, sluice_binary,
-};
+use xtask::lab::{Agent, AgentOptions, Cgroup, Lab, LabOptions, Manifests, ServiceSpec, plan, sluice_binary};
 
-use crate::fixture::{ALL, FRONTENDS, all};
+use crate::fault_scenarios::{Fault, Scenario};
+use crate::fault_traffic::Conversations;
+use crate::fixture::{ALL, all};
 use crate::truth;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,82 +25,6 @@ const GIVES_WAY: Duration = Duration::from_secs(6);
 const POLL: Duration = Duration::from_millis(50);
 /// Reports, and what else is written in the background, come within this.
 const QUIET: Duration = Duration::from_millis(700);
-
-/// What happens at a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The process is killed.
-    Die,
-    /// The kernel has no memory, once.
-    Fail,
-    /// The thread stays there for good.
-    Hang,
-}
-
-impl Fault {
-    pub(crate) const ALL: [Self; 3] = [Self::Die, Self::Fail, Self::Hang];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Die => "die",
-            Self::Fail => "fail",
-            Self::Hang => "hang",
-        }
-    }
-}
-
-/// What an agent does meanwhile. Each goes one way and then the other, again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scenario {
-    /// It starts where nothing is pinned.
-    Start,
-    /// It starts where another one was, and Services have changed since; sockets move.
-    Restart,
-    /// It runs, and Services change; sockets move.
-    Batch,
-    /// It runs, and a Pod's device comes, or goes.
-    Device,
-    /// It starts with other sizes of maps.
-    Upgrade,
-    /// `sluice cleanup`.
-    Cleanup,
-}
-
-impl Scenario {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Start, Self::Restart, Self::Batch, Self::Device, Self::Upgrade, Self::Cleanup];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Restart => "restart",
-            Self::Batch => "batch",
-            Self::Device => "device",
-            Self::Upgrade => "upgrade",
-            Self::Cleanup => "cleanup",
-        }
-    }
-
-    /// A command for people that hangs is ended by them.
-    pub(crate) fn has(self, fault: Fault) -> bool {
-        self != Self::Cleanup || fault != Fault::Hang
-    }
-
-    /// Whether it is the same each time, rather than one way and then the other.
-    pub(crate) const fn is_one_way(self) -> bool {
-        self.is_outage()
-    }
-
-    /// Whether nothing is served meanwhile.
-    const fn is_outage(self) -> bool {
-        matches!(self, Self::Start | Self::Cleanup)
-    }
-
-    /// Whether it begins when an agent has its first full state.
-    const fn is_change(self) -> bool {
-        matches!(self, Self::Batch | Self::Device)
-    }
-}
 
 /// How the node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,12 +44,6 @@ pub(crate) struct Ground {
     now: Way,
     truths: BTreeMap<(usize, bool), Value>,
     attempts: usize,
-}
-
-/// Traffic that began before.
-struct Conversations {
-    tcp: Vec<(SocketAddr, Connection)>,
-    udp: Vec<UdpClient>,
 }
 
 impl Ground {
@@ -251,7 +167,8 @@ impl Ground {
     /// One agent runs into a fault, and what has to be true then is. Gives the place, if it was reached.
     pub(crate) fn attempt(&mut self, scenario: Scenario, fault: Fault, number: usize) -> Result<Option<String>> {
         self.begin(scenario)?;
-        let mut conversations = if scenario.is_outage() { None } else { Some(self.converse()?) };
+        let mut conversations =
+            if scenario.is_outage() { None } else { Some(Conversations::begin(&self.lab, &self.cgroup)?) };
         let told = format!("{}:{number}", fault.name());
         let mut hung = None;
         let log = if scenario == Scenario::Cleanup {
@@ -273,12 +190,14 @@ impl Ground {
             log
         };
         if let Some(conversations) = &mut conversations {
-            self.steady(conversations).with_context(|| format!("before the next agent, after {:?}", last(&log)))?;
+            conversations
+                .steady(&self.lab)
+                .with_context(|| format!("before the next agent, after {:?}", last(&log)))?;
         }
         self.end(scenario, hung).with_context(|| format!("the next agent, after {:?}", last(&log)))?;
         if let Some(conversations) = &mut conversations {
-            self.steady(conversations).context("after the next agent")?;
-            self.moved(conversations)?;
+            conversations.steady(&self.lab).context("after the next agent")?;
+            conversations.moved(if self.now.manifests == 1 { "rt2" } else { "br2" })?;
         }
         Ok(places(&log).get(number - 1).cloned())
     }
@@ -434,60 +353,6 @@ impl Ground {
         }
         self.wait_true(&mut agent)?;
         self.agent = Some(agent);
-        Ok(())
-    }
-
-    fn clients(&self) -> Result<[Netns; 3]> {
-        Ok([self.lab.pod("br1")?.ns.clone(), self.lab.pod("rt1")?.ns.clone(), self.lab.client.clone()])
-    }
-
-    fn converse(&self) -> Result<Conversations> {
-        let mut conversations = Conversations { tcp: Vec::new(), udp: Vec::new() };
-        for ns in self.clients()? {
-            for dst in Family::ALL.map(|family| FRONTENDS[0].at(family, Transport::Tcp)) {
-                conversations.tcp.push((dst, ns.run(|| Ok(Connection::open(dst, 0, TIMEOUT)?))?));
-            }
-        }
-        for ns in [&self.lab.node1, &self.lab.pod("br1")?.ns] {
-            for family in Family::ALL {
-                let dst = SocketAddr::new(plan::cluster_ip(21).of(family), 53);
-                let mut client = ns.in_cgroup(&self.cgroup).udp(dst, 0, TIMEOUT)?;
-                client.ask()?;
-                conversations.udp.push(client);
-            }
-        }
-        Ok(conversations)
-    }
-
-    /// What no change was about is served all the time.
-    fn steady(&self, conversations: &mut Conversations) -> Result<()> {
-        for (dst, connection) in &mut conversations.tcp {
-            connection.ask().with_context(|| format!("a connection to {dst}"))?;
-        }
-        for ns in self.clients()? {
-            for frontend in &FRONTENDS {
-                for (transport, dst) in crate::fixture::addresses(frontend) {
-                    ns.ask(transport, dst).with_context(|| format!("{} to {dst}/{}", ns.name(), transport.name()))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Sockets whose backend is gone were moved to the one that is there, and those who have them noticed nothing.
-    fn moved(&self, conversations: &mut Conversations) -> Result<()> {
-        let pod = if self.now.manifests == 1 { "rt2" } else { "br2" };
-        let deadline = Instant::now() + Duration::from_secs(3);
-        for client in &mut conversations.udp {
-            loop {
-                let answer = client.ask().context("a connected UDP socket")?;
-                if answer.pod == pod {
-                    break;
-                }
-                ensure!(Instant::now() < deadline, "a socket stays at {}, which is gone", answer.pod);
-                thread::sleep(POLL);
-            }
-        }
         Ok(())
     }
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::env;
 use std::time::Instant;
 
-use crate::fault_ground::{Fault, Ground, Scenario};
+use crate::fault_ground::Ground;
+use crate::fault_scenarios::{Fault, Scenario};
 
 /// Places of each scenario at which an everyday run tries each fault.
 const SAMPLE: usize = 1;

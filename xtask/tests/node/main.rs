@@ -17,6 +17,8 @@ mod direct;
 mod echo;
 mod endpoints;
 mod fault_ground;
+mod fault_scenarios;
+mod fault_traffic;
 mod faults;
 mod fixture;
 mod health;
