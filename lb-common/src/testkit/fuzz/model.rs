@@ -295,7 +295,8 @@ impl<A: Family> Model<A> {
         let reverse = if is_request(old.kind) { other } else { Some(old) };
         let idle =
             reverse.is_some_and(|reverse| crate::datapath::Host::ticks(memory).wrapping_sub(reverse.seen) > FRESH);
-        let opens = packet.key.is_some() && packet.tcp.as_ref().is_none_or(Tcp::syn);
+        let known = packet.key.is_some() || packet.later.is_some();
+        let opens = known && packet.tcp.as_ref().is_none_or(Tcp::syn);
         if established || moves || (begins && reset) || (opens && (idle || reset)) {
             Ok(())
         } else {
