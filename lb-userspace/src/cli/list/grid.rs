@@ -87,6 +87,11 @@ impl Grid {
         self.lines.push(cells.into_iter().collect());
     }
 
+    /// Whether no line was added.
+    pub(in crate::cli) const fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// All cells but those that change by themselves.
     pub(in crate::cli) fn without_ages(&self) -> String {
         let stays = |at: usize| !matches!(self.columns[at].head, "AGE" | "IDLE");
