@@ -4,14 +4,17 @@
 //! total, so that a service port's numbers never go back as long as its id lives.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::maps::{HashMap, MapData, MapError};
 use lb_common::abi::{StatsValue, map_name};
 
+use super::batch;
 use super::failure::TableFailure;
 use super::mapped::MappedArray;
-use super::pins::{fault, open, read_failure, removed, write_failure};
+use super::pins::{fault, open, open_raw, read_failure, removed, write_failure};
 use crate::model::desired::Family;
 use crate::plan::Existing;
 
@@ -78,15 +81,19 @@ impl Cells {
 }
 
 /// What was counted for backends that are gone, by service id.
-pub(super) struct Totals(HashMap<MapData, u32, StatsValue>);
+pub(super) struct Totals {
+    map: HashMap<MapData, u32, StatsValue>,
+    /// The same map, for reading in batches.
+    raw: MapData,
+}
 
 impl Totals {
     pub(super) fn open(dir: &Path) -> Result<Self, TableFailure> {
-        Ok(Self(open(dir, map_name::TOTALS)?))
+        Ok(Self { map: open(dir, map_name::TOTALS)?, raw: open_raw(dir, map_name::TOTALS)? })
     }
 
     pub(super) fn get(&self, service: u32) -> Result<StatsValue, TableFailure> {
-        match self.0.get(&service, 0) {
+        match self.map.get(&service, 0) {
             Err(MapError::KeyNotFound) => Ok(StatsValue::default()),
             found => found.map_err(read_failure(map_name::TOTALS)),
         }
@@ -98,18 +105,24 @@ impl Totals {
         }
         let total = self.get(service)?.plus(counted);
         fault(map_name::TOTALS)?;
-        self.0.insert(service, total, 0).map_err(|source| write_failure(map_name::TOTALS, source))
+        self.map.insert(service, total, 0).map_err(|source| write_failure(map_name::TOTALS, source))
     }
 
     pub(super) fn remove(&mut self, service: u32) -> Result<(), TableFailure> {
         fault(map_name::TOTALS)?;
-        removed(map_name::TOTALS, self.0.remove(&service))
+        removed(map_name::TOTALS, self.map.remove(&service))
     }
 
     pub(super) fn read(&self, existing: &Existing, into: &mut Traffic) -> Result<(), TableFailure> {
+        let mut gone = BTreeMap::new();
+        let walked = batch::walk::<u32, StatsValue>(self.raw.fd().as_fd(), 1024, |services, totals| {
+            gone.extend(services.iter().copied().zip(totals.iter().copied()));
+            ControlFlow::Continue(())
+        });
+        walked.map_err(|source| TableFailure::Batch { map: map_name::TOTALS, source })?;
         for (service, ..) in &existing.names {
             let total = into.services.entry(*service).or_default();
-            *total = total.plus(&self.get(*service)?);
+            *total = total.plus(&gone.get(service).copied().unwrap_or_default());
         }
         Ok(())
     }
