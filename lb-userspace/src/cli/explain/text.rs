@@ -61,7 +61,7 @@ fn decisions(answer: &Explanation) -> Grid {
         .word("CLIENT", Shown::Any)
         .word("VERDICT", Shown::Any)
         .word("RULE", Shown::Any)
-        .text("BACKENDS", Shown::Any);
+        .text("BACKENDS", Shown::Medium);
     for row in &answer.decisions {
         grid.line([
             row.frontend.clone().unwrap_or_else(|| "-".to_owned()),
