@@ -5,8 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use xtask::lab::netns::Netns;
-use xtask::lab::{Agent, AgentOptions, LabOptions, sluice_binary};
+use xtask::lab::{Agent, AgentOptions, LabOptions, Netns, sluice_binary};
 
 use crate::fixture::{Node, all};
 
