@@ -93,8 +93,4 @@ fn of_ten_thousand_services_each_view_answers_within_a_second() {
     assert!(late.is_empty(), "later than {ANSWER:?}: {late:#?}");
     let flows = agent.json(&["flows"]).unwrap().as_array().unwrap().len();
     assert_eq!(flows, 10_000, "as many as --limit says");
-    if let Ok(secs) = std::env::var("SLUICE_SEE_HOLD") {
-        eprintln!("pid {} pins {} ", agent.pid().unwrap(), agent.pin_path().display());
-        std::thread::sleep(Duration::from_secs(secs.parse().unwrap()));
-    }
 }
