@@ -71,6 +71,11 @@ fn measure(agent: &Agent, args: &[&str]) -> (Duration, Duration) {
 
 #[test]
 fn of_ten_thousand_services_each_view_answers_within_a_second() {
+    // A figure for a machine that has nothing else to do.
+    if std::env::var_os("SLUICE_FULL_SIZE").is_none() {
+        eprintln!("left out: SLUICE_FULL_SIZE=1 asks for it");
+        return;
+    }
     let binary = build::agent(true).unwrap();
     let lab = Lab::start(LabOptions::default()).unwrap();
     let manifests = Manifests::of(&lab);
