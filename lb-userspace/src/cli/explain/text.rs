@@ -116,7 +116,7 @@ fn refusals(answer: &Explanation) -> Grid {
 mod tests {
     use super::*;
     use crate::cli::list::golden;
-    use crate::model::desired::NodeFacts;
+    use crate::model::desired::{NodeFacts, ResolveSettings};
     use crate::model::event::SourceEvent;
     use crate::model::world::World;
     use crate::query::explain::explain;
@@ -147,7 +147,7 @@ endpoints:
     fn explanation() -> Explanation {
         let addresses = vec!["192.0.2.1".parse().unwrap()];
         let node = NodeFacts { name: "me".into(), node_port_addresses: addresses, ..NodeFacts::default() };
-        let mut world = World::new(node, Default::default());
+        let mut world = World::new(node, ResolveSettings::default());
         for object in objects(OBJECTS) {
             world.apply(SourceEvent::Apply(object.unwrap()));
         }
