@@ -1,6 +1,7 @@
 //! README's example is played as it is written, and what it shows of the commands' output is what they print.
 //! `SLUICE_BLESS=1` writes the output into README.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
@@ -24,7 +25,7 @@ fn blocks(section: &str) -> Vec<String> {
     for line in section.lines() {
         let last = blocks.last_mut().unwrap();
         match line.strip_prefix("    ") {
-            Some(code) => *last += &format!("{code}\n"),
+            Some(code) => writeln!(last, "{code}").unwrap(),
             None if line.is_empty() && !last.is_empty() => last.push('\n'),
             None if last.is_empty() => {}
             None => blocks.push(String::new()),
@@ -42,12 +43,12 @@ fn script(section: &str) -> String {
         if block.contains("sluice run") {
             // In the background, with a log that says when it serves.
             let (before, run) = block.rsplit_once("nsenter ").unwrap();
-            script += &format!("{before}nsenter {run} > agent.log 2>&1 &\n");
+            writeln!(script, "{before}nsenter {run} > agent.log 2>&1 &").unwrap();
             script += "for n in $(seq 300); do grep -q 'first full state is in the kernel' agent.log && break; sleep 0.1; done\n";
         } else if let Some(shown) = block.strip_prefix("$ ") {
             for command in shown.lines().take(1).chain(shown.lines().filter_map(|line| line.strip_prefix("$ "))) {
                 // `sluice status` says by its code that the node is not quite well.
-                script += &format!("echo '{MARK}{command}'; nsenter --net=/run/netns/node {command} || true\n");
+                writeln!(script, "echo '{MARK}{command}'; nsenter --net=/run/netns/node {command} || true").unwrap();
             }
         } else if block.contains("curl ") {
             // What is refused or not answered is part of it.
@@ -55,7 +56,7 @@ fn script(section: &str) -> String {
                 &block.lines().map(|line| format!("{} > /dev/null 2>&1 || true\n", code(line))).collect::<String>();
         } else if !block.starts_with("sluice ") {
             let quiet = block.replace("http.server 8080 &", "http.server 8080 > /dev/null 2>&1 &");
-            script += &format!("{quiet}\n");
+            writeln!(script, "{quiet}").unwrap();
         }
         if block.contains("http.server") {
             script += AWAIT_SERVER;
