@@ -37,13 +37,13 @@ fn blocks(section: &str) -> Vec<String> {
 /// The whole example as one script, with its own network namespaces, BPF file system and folder.
 fn script(section: &str) -> String {
     let mut script = "set -e\nmkdir -p /run/netns\nmount -t tmpfs tmpfs /run/netns\nmount -t bpf bpf /sys/fs/bpf\n\
-                      trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
+                      pids=\ntrap 'kill $pids' EXIT\n"
         .to_owned();
     for block in blocks(section) {
         if block.contains("sluice run") {
             // In the background, with a log that says when it serves.
             let (before, run) = block.rsplit_once("nsenter ").unwrap();
-            writeln!(script, "{before}nsenter {run} > agent.log 2>&1 &").unwrap();
+            writeln!(script, "{before}nsenter {run} > agent.log 2>&1 &\npids=\"$pids $!\"").unwrap();
             script += "for n in $(seq 300); do grep -q 'first full state is in the kernel' agent.log && break; sleep 0.1; done\n";
         } else if let Some(shown) = block.strip_prefix("$ ") {
             for command in shown.lines().take(1).chain(shown.lines().filter_map(|line| line.strip_prefix("$ "))) {
@@ -59,6 +59,7 @@ fn script(section: &str) -> String {
             writeln!(script, "{quiet}").unwrap();
         }
         if block.contains("http.server") {
+            script += "pids=\"$pids $!\"\n";
             script += AWAIT_SERVER;
         }
     }
