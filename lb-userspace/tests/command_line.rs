@@ -16,12 +16,26 @@ use sluice::load::{LoadSettings, Loaded, MapSizes};
 /// Somebody without any right.
 const NOBODY: u32 = 65_534;
 
-/// Commands that look at the pins of an agent, as somebody would call them. Those in [`OTHERS`] do not.
-const VIEWS: [&[&str]; 5] = [&["status"], &["services"], &["backends"], &["flows"], &["explain", "shop/web"]];
-const OTHERS: [&str; 9] =
-    ["run", "check", "cleanup", "takeover", "check-config", "completion", "man", "version", "help"];
-/// Commands that do look at pins, and are tried by node tests.
-const ELSEWHERE: [&str; 4] = ["top", "trace", "monitor", "sysdump"];
+/// Commands that list what the maps hold, and answer with a dead agent as well.
+const LISTS: [&[&str]; 6] = [
+    &["services"],
+    &["services", "--problems"],
+    &["backends"],
+    &["flows"],
+    &["top", "--batch", "--iterations", "1", "--interval", "100ms"],
+    &["monitor", "--seconds", "0"],
+];
+/// Further commands that look at the pins of an agent, as somebody would call them.
+const OTHER_VIEWS: [&[&str]; 3] =
+    [&["status"], &["explain", "shop/web"], &["trace", "--from", "192.0.2.9", "--to", "10.96.0.1:80"]];
+/// Commands that do without pins, or say what there is instead.
+const OTHERS: [&str; 10] =
+    ["run", "check", "cleanup", "takeover", "sysdump", "check-config", "completion", "man", "version", "help"];
+
+/// All that look at pins.
+fn views() -> impl Iterator<Item = &'static [&'static str]> {
+    LISTS.into_iter().chain(OTHER_VIEWS)
+}
 
 fn object() -> Vec<u8> {
     let path = std::env::var_os("SLUICE_BPF_OBJECT")
@@ -88,9 +102,9 @@ fn every_command_is_tried() {
     let help = text(&sluice(&["help"]).output().unwrap().stdout);
     let commands = help.lines().take_while(|line| *line != "Options:");
     let commands = commands.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    assert!(commands.clone().count() > VIEWS.len(), "{help}");
+    assert!(commands.clone().count() > OTHERS.len(), "{help}");
     for name in commands.filter_map(|line| line.split_whitespace().next()) {
-        let is_known = VIEWS.iter().any(|view| view[0] == name) || OTHERS.contains(&name) || ELSEWHERE.contains(&name);
+        let is_known = views().any(|view| view[0] == name) || OTHERS.contains(&name);
         assert!(is_known, "{name} is in no table of this test");
     }
 }
@@ -98,48 +112,96 @@ fn every_command_is_tried() {
 #[test]
 fn without_pins_with_foreign_ones_and_without_rights_each_command_says_so_in_one_line() {
     in_private(|| {
-        for view in VIEWS {
+        for view in views() {
             complains(&format!("no pins: {view:?}"), &sluice(view).output().unwrap(), "has it been?");
         }
         is_content("no pins: cleanup", &sluice(&["cleanup"]).output().unwrap());
+        says("no pins: takeover", &sluice(&["takeover"]).output().unwrap(), 3, "start Sluice");
+        says("no pins: sysdump", &sysdump().output().unwrap(), 0, "");
         pin_maps();
-        for view in &VIEWS[1..4] {
-            is_content(&format!("dead agent: {view:?}"), &sluice(view).output().unwrap());
+        with_a_dead_agent();
+        without_rights();
+        let mut map = status_map();
+        let status = map.get(&0, 0).unwrap();
+        map.set(0, StatusValue { abi: ABI_VERSION + 1, ..status }, 0).unwrap();
+        let part = format!("ABI version {}", ABI_VERSION + 1);
+        for view in views().chain([&["takeover"][..]]) {
+            complains(&format!("foreign pins: {view:?}"), &sluice(view).output().unwrap(), &part);
         }
-        let status = sluice(&["status"]).output().unwrap();
-        assert_eq!(status.status.code(), Some(3), "{}", text(&status.stderr));
-        assert!(text(&status.stdout).contains("agent is not running") && status.stderr.is_empty());
-        for list in ["services", "backends", "flows"] {
-            // The list itself is empty but for its headings.
-            let output = Output { stdout: Vec::new(), ..sluice(&[list, "shop/web"]).output().unwrap() };
-            complains("dead agent: no such Service", &output, "shop/web");
-        }
-        complains("dead agent: explain", &sluice(VIEWS[4]).output().unwrap(), "--manifests");
         let checked = sluice(&["check"]).output().unwrap();
-        assert!(text(&checked.stdout).contains("the agent does not run"), "{}", text(&checked.stdout));
-        assert!(text(&checked.stderr).ends_with("problems\n"), "{}", text(&checked.stderr));
+        assert!(text(&checked.stdout).contains("have ABI version"), "{}", text(&checked.stdout));
+        says("foreign pins: sysdump", &sysdump().output().unwrap(), 0, "");
+    });
+}
 
-        std::fs::set_permissions(PINS, PermissionsExt::from_mode(0o700)).unwrap();
-        for view in VIEWS.iter().chain(&[&["cleanup"][..]]) {
+/// To standard output, so that nothing is left.
+fn sysdump() -> Command {
+    sluice(&["sysdump", "--file", "-"])
+}
+
+/// It ends with this code, and says this, without complaints.
+fn says(what: &str, output: &Output, code: i32, part: &str) {
+    let (said, complained) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!((output.status.code(), complained.as_str()), (Some(code), ""), "{what}: {said}");
+    assert!(said.contains(part), "{what}: {said}");
+}
+
+fn with_a_dead_agent() {
+    for view in LISTS {
+        is_content(&format!("dead agent: {view:?}"), &sluice(view).output().unwrap());
+    }
+    says("dead agent: status", &sluice(&["status"]).output().unwrap(), 3, "agent is not running");
+    says("dead agent: takeover", &sluice(&["takeover"]).output().unwrap(), 3, "does not run");
+    // Nothing leads anywhere in this network namespace.
+    complains("dead agent: trace", &sluice(OTHER_VIEWS[2]).output().unwrap(), "no route to the client");
+    says("dead agent: sysdump", &sysdump().output().unwrap(), 0, "");
+    for list in ["services", "backends", "flows", "top --batch --iterations 1", "monitor --seconds 0 --service"] {
+        let args: Vec<&str> = list.split(' ').chain(["shop/web"]).collect();
+        // A list itself is empty but for its headings.
+        let output = Output { stdout: Vec::new(), ..sluice(&args).output().unwrap() };
+        complains(&format!("dead agent: no such Service: {list}"), &output, "shop/web");
+    }
+    let nonsense = sluice(&["monitor", "--reason", "drop_everything"]).output().unwrap();
+    assert!(nonsense.status.code() == Some(2) && text(&nonsense.stderr).contains("name of a counter"));
+    complains("dead agent: explain", &sluice(OTHER_VIEWS[1]).output().unwrap(), "--manifests");
+    let checked = sluice(&["check"]).output().unwrap();
+    assert!(text(&checked.stdout).contains("the agent does not run"), "{}", text(&checked.stdout));
+    assert!(text(&checked.stderr).ends_with("problems\n"), "{}", text(&checked.stderr));
+}
+
+fn without_rights() {
+    let set_mode = |mode| std::fs::set_permissions(PINS, PermissionsExt::from_mode(mode)).unwrap();
+    // The path is closed, or bpf(2) is.
+    for mode in [0o700, 0o755] {
+        set_mode(mode);
+        for view in views().chain([&["cleanup"][..], &["takeover"]]) {
             let output = sluice(view).uid(NOBODY).gid(NOBODY).output().unwrap();
-            // The path is closed, or bpf(2) is.
             let parts = ["Permission denied", "Operation not permitted"];
             let part = parts.into_iter().find(|part| text(&output.stderr).contains(part));
             complains(&format!("no rights: {view:?}"), &output, part.unwrap_or(parts[0]));
         }
         let checked = sluice(&["check"]).uid(NOBODY).gid(NOBODY).output().unwrap();
         assert!(text(&checked.stdout).contains("PROBLEM  capabilities"), "{}", text(&checked.stdout));
+        says("no rights: sysdump", &sysdump().uid(NOBODY).gid(NOBODY).output().unwrap(), 0, "");
+    }
+}
 
-        let mut map = status_map();
-        let status = map.get(&0, 0).unwrap();
-        map.set(0, StatusValue { abi: ABI_VERSION + 1, ..status }, 0).unwrap();
-        for view in VIEWS {
-            let part = format!("ABI version {}", ABI_VERSION + 1);
-            complains(&format!("foreign pins: {view:?}"), &sluice(view).output().unwrap(), &part);
-        }
-        let checked = sluice(&["check"]).output().unwrap();
-        assert!(text(&checked.stdout).contains("have ABI version"), "{}", text(&checked.stdout));
-    });
+#[test]
+fn the_plugin_says_in_one_line_what_keeps_it_from_the_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("kubectl-sluice");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sluice"), &program).unwrap();
+    for command in ["status", "top", "services", "sysdump"] {
+        let run = |kubectl: &str| {
+            let mut plugin = Command::new(&program);
+            plugin.args(["--kubectl", kubectl, command]).current_dir(dir.path()).output().unwrap()
+        };
+        complains(&format!("no kubectl: {command}"), &run("/nowhere/kubectl"), "/nowhere/kubectl");
+        complains(&format!("no cluster: {command}"), &run("false"), "cannot list the Pods");
+        complains(&format!("no Pods: {command}"), &run("echo {}"), "cannot be read");
+    }
+    let unknown = Command::new(&program).args(["--kubectl", "false", "cleanup"]).output().unwrap();
+    complains("a command that changes nodes", &unknown, "no command cleanup");
 }
 
 const MANIFEST: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {clusterIP: 10.96.0.1, \
@@ -178,7 +240,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     closed(&["check", "--manifests", &folder]);
     in_private(|| {
         pin_maps();
-        for view in &VIEWS[1..4] {
+        for view in LISTS.into_iter().chain([&["sysdump", "--file", "-"][..], &["completion", "bash"]]) {
             closed(view);
         }
     });

@@ -4,16 +4,18 @@
 //! connections, `silent` is whether new ones pass it over because it leaves them unanswered, `service` is
 //! `namespace/name:port/PROTOCOL`, `traffic` as in `sluice services`.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use serde::Serialize;
 
 use super::backend_row::{BackendRow, TrafficRow};
 use super::labelled;
-use super::list::{Form, Found, Grid, ListArgs, Listed, Owner, Shown, amount};
+use super::list::{Form, Found, Grid, ListArgs, Listed, Owner, Shown, Width, amount, form_width};
 use crate::maps::flows;
 use crate::maps::kernel::KernelTables;
 use crate::model::desired::Family;
+use crate::plan::{BackendEntry, Existing};
 
 #[derive(Debug, Serialize)]
 struct Row {
@@ -27,8 +29,9 @@ struct Row {
     service: String,
     /// `IPv4` or `IPv6`.
     family: &'static str,
+    /// Shared by its Service port's backends: there may be a hundred thousand of them.
     #[serde(skip)]
-    owner: Owner,
+    owner: Rc<Owner>,
 }
 
 impl Listed for Row {
@@ -58,33 +61,58 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
         let tables = KernelTables::open(&args.pins.pin_path)?;
         let existing = tables.read_owners()?;
         let traffic = tables.traffic(&existing)?;
-        let silent = tables.silent()?;
-        let owners: BTreeMap<u32, (&str, Owner)> = existing
-            .names
-            .iter()
-            .map(|(id, family, name)| (*id, (name.as_str(), Owner::read(name, *family))))
-            .collect();
+        let silent = tables.silent(&existing)?;
+        let owners = Owners::of(&existing);
         let open = flows::open_by_backend(&args.pins.pin_path)?;
-        let missing = select.missing(&owners.values().map(|(_, owner)| owner));
-        let row = |(family, id, entry): &(Family, u32, _)| {
-            let backend = BackendRow::new(*family, *id, entry, &traffic);
-            let (service, owner) = owners.get(&entry.service).cloned().unwrap_or_default();
-            select.wants(&owner).then(|| Row {
-                backend,
+        let missing = select.missing(&owners.0.values().map(|known| &*known.owner));
+        let nobody = Known::default();
+        let row = |(family, id, entry): &(Family, u32, BackendEntry)| {
+            let known = owners.0.get(&entry.service).unwrap_or(&nobody);
+            let row = || Row {
+                backend: BackendRow::new(*family, *id, entry, &traffic),
                 open: open.get(&(*family, *id)).copied().unwrap_or(0),
                 silent: silent.contains(&(*family, *id)),
-                service: service.to_owned(),
+                service: known.name.to_owned(),
                 family: family.name(),
-                owner,
-            })
+                owner: Rc::clone(&known.owner),
+            };
+            select.wants(&known.owner).then(|| (known.place, row()))
         };
-        let mut rows: Vec<Row> = existing.backends.iter().filter_map(row).collect();
-        rows.sort_by(|a, b| (&a.owner, a.family, &a.backend.address).cmp(&(&b.owner, b.family, &b.backend.address)));
+        let mut rows: Vec<(usize, Row)> = existing.backends.iter().filter_map(row).collect();
+        rows.sort_by(|(a_place, a), (b_place, b)| {
+            (a_place, a.family, &a.backend.address).cmp(&(b_place, b.family, &b.backend.address))
+        });
+        let rows = rows.into_iter().map(|(_, row)| row).collect();
         Ok(Found { rows, missing })
     };
     // Sorted by something else, or one by one, a backend's Service is not that of the line above.
     let flat = args.form.sort_by.is_some() || args.form.watch || matches!(args.form.output, Form::Wide);
-    args.form.print(look, |rows| grid(rows, flat))
+    let width = if flat { Width::Wide } else { form_width(&args.form.output) };
+    args.form.print(look, |rows| grid(rows, flat, width))
+}
+
+/// A service port, as its backends share it.
+#[derive(Default)]
+struct Known<'a> {
+    name: &'a str,
+    owner: Rc<Owner>,
+    /// Its place among all of them, in the order in which they are shown.
+    place: usize,
+}
+
+/// Service ports by id.
+struct Owners<'a>(HashMap<u32, Known<'a>>);
+
+impl<'a> Owners<'a> {
+    fn of(existing: &'a Existing) -> Self {
+        let read = |(id, family, name): &'a (u32, Family, String)| {
+            (Owner::read(name, *family), family.name(), *id, name.as_str())
+        };
+        let mut all: Vec<(Owner, &str, u32, &str)> = existing.names.iter().map(read).collect();
+        all.sort_unstable();
+        let known = |(place, (owner, _, id, name))| (id, Known { name, owner: Rc::new(owner), place });
+        Self(all.into_iter().enumerate().map(known).collect())
+    }
 }
 
 fn state(flags: &[&str], silent: bool) -> String {
@@ -100,7 +128,8 @@ fn state(flags: &[&str], silent: bool) -> String {
     words.join(",")
 }
 
-fn grid(rows: &[Row], flat: bool) -> Grid {
+/// `width`: what it has no room for is not written down.
+fn grid(rows: &[Row], flat: bool, width: Width) -> Grid {
     let mut grid = Grid::default()
         .text(if flat { "BACKEND" } else { "SERVICE/BACKEND" }, Shown::Any)
         .text("SERVICE", if flat { Shown::Any } else { Shown::Wide })
@@ -119,30 +148,33 @@ fn grid(rows: &[Row], flat: bool) -> Grid {
         .number("WEIGHT", Shown::Large);
     let mut above: Option<(&Owner, &str)> = None;
     for row in rows {
-        let (backend, owner) = (&row.backend, &row.owner);
+        let (backend, owner) = (&row.backend, &*row.owner);
         if !flat && above != Some((owner, row.family)) {
             let heading = format!("{}/{} {}", owner.service_port(), owner.protocol, row.family);
             grid.line([heading]);
             above = Some((owner, row.family));
         }
         let counted = |of: fn(&TrafficRow) -> String| backend.traffic.as_ref().map_or("-".to_owned(), of);
-        let sets = backend.flags.iter().filter_map(|flag| flag.strip_suffix("-set")?.strip_prefix("in-"));
+        let from = |from: Shown, text: &dyn Fn() -> String| if width.shows(from) { text() } else { String::new() };
+        let sets = || backend.flags.iter().filter_map(|flag| flag.strip_suffix("-set")?.strip_prefix("in-"));
         grid.line([
             if flat { backend.address.clone() } else { format!("  {}", backend.address) },
-            format!("{}/{}", owner.service_port(), owner.protocol),
+            from(if flat { Shown::Any } else { Shown::Wide }, &|| {
+                format!("{}/{}", owner.service_port(), owner.protocol)
+            }),
             state(&backend.flags, row.silent),
             counted(|t| t.connections.to_string()),
             row.open.to_string(),
             counted(|t| t.unanswered.to_string()),
             counted(|t| t.refused.to_string()),
-            counted(|t| amount::bytes(t.bytes)),
-            counted(|t| amount::bytes(t.reply_bytes)),
-            counted(|t| t.packets.to_string()),
-            counted(|t| t.reply_packets.to_string()),
-            backend.id.to_string(),
-            backend.generation.to_string(),
-            sets.collect::<Vec<_>>().join(","),
-            backend.weight.to_string(),
+            from(Shown::Medium, &|| counted(|t| amount::bytes(t.bytes))),
+            from(Shown::Medium, &|| counted(|t| amount::bytes(t.reply_bytes))),
+            from(Shown::Large, &|| counted(|t| t.packets.to_string())),
+            from(Shown::Large, &|| counted(|t| t.reply_packets.to_string())),
+            from(Shown::Large, &|| backend.id.to_string()),
+            from(Shown::Large, &|| backend.generation.to_string()),
+            from(Shown::Large, &|| sets().collect::<Vec<_>>().join(",")),
+            from(Shown::Large, &|| backend.weight.to_string()),
         ]);
     }
     grid
@@ -155,7 +187,6 @@ mod tests {
     use super::*;
     use crate::cli::list::golden;
     use crate::maps::traffic::Traffic;
-    use crate::plan::BackendEntry;
 
     fn row(id: u32, address: &str, service: &str, flags: u16) -> Row {
         let entry = BackendEntry { addr: address.parse().unwrap(), flags, weight: 1, generation: 40 + id, service: 1 };
@@ -179,7 +210,7 @@ mod tests {
             silent: id == 2,
             service: service.to_owned(),
             family: Family::of(&entry.addr.ip()).name(),
-            owner: Owner::read(service, Family::V4),
+            owner: Rc::new(Owner::read(service, Family::V4)),
         }
     }
 
@@ -192,8 +223,12 @@ mod tests {
             row(3, "10.1.1.9:8080", "shop/storefront:http/TCP", backend_flag::TERMINATING),
             row(4, "[fd00:1234:5678:9abc:def0:1234:5678:9abc]:53", "kube-system/kube-dns:dns/UDP", cluster),
         ];
-        golden::list("backends", &rows, |rows| grid(rows, false));
-        let flat = grid(&rows, true).render(crate::cli::list::Width::Columns(120), true);
+        golden::list("backends", &rows, |rows| grid(rows, false, Width::Wide));
+        for width in [Width::Columns(80), Width::Columns(120), Width::Columns(200), Width::Unlimited] {
+            let narrow = grid(&rows, false, width).render(width, true);
+            assert_eq!(narrow, grid(&rows, false, Width::Wide).render(width, true), "what is shown is written down");
+        }
+        let flat = grid(&rows, true, Width::Wide).render(Width::Columns(120), true);
         assert!(flat.len() == 5 && flat[1].contains(":http/TCP"), "{flat:#?}");
     }
 }

@@ -11,10 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
+use lb_common::abi::Counter;
 use serde::Serialize;
 
 use super::pcapng;
@@ -46,7 +47,7 @@ pub(super) struct MonitorArgs {
     #[arg(long, value_name = "IP[/PREFIX]", value_parser = net)]
     client: Option<IpNet>,
     /// Only for this reason: the name of a counter, such as `drop_source_range`.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = reason)]
     reason: Option<String>,
     /// Only these events; repeatable.
     #[arg(long, value_name = "EVENT", value_enum)]
@@ -62,6 +63,16 @@ pub(super) struct MonitorArgs {
 fn net(text: &str) -> Result<IpNet, String> {
     let single = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| single()).map_err(|_error| "use an IP address or a prefix".to_owned())
+}
+
+/// A reason that an event may have.
+fn reason(text: &str) -> Result<String, String> {
+    let mut names = Counter::ALL.iter().map(|counter| counter.name());
+    let of_ends = [Ending::Closed, Ending::Gone].map(Ending::name);
+    let is_known = names.any(|name| name == text) || of_ends.contains(&text);
+    is_known
+        .then(|| text.to_owned())
+        .ok_or_else(|| "use the name of a counter (docs/operations.md), closed or gone".into())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -131,6 +142,13 @@ struct Lost {
 }
 
 pub(super) fn print(args: &MonitorArgs) -> anyhow::Result<()> {
+    let existing = KernelTables::open(&args.pins.pin_path)?.read_owners()?;
+    if let Some(wanted) = &args.service {
+        ensure!(
+            existing.names.iter().any(|(_, _, name)| is_of_service(name, wanted)),
+            "no such Service in the maps: {wanted}"
+        );
+    }
     let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut listener = Listener::open(&args.pins.pin_path, epoch)
         .context("the agent has to be of this version: it makes the map that events come through")?;
@@ -197,14 +215,11 @@ impl<W: Write> Monitor<'_, W> {
                 looked = Instant::now();
                 listener.stay()?;
                 self.look(&mut ends)?;
-                let now = listener.lost()?;
-                if now != lost {
-                    lost = now;
-                    self.say_lost(lost)?;
-                }
+                lost = self.say_lost(lost, listener.lost()?)?;
                 self.out.flush()?;
             }
         }
+        self.say_lost(lost, listener.lost()?)?;
         Ok(self.out.flush()?)
     }
 
@@ -224,7 +239,11 @@ impl<W: Write> Monitor<'_, W> {
         self.out.flush()
     }
 
-    fn say_lost(&mut self, lost: u64) -> anyhow::Result<()> {
+    /// Says how many were lost so far, if it has not said so before.
+    fn say_lost(&mut self, said: u64, lost: u64) -> anyhow::Result<u64> {
+        if lost == said {
+            return Ok(said);
+        }
         match self.args.output {
             MonitorFormat::Table => {
                 writeln!(self.out, "-- {lost} events were lost: they came faster than they were read")?;
@@ -232,7 +251,7 @@ impl<W: Write> Monitor<'_, W> {
             MonitorFormat::Json => writeln!(self.out, "{}", serde_json::to_string(&Lost { lost })?)?,
             MonitorFormat::Pcapng => {}
         }
-        Ok(())
+        Ok(lost)
     }
 
     fn show(&mut self, event: &Event) -> anyhow::Result<()> {

@@ -73,6 +73,11 @@ struct FrontendRow {
 }
 
 impl ServiceRow {
+    /// `namespace/name:port`.
+    fn service_port(&self) -> String {
+        if self.port.is_empty() { self.service.clone() } else { format!("{}:{}", self.service, self.port) }
+    }
+
     fn owner(&self) -> Owner {
         Owner::read(&format!("{}:{}/{}", self.service, self.port, self.protocol), Family::V4)
     }
@@ -114,7 +119,7 @@ impl Listed for ServiceRow {
     ];
 
     fn id(&self) -> String {
-        format!("service/{}/{}/{}", self.owner().service_port(), self.protocol, self.family)
+        format!("service/{}/{}/{}", self.service_port(), self.protocol, self.family)
     }
 }
 
@@ -183,7 +188,7 @@ fn problem_grid(rows: &[ServiceRow]) -> Grid {
     for row in rows {
         for problem in &row.problems {
             grid.line([
-                format!("{}/{}", row.owner().service_port(), row.protocol),
+                format!("{}/{}", row.service_port(), row.protocol),
                 problem.kind.to_owned(),
                 problem.count.to_string(),
                 problem.last(),
@@ -247,8 +252,7 @@ fn rows(existing: &Existing, traffic: &Traffic, since: &BTreeMap<u32, u64>) -> V
         row.source_ranges.sort();
     }
     rows.sort_by(|a, b| {
-        let key = |r: &ServiceRow| (r.service.clone(), r.port.clone(), r.protocol.clone(), r.family);
-        key(a).cmp(&key(b))
+        (&a.service, &a.port, &a.protocol, a.family).cmp(&(&b.service, &b.port, &b.protocol, b.family))
     });
     rows
 }
@@ -292,7 +296,7 @@ fn grid(rows: &[ServiceRow]) -> Grid {
             // The numbers are the service port's, not the frontend's: they appear once.
             let once = |text: String| if n == 0 { text } else { String::new() };
             let cells = [
-                row.owner().service_port(),
+                row.service_port(),
                 frontend.kind.to_owned(),
                 frontend.place(&row.protocol),
                 frontend.policy.to_owned(),

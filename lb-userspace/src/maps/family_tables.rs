@@ -36,9 +36,9 @@ where
     FamilyConfig<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, FrontendValue>,
-    backends: MappedArray<BackendValue<A>>,
     /// The same map, for reading in batches.
-    backends_raw: MapData,
+    frontends_raw: MapData,
+    backends: MappedArray<BackendValue<A>>,
     slots: MappedArray<u32>,
     tables: SetTables,
     ranges: LpmTrie<MapData, SourceRangeKey<A>, u32>,
@@ -75,8 +75,8 @@ where
         }
         wanted.abi = ABI_VERSION;
         Ok(Self {
-            backends_raw: open_raw(dir, Self::BACKENDS)?,
             frontends: open(dir, Self::FRONTENDS)?,
+            frontends_raw: open_raw(dir, Self::FRONTENDS)?,
             backends: MappedArray::open(dir, Self::BACKENDS)?,
             slots: MappedArray::open(dir, Self::SLOTS)?,
             tables: SetTables::open(dir, map_name::MAGLEV[Self::AT])?,
@@ -300,12 +300,16 @@ where
 
     pub(super) fn read(&self, into: &mut Existing) -> Result<(), TableFailure> {
         let mut sets = BTreeSet::new();
-        for entry in &self.frontends {
-            let (key, value) = entry.map_err(read_failure(Self::FRONTENDS))?;
-            let vip = Vip { addr: key.addr.ip(), port: key.port.get(), proto: key.proto };
-            into.frontends.push((vip, value));
-            sets.extend([value.internal, value.external].map(|set| (set.base, set.count)));
-        }
+        let walked =
+            batch::walk::<FrontendKey<A>, FrontendValue>(self.frontends_raw.fd().as_fd(), 4096, |keys, values| {
+                for (key, value) in keys.iter().zip(values) {
+                    let vip = Vip { addr: key.addr.ip(), port: key.port.get(), proto: key.proto };
+                    into.frontends.push((vip, *value));
+                    sets.extend([value.internal, value.external].map(|set| (set.base, set.count)));
+                }
+                ControlFlow::Continue(())
+            });
+        walked.map_err(|source| TableFailure::Batch { map: Self::FRONTENDS, source })?;
         for (base, count) in sets.into_iter().filter(|(_, count)| *count > 0) {
             let end = base.saturating_add(count).min(self.slots.len());
             let ids = (base..end).map(|slot| Ok(self.slots.get(slot)?.unwrap_or(0))).collect::<Result<_, _>>()?;
@@ -333,23 +337,23 @@ where
         })
     }
 
-    /// Ids of backends that leave connections unanswered.
-    pub(super) fn silent(&self, into: &mut BTreeSet<(Family, u32)>) -> Result<(), TableFailure> {
-        self.walk_backends(|id, value| {
-            if value.silent != 0 {
-                into.insert((A::FAMILY, id));
+    /// Those of these backends that leave connections unanswered.
+    pub(super) fn silent(&self, existing: &Existing, into: &mut BTreeSet<(Family, u32)>) -> Result<(), TableFailure> {
+        for (family, id, entry) in existing.backends.iter().filter(|(family, ..)| *family == A::FAMILY) {
+            let now = self.backends.get(*id)?;
+            if now.is_some_and(|now| now.generation == entry.generation && now.silent != 0) {
+                into.insert((*family, *id));
             }
-        })
+        }
+        Ok(())
     }
 
     fn walk_backends(&self, mut each: impl FnMut(u32, &BackendValue<A>)) -> Result<(), TableFailure> {
-        let walked = batch::walk::<u32, BackendValue<A>>(self.backends_raw.fd().as_fd(), 4096, |ids, values| {
-            for (id, value) in ids.iter().zip(values).filter(|(_, value)| value.generation != 0) {
-                each(*id, value);
+        self.backends.walk(|id, value| {
+            if value.generation != 0 {
+                each(id, value);
             }
-            ControlFlow::Continue(())
-        });
-        walked.map_err(|source| TableFailure::Batch { map: Self::BACKENDS, source })
+        })
     }
 
     fn read_ranges(&self, into: &mut Existing) -> Result<(), TableFailure> {

@@ -111,11 +111,17 @@ impl KernelTables {
     }
 
     fn each_name(&self, mut each: impl FnMut(u32, Family, String)) -> Result<(), TableFailure> {
+        self.walk_names(|id, value| {
+            let family = if value.family == 6 { Family::V6 } else { Family::V4 };
+            let len = usize::try_from(value.len).unwrap_or(0).min(NAME_LEN);
+            each(id, family, String::from_utf8_lossy(&value.name[..len]).into_owned());
+        })
+    }
+
+    fn walk_names(&self, mut each: impl FnMut(u32, &NameValue)) -> Result<(), TableFailure> {
         let walked = batch::walk::<u32, NameValue>(self.names_raw.fd().as_fd(), NAMES_AT_ONCE, |ids, values| {
             for (id, value) in ids.iter().zip(values) {
-                let family = if value.family == 6 { Family::V6 } else { Family::V4 };
-                let len = usize::try_from(value.len).unwrap_or(0).min(NAME_LEN);
-                each(*id, family, String::from_utf8_lossy(&value.name[..len]).into_owned());
+                each(*id, value);
             }
             ControlFlow::Continue(())
         });
@@ -139,11 +145,11 @@ impl KernelTables {
         Ok(traffic)
     }
 
-    /// Backends that leave connections unanswered, and are passed over.
-    pub fn silent(&self) -> Result<BTreeSet<(Family, u32)>, TableFailure> {
+    /// Those of these backends that leave connections unanswered, and are passed over.
+    pub fn silent(&self, existing: &Existing) -> Result<BTreeSet<(Family, u32)>, TableFailure> {
         let mut silent = BTreeSet::new();
-        self.v4.silent(&mut silent)?;
-        self.v6.silent(&mut silent)?;
+        self.v4.silent(existing, &mut silent)?;
+        self.v6.silent(existing, &mut silent)?;
         Ok(silent)
     }
 
@@ -154,10 +160,11 @@ impl KernelTables {
 
     /// When each service port was first written, by service id, in nanoseconds since the epoch; 0: not known.
     pub fn since(&self) -> Result<BTreeMap<u32, u64>, TableFailure> {
-        let entries = self.names.iter();
-        entries
-            .map(|entry| entry.map(|(id, value)| (id, value.since_ns)).map_err(read_failure(map_name::NAMES)))
-            .collect()
+        let mut since = BTreeMap::new();
+        self.walk_names(|id, value| {
+            since.insert(id, value.since_ns);
+        })?;
+        Ok(since)
     }
 
     fn put_name(&mut self, service: u32, family: Family, name: &str) -> Result<(), TableFailure> {

@@ -87,6 +87,30 @@ impl<V: Pod> MappedArray<V> {
         Ok(place.map(|place| unsafe { ptr::read_volatile(place) }))
     }
 
+    /// Calls `each` for every entry. Memory that is not mapped yet is so only while it is looked at.
+    pub(super) fn walk(&self, mut each: impl FnMut(u32, &V)) -> Result<(), TableFailure> {
+        let mut index = 0;
+        for window in &self.windows {
+            let begin = usize::try_from(index).unwrap_or(usize::MAX) * Self::STRIDE;
+            let passing;
+            let mapped = if let Some(mapped) = window.get() {
+                mapped
+            } else {
+                let mapped = self.map(begin);
+                passing = mapped.map_err(|source| TableFailure::Mapping { map: self.name, source })?;
+                &passing
+            };
+            for at in 0..mapped.len() / Self::STRIDE {
+                let place = mapped.as_ptr().wrapping_add(at * Self::STRIDE).cast::<V>();
+                // SAFETY: `place` is inside of the mapping, and aligned: arrays begin at a page, entries at multiples of
+                // 8. Any bytes are a value. Others may write at the same time, hence volatile.
+                each(index, &unsafe { ptr::read_volatile(place) });
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes an entry. What is written afterwards is seen afterwards.
     pub(super) fn set(&mut self, index: u32, value: V) -> Result<(), TableFailure> {
         let Some(place) = self.place(index)? else { return Err(TableFailure::Full { map: self.name }) };

@@ -5,28 +5,27 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use xtask::lab::{Agent, AgentOptions, LabOptions, sluice_binary};
+use xtask::lab::{Agent, AgentOptions, LabOptions, Netns, sluice_binary};
 
 use crate::fixture::{Node, all};
 
 /// What the checks find, whatever the exit code.
-fn check(node: &Node) -> Vec<Value> {
+pub(crate) fn check(node: &Node) -> Vec<Value> {
     let pins = node.agent.pin_path().to_string_lossy().into_owned();
-    let output = node
-        .lab
-        .node1
-        .run(|| {
-            let mut command = Command::new(sluice_binary()?);
-            Ok(command.args(["check", "-o", "json", "--pin-path", &pins]).output()?)
-        })
-        .unwrap();
+    check_of(&node.lab.node1, &["--pin-path", &pins])
+}
+
+/// The same with these arguments.
+pub(crate) fn check_of(node: &Netns, args: &[&str]) -> Vec<Value> {
+    let output =
+        node.run(|| Ok(Command::new(sluice_binary()?).args(["check", "-o", "json"]).args(args).output()?)).unwrap();
     let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.success(), checked["level"] != "problem", "{checked}");
     checked["findings"].as_array().unwrap().clone()
 }
 
 /// Level of a check, and all that it says and advises.
-fn said(found: &[Value], check: &str) -> (String, String) {
+pub(crate) fn said(found: &[Value], check: &str) -> (String, String) {
     let of_check: Vec<&Value> = found.iter().filter(|line| line["check"] == check).collect();
     assert!(!of_check.is_empty(), "{check}: {found:#?}");
     let text = of_check.iter().map(|line| format!("{} {}", line["found"], line["todo"])).collect();
@@ -35,7 +34,8 @@ fn said(found: &[Value], check: &str) -> (String, String) {
     (level.unwrap_or_default().to_owned(), text)
 }
 
-fn says(found: &[Value], check: &str, level: &str, parts: &[&str]) {
+#[track_caller]
+pub(crate) fn says(found: &[Value], check: &str, level: &str, parts: &[&str]) {
     let (found_level, text) = said(found, check);
     assert_eq!(found_level, level, "{check}: {text}");
     for part in parts {

@@ -33,13 +33,17 @@ mod load;
 mod local;
 mod matrix;
 mod monitor;
+mod monitor_flood;
 mod monitoring;
+mod named_faults;
 mod own;
 #[cfg(target_arch = "x86_64")]
 mod privileges;
+mod readme;
 mod refusal;
 mod rivals;
 mod scale;
+mod scale_views;
 mod silence;
 mod sockets;
 mod sockets_agent;

@@ -7,7 +7,7 @@ use xtask::lab::probe::Transport;
 use crate::fixture::{ALL, CLUSTER_IP, Node};
 
 /// What the maps hold, as far as the command line shows it: flows, counters, fill, traffic.
-fn maps(node: &Node) -> Value {
+pub(crate) fn maps(node: &Node) -> Value {
     let [mut flows, backends, status] = ["flows", "backends", "status"].map(|what| node.agent.json(&[what]).unwrap());
     for flow in flows.as_array_mut().unwrap() {
         let of_now = ["age_secs", "idle_secs"];

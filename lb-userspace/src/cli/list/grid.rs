@@ -1,6 +1,7 @@
 //! A table for people: which columns a width has room for, and what is cut where it has not.
 
-use std::fmt::Write;
+use std::borrow::Cow;
+use std::iter::repeat_n;
 
 /// Narrower than this no column gets.
 const LEAST: usize = 8;
@@ -32,7 +33,8 @@ pub(in crate::cli) enum Width {
 }
 
 impl Width {
-    fn shows(self, from: Shown) -> bool {
+    /// Whether there is room for such a column.
+    pub(in crate::cli) fn shows(self, from: Shown) -> bool {
         match self {
             Self::Wide => true,
             Self::Unlimited => from <= Shown::Medium,
@@ -87,6 +89,11 @@ impl Grid {
         self.lines.push(cells.into_iter().collect());
     }
 
+    /// Whether no line was added.
+    pub(in crate::cli) const fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// All cells but those that change by themselves.
     pub(in crate::cli) fn without_ages(&self) -> String {
         let stays = |at: usize| !matches!(self.columns[at].head, "AGE" | "IDLE");
@@ -97,40 +104,41 @@ impl Grid {
     /// The lines, each ended; the first is that of the heads, if wanted.
     pub(in crate::cli) fn render(&self, width: Width, heads: bool) -> Vec<String> {
         let shown: Vec<usize> = (0..self.columns.len()).filter(|&at| width.shows(self.columns[at].from)).collect();
-        let cell = |line: &'_ Vec<String>, at: usize| line.get(at).cloned().unwrap_or_default();
         let head: Vec<String> = self.columns.iter().map(|column| column.head.to_owned()).collect();
         let lines = || heads.then_some(&head).into_iter().chain(&self.lines);
-        let heading = |line: &Vec<String>| line.len() == 1 && self.columns.len() > 1;
-        let mut widths: Vec<usize> = shown
-            .iter()
-            .map(|&at| {
-                lines()
-                    .filter(|line| !heading(line))
-                    .map(|line| line.get(at).map_or(0, |cell| cell.chars().count()))
-                    .max()
-                    .unwrap_or(0)
-            })
-            .collect();
+        let mut widths = vec![0; shown.len()];
+        for line in lines().filter(|line| !self.is_heading(line)) {
+            for (room, &at) in widths.iter_mut().zip(&shown) {
+                *room = line.get(at).map_or(0, |cell| length(cell)).max(*room);
+            }
+        }
         if let Width::Columns(room) = width {
             self.fit(&shown, &mut widths, room);
         }
-        lines()
-            .map(|line| {
-                if let ([all], true) = (line.as_slice(), heading(line)) {
-                    return if let Width::Columns(room) = width { cut(all, room) } else { all.clone() };
-                }
-                let mut text = String::new();
-                for (place, (&at, &room)) in shown.iter().zip(&widths).enumerate() {
-                    let cut = cut(&cell(line, at), room);
-                    let gap = if place == 0 { 0 } else { GAP };
-                    let pad = room.saturating_sub(cut.chars().count());
-                    let (before, after) = if self.columns[at].number { (gap + pad, 0) } else { (gap, pad) };
-                    let _never_fails = write!(text, "{:before$}{cut}{:after$}", "", "");
-                }
-                text.truncate(text.trim_end().len());
-                text
-            })
-            .collect()
+        lines().map(|line| self.line_of(line, &shown, &widths, width)).collect()
+    }
+
+    /// A line of one cell, which goes over all columns.
+    fn is_heading(&self, line: &[String]) -> bool {
+        line.len() == 1 && self.columns.len() > 1
+    }
+
+    fn line_of(&self, line: &[String], shown: &[usize], widths: &[usize], width: Width) -> String {
+        if let ([all], true) = (line, self.is_heading(line)) {
+            return if let Width::Columns(room) = width { cut(all, room).into_owned() } else { all.clone() };
+        }
+        let mut text = String::with_capacity(widths.iter().sum::<usize>() + GAP * widths.len());
+        for (place, (&at, &room)) in shown.iter().zip(widths).enumerate() {
+            let cut = cut(line.get(at).map_or("", String::as_str), room);
+            let gap = if place == 0 { 0 } else { GAP };
+            let pad = room.saturating_sub(length(&cut));
+            let (before, after) = if self.columns[at].number { (gap + pad, 0) } else { (gap, pad) };
+            text.extend(repeat_n(' ', before));
+            text.push_str(&cut);
+            text.extend(repeat_n(' ', after));
+        }
+        text.truncate(text.trim_end().len());
+        text
     }
 
     /// Takes room from the widest texts until all fits.
@@ -145,15 +153,20 @@ impl Grid {
     }
 }
 
+/// Characters of a text: the bytes of almost every one.
+fn length(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().count() }
+}
+
 /// Cut in its middle: both ends of a name tell more than its middle.
-fn cut(text: &str, room: usize) -> String {
-    let length = text.chars().count();
+fn cut(text: &str, room: usize) -> Cow<'_, str> {
+    let length = length(text);
     if length <= room || room == 0 {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let end = (room - 1) / 2;
     let begin = room - 1 - end;
-    text.chars().take(begin).chain(['…']).chain(text.chars().skip(length - end)).collect()
+    Cow::Owned(text.chars().take(begin).chain(['…']).chain(text.chars().skip(length - end)).collect())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod print;
 mod select;
 mod sort;
 mod terminal;
+mod wrap;
 
 #[cfg(test)]
 pub(super) mod golden;
@@ -18,3 +19,4 @@ pub(super) use self::grid::{Grid, Shown, Width};
 pub(super) use self::print::{FormArgs, Found, ListArgs, Listed};
 pub(super) use self::select::{Owner, SelectArgs};
 pub(super) use self::terminal::width as form_width;
+pub(super) use self::wrap::wrapped;

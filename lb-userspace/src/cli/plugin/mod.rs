@@ -63,6 +63,12 @@ pub(super) fn is_called_by(args: &[OsString]) -> bool {
 /// Runs the plugin.
 pub(super) fn main(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
     let Plugin { cluster, command } = Plugin::parse_from(args);
+    if let Command::Other(args) = &command {
+        let name = args.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if !READING.contains(&name.as_str()) {
+            bail!("there is no command {name} for all nodes: use status, top, sysdump, or {}", READING.join(", "));
+        }
+    }
     let pods = cluster.pods()?;
     match command {
         Command::Status => {
@@ -75,13 +81,7 @@ pub(super) fn main(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
             each(&cluster, &pods, &once.into_iter().chain(args).collect::<Vec<_>>())
         }
         Command::Sysdump { file, flows } => sysdump(&cluster, &pods, file.as_deref(), flows),
-        Command::Other(args) => {
-            let name = args.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if !READING.contains(&name.as_str()) {
-                bail!("there is no command {name} for all nodes: use status, top, sysdump, or {}", READING.join(", "));
-            }
-            each(&cluster, &pods, &args)
-        }
+        Command::Other(args) => each(&cluster, &pods, &args),
     }
 }
 

@@ -80,7 +80,7 @@ struct Agent {
 }
 
 pub(super) fn print(args: &TakeoverArgs) -> anyhow::Result<ExitCode> {
-    let found = look(&args.pins.pin_path);
+    let found = look(&args.pins.pin_path)?;
     if args.clean && !args.status {
         clean(args, &found)?;
         return Ok(ExitCode::SUCCESS);
@@ -89,19 +89,25 @@ pub(super) fn print(args: &TakeoverArgs) -> anyhow::Result<ExitCode> {
     Ok(if found.done { ExitCode::SUCCESS } else { ExitCode::from(NOT_DONE) })
 }
 
-fn look(pin_path: &Path) -> Takeover {
+fn look(pin_path: &Path) -> anyhow::Result<Takeover> {
+    // First: who may not see that Sluice runs is not told to start it.
+    let agent = agent(pin_path)?;
     let processes = kube_proxy();
     let (removals, asked) = removals(&processes);
-    let agent = agent(pin_path).unwrap_or_default();
     let connections = connections(pin_path).ok();
     let left: Vec<String> = removals.iter().map(|removal| removal.what.clone()).collect();
     let next = next(agent, &processes.processes, &left, connections, &asked);
     let done = next.is_none();
     let next = next.unwrap_or_else(|| "nothing: this node is Sluice's".to_owned());
-    Takeover { done, next, agent, kube_proxy: processes.processes, left, connections, asked, removals }
+    Ok(Takeover { done, next, agent, kube_proxy: processes.processes, left, connections, asked, removals })
 }
 
+/// The agent of these pins; one that has never run leaves none.
 fn agent(pin_path: &Path) -> anyhow::Result<Agent> {
+    let maps = pin_path.join("maps");
+    if !maps.try_exists().with_context(|| format!("cannot look for {}", maps.display()))? {
+        return Ok(Agent::default());
+    }
     let status = KernelTables::open(pin_path)?.status()?;
     Ok(Agent {
         running: has_writer(pin_path) || older_version_runs(&status),

@@ -1,5 +1,7 @@
 //! `sluice top`: what Services and backends do now, by second; on a terminal, or with `--batch` as text.
 
+#[cfg(test)]
+mod picture;
 mod rates;
 mod screen;
 
@@ -8,6 +10,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::Args;
 
 use self::rates::{By, Sample, between};
@@ -56,6 +59,9 @@ pub(super) fn print(args: &TopArgs) -> anyhow::Result<()> {
     let interval = args.interval.max(Duration::from_millis(100));
     let view = View { backends: args.backends, by: args.sort_by, ..View::default() };
     let first = look(&args.pins.pin_path)?;
+    if let Some(missing) = args.select.missing(&first.owners()) {
+        bail!(missing);
+    }
     if args.batch || !std::io::stdout().is_terminal() {
         return batch(args, interval, view, first);
     }

@@ -39,6 +39,11 @@ impl Sample {
         }
         Self { at, names: named.collect(), counts: services.chain(backends).collect(), failures }
     }
+
+    /// The service ports that there were.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &Owner> + Clone {
+        self.names.values().map(|(owner, _)| owner)
+    }
 }
 
 /// By what rows are sorted, the most first.

@@ -81,7 +81,8 @@ impl View {
         [title].into_iter().chain(grid.render(width, true)).collect()
     }
 
-    fn draw(self, frame: &mut Frame<'_>, rows: &[Row], millis: u64) {
+    /// Fills a frame.
+    pub(super) fn draw(self, frame: &mut Frame<'_>, rows: &[Row], millis: u64) {
         let area = frame.area();
         let room = usize::from(area.height).saturating_sub(3);
         let lines = self.lines(rows, millis, Width::Columns(area.width.into()), room);

@@ -4,8 +4,9 @@
 //! endpoint, slice, local, cluster, node}], slices: [{slice, port, usage}], refusals: [[reason, message]], notes, behind,
 //! differences}`.
 
+mod text;
+
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use lb_common::abi::{FrontendValue, frontend_kind, proto};
 
 use super::pin_args::ViewArgs;
 use super::spread_args::SpreadArgs;
-use super::{labelled, output};
+use super::{labelled, list, output};
 use crate::check::behind::trouble;
 use crate::check::facts::Way;
 use crate::check::gather::{self, Backend};
@@ -28,7 +29,7 @@ use crate::model::event::SourceEvent;
 use crate::model::topology::Standing;
 use crate::model::world::World;
 use crate::plan::Existing;
-use crate::query::explain::{Client, Decision, Explanation, Target, Verdict, differences, explain};
+use crate::query::explain::{Client, Explanation, Target, differences, explain};
 use crate::reconcile::agent_report::{AgentReport, HOST_PORTS_SERVED};
 use crate::source::manifests;
 
@@ -106,7 +107,8 @@ pub(super) fn print(args: &ExplainArgs) -> anyhow::Result<()> {
     if let Some(report) = &ground.report {
         answer.behind = behind(&answer, report, args.probe)?;
     }
-    output::print(&answer, args.view.format.output, text)
+    let width = list::form_width(&list::Form::Table);
+    output::print(&answer, args.view.format.output, |answer| text::text(answer, width))
 }
 
 /// What the agent of these pins reads, and what it has written.
@@ -166,81 +168,4 @@ fn behind(answer: &Explanation, report: &AgentReport, probe: bool) -> anyhow::Re
     let ways = runtime.block_on(gather::ways(&backends, &uplinks, probe)).context("cannot look behind Sluice")?;
     let line = |way: &Way| trouble(way).map(|(what, todo)| format!("{}: {what}; do: {todo}", way.backend));
     Ok(ways.iter().filter_map(line).collect())
-}
-
-fn text(answer: &Explanation) -> String {
-    let mut text = String::new();
-    match write_text(&mut text, answer) {
-        Ok(()) => text,
-        Err(error) => error.to_string(),
-    }
-}
-
-const fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::NotServed => "not served",
-        Verdict::Refused => "refused",
-        Verdict::Dropped => "dropped",
-        Verdict::Served => "served",
-    }
-}
-
-fn standing(standing: Option<Standing>) -> String {
-    match standing {
-        None => "-".to_owned(),
-        Some(standing) if standing.is_member() => format!("in: {standing:?}"),
-        Some(standing) => format!("out: {standing:?}"),
-    }
-}
-
-fn write_text(text: &mut String, answer: &Explanation) -> std::fmt::Result {
-    if let Some(Decision { verdict: what, rule, object, frontend, client, backends, endpoints, .. }) =
-        answer.decisions.first()
-    {
-        let at = frontend.as_ref().map(|frontend| format!(" at {frontend}")).unwrap_or_default();
-        writeln!(text, "Verdict:   {}{at}, for {client}: {} of {endpoints} endpoints", verdict(*what), backends.len())?;
-        writeln!(text, "Rule:      {}: {}", rule.name(), rule.meaning())?;
-        writeln!(text, "Object:    {object}")?;
-    }
-    for line in &answer.behind {
-        writeln!(text, "Behind:    {line}")?;
-    }
-    for line in &answer.differences {
-        writeln!(text, "DIFFERENT: {line}")?;
-    }
-    for line in &answer.notes {
-        writeln!(text, "Note:      {line}")?;
-    }
-    let mut decisions = output::table(&["FRONTEND", "KIND", "CLIENT", "VERDICT", "RULE", "BACKENDS"]);
-    for row in &answer.decisions {
-        let frontend = row.frontend.as_deref().unwrap_or("-");
-        let backends = row.backends.join(" ");
-        let kind = row.kind.unwrap_or("-");
-        decisions.add_row([frontend, kind, row.client, verdict(row.verdict), row.rule.name(), &backends]);
-    }
-    writeln!(text, "\n{decisions}")?;
-    let mut notes: Vec<&String> = answer.decisions.iter().flat_map(|row| &row.notes).collect();
-    notes.sort();
-    notes.dedup();
-    for note in notes {
-        writeln!(text, " - {note}")?;
-    }
-    let mut endpoints = output::table(&["PORT", "ENDPOINT", "LOCAL", "SLICE", "CLUSTER-SET", "LOCAL-SET"]);
-    for row in &answer.endpoints {
-        let local = if row.local { "yes" } else { "no" };
-        let (cluster, node) = (standing(row.cluster), standing(row.node));
-        endpoints.add_row([&row.port, &row.endpoint, local, &row.slice, &cluster, &node]);
-    }
-    let mut slices = output::table(&["SLICE", "PORT", "USE"]);
-    for row in &answer.slices {
-        slices.add_row([row.slice.clone(), row.port.clone(), format!("{:?}", row.usage)]);
-    }
-    let mut refusals = output::table(&["REFUSED", "MESSAGE"]);
-    for (reason, message) in &answer.refusals {
-        refusals.add_row([reason, message]);
-    }
-    for table in [endpoints, slices, refusals].iter().filter(|table| !table.is_empty()) {
-        writeln!(text, "\n{table}")?;
-    }
-    Ok(())
 }
