@@ -12,8 +12,8 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData};
 use ipnet::IpNet;
 use lb_common::abi::{
-    ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, SERVICE_RANGES, SetRef, SourceRangeKey,
-    StatsValue, config_flag, frontend_scope, map_name,
+    ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, OutlierValue, SERVICE_RANGES, SetRef,
+    SourceRangeKey, StatsValue, config_flag, frontend_scope, map_name,
 };
 
 use super::address::{MapAddress, cidrs, prefixes};
@@ -36,9 +36,11 @@ where
     FamilyConfig<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, FrontendValue>,
-    backends: MappedArray<BackendValue<A>>,
+    pub(super) backends: MappedArray<BackendValue<A>>,
     /// The same map, for reading in batches.
     backends_raw: MapData,
+    /// How connections to backends go that are judged.
+    pub(super) outliers: MappedArray<OutlierValue>,
     slots: MappedArray<u32>,
     tables: SetTables,
     ranges: LpmTrie<MapData, SourceRangeKey<A>, u32>,
@@ -78,6 +80,7 @@ where
             backends_raw: open_raw(dir, Self::BACKENDS)?,
             frontends: open(dir, Self::FRONTENDS)?,
             backends: MappedArray::open(dir, Self::BACKENDS)?,
+            outliers: MappedArray::open(dir, map_name::OUTLIERS[Self::AT])?,
             slots: MappedArray::open(dir, Self::SLOTS)?,
             tables: SetTables::open(dir, map_name::MAGLEV[Self::AT])?,
             ranges: open(dir, Self::RANGES)?,
@@ -140,7 +143,7 @@ where
 
     pub(super) fn put_backend(&mut self, id: u32, entry: &BackendEntry) -> Result<(), TableFailure> {
         self.stats.begin(id, entry.generation)?;
-        // What the programs have found out of it stays.
+        // What was found out of it stays.
         let known = self.backends.get(id)?.filter(|known| known.generation == entry.generation).unwrap_or_default();
         let value = BackendValue {
             addr: Self::address(entry.addr.ip(), Self::BACKENDS)?,
@@ -151,6 +154,7 @@ where
             weight: entry.weight,
             silent: known.silent,
             answered: known.answered,
+            rest: known.rest,
             ..BackendValue::default()
         };
         self.filters()?.before_backend(id, value.addr, value.port)?;
@@ -324,16 +328,7 @@ where
         })
     }
 
-    /// Ids of backends that leave connections unanswered.
-    pub(super) fn silent(&self, into: &mut BTreeSet<(Family, u32)>) -> Result<(), TableFailure> {
-        self.walk_backends(|id, value| {
-            if value.silent != 0 {
-                into.insert((A::FAMILY, id));
-            }
-        })
-    }
-
-    fn walk_backends(&self, mut each: impl FnMut(u32, &BackendValue<A>)) -> Result<(), TableFailure> {
+    pub(super) fn walk_backends(&self, mut each: impl FnMut(u32, &BackendValue<A>)) -> Result<(), TableFailure> {
         let walked = batch::walk::<u32, BackendValue<A>>(self.backends_raw.fd().as_fd(), 4096, |ids, values| {
             for (id, value) in ids.iter().zip(values).filter(|(_, value)| value.generation != 0) {
                 each(*id, value);

@@ -1,4 +1,5 @@
-//! Another backend than the one at hand: because that has just left a SYN unanswered, or is known to leave them so.
+//! Another backend than the one at hand: because that has just left a SYN unanswered, is known to
+//! leave them so, or is ejected.
 
 use core::hint::black_box;
 
@@ -6,7 +7,7 @@ use super::choice::Choice;
 use super::random::scaled;
 use super::take::take;
 use super::{maglev, source_hash};
-use crate::abi::{Address, AffinityKey, Counter, SILENT, SetRef, algorithm};
+use crate::abi::{Address, AffinityKey, BackendValue, Counter, SILENT, SetRef, algorithm, rest};
 use crate::datapath::env::{Counters, Host, Services};
 use crate::datapath::silence;
 
@@ -25,10 +26,10 @@ const TRY_BY_SOCKET: u16 = 28;
 struct Found(u64);
 
 impl Found {
-    /// More members are silent than may be passed over, and the one at hand is one of those that are not.
+    /// More members are silent or ejected than may be passed over, and the one at hand is one of those that are not.
     const STAYS: u64 = 1 << 63;
 
-    /// Another member that is not silent; 0: none.
+    /// Another member that is neither; 0: none.
     #[inline(always)]
     #[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "the lower half")]
     const fn speaking(self) -> u32 {
@@ -56,14 +57,20 @@ fn is_below(number: u32, other: u32) -> u32 {
     (black_box(u64::from(number).wrapping_sub(u64::from(other))) >> 63) as u32
 }
 
-/// Looks for others than `choice.id`, one place after the other from where the number leads to. Of those that are not
-/// silent each is as likely as the others.
+/// One number where `which` is 1, the other where it is 0.
+#[inline(always)]
+const fn either(which: u32, one: u32, other: u32) -> u32 {
+    other.wrapping_add(one.wrapping_sub(other).wrapping_mul(which))
+}
+
+/// Looks for others than `choice.id`, one place after the other from where the number leads to. Of those that are
+/// neither silent nor ejected each is as likely as the others.
 ///
-/// At most half of the places are passed over: those of the silent members with the lowest ids.
+/// At most half of the places are passed over: those of the members with the lowest ids that are.
 #[inline(never)]
 fn look_around<A: Address, E: Services<A>>(env: &E, choice: &Choice<A>, set: SetRef, number: u32) -> Found {
     // Numbers whose exact value the verifier knows, and branches, make it follow the loop once for each: so both count from
-    // a number that it does not know, and comparisons are the signs of differences.
+    // a number that it does not know, and there is no branch but those of look-ups.
     let zero = black_box(number);
     let (mut speaking, mut before) = (number, number);
     let (mut chosen, mut any) = (0_u32, 0_u32);
@@ -77,20 +84,16 @@ fn look_around<A: Address, E: Services<A>>(env: &E, choice: &Choice<A>, set: Set
         index = index.wrapping_add(1);
         index = index.wrapping_mul(is_below(index, set.count));
         let Some(backend) = env.backend(id) else { continue };
-        if id == choice.id {
-            continue;
-        }
-        any = id;
-        if backend.silent != 0 {
-            before = before.wrapping_add(is_below(id, choice.id));
-            continue;
-        }
-        speaking = speaking.wrapping_add(1);
+        let other = is_below(0, id ^ choice.id);
+        let avoided = is_below(0, u32::from(backend.silent | backend.rest >> 1));
+        any = either(other, id, any);
+        before = before.wrapping_add(avoided & is_below(id, choice.id));
+        let speaks = other & !avoided;
+        speaking = speaking.wrapping_add(speaks);
         // Numerical Recipes' generator: good enough for one among sixteen.
         number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if scaled(number, speaking.wrapping_sub(zero)) == 0 {
-            chosen = id;
-        }
+        let is_taken = is_below(scaled(number, speaking.wrapping_sub(zero)), 1);
+        chosen = either(speaks & is_taken, id, chosen);
     }
     let (before, places) = (before.wrapping_sub(zero), PLACES.min(set.count));
     let stays = if before < places / 2 { 0 } else { Found::STAYS };
@@ -110,8 +113,8 @@ pub(in crate::datapath) fn another<A: Address, E: Services<A> + Host<A>>(
     id != 0 && take(env, id, choice).is_ok()
 }
 
-/// The backend at hand is silent: takes another one of the set, unless it is time to try this one again, or too many are.
-/// Where the client decides which, it decides here, too.
+/// If the backend at hand is silent or ejected: takes another one of the set, unless it is to be tried, or too many are. Where
+/// the client decides which, it decides here, too.
 #[inline(never)]
 pub(super) fn pass_over<A: Address, E: Services<A> + Host<A> + Counters<A>>(
     env: &E,
@@ -119,7 +122,7 @@ pub(super) fn pass_over<A: Address, E: Services<A> + Host<A> + Counters<A>>(
     client: &AffinityKey<A>,
     set: SetRef,
 ) {
-    if !silence::is_watched(env) {
+    if !choice.backend.is_avoided() {
         return;
     }
     let number = match choice.frontend.algorithm {
@@ -128,16 +131,32 @@ pub(super) fn pass_over<A: Address, E: Services<A> + Host<A> + Counters<A>>(
         _ => env.random(),
     };
     let found = look_around(env, choice, set, number);
-    if found.speaking() == 0 || !found.may_go() {
+    if found.speaking() == 0 || !found.may_go() || is_tried(env, choice, client) {
         return;
+    }
+    let silent = choice.backend.silent != 0;
+    if take(env, found.speaking(), choice).is_ok() {
+        env.count(if silent { Counter::SilentPassedOver } else { Counter::EjectedPassedOver });
+    }
+}
+
+/// Whether this connection is to try the backend at hand.
+#[inline(never)]
+fn is_tried<A: Address, E: Services<A> + Host<A>>(env: &E, choice: &Choice<A>, client: &AffinityKey<A>) -> bool {
+    let BackendValue { silent, rest, .. } = choice.backend;
+    let turn = scaled(env.random(), u32::from(rest));
+    if rest == rest::EJECTED || turn != 0 {
+        return false;
+    }
+    // What was found out before that was turned off does not count.
+    if silent == 0 || !silence::is_watched(env) {
+        return true;
     }
     let now = silence::clock(env);
     let patience = if client.client.is_zero() { TRY_BY_SOCKET } else { TRY_BY_PACKET };
-    if now.wrapping_sub(choice.backend.silent) & !SILENT >= patience {
-        env.set_silent(choice.id, now);
-        return;
+    if now.wrapping_sub(silent) & !SILENT < patience {
+        return false;
     }
-    if take(env, found.speaking(), choice).is_ok() {
-        env.count(Counter::SilentPassedOver);
-    }
+    env.set_silent(choice.id, now);
+    true
 }

@@ -1,0 +1,41 @@
+//! Looks after backends that behave oddly, once a second: see `outliers`.
+
+use std::time::Duration;
+
+use super::observers::Observers;
+use super::writer::Writer;
+use crate::linux::clock;
+use crate::maps::AgentTables;
+use crate::model::desired::Change;
+use crate::outliers::{Outliers, SilenceWatch};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Looks after backends.
+#[derive(Debug, Default)]
+pub(super) struct LookAfter {
+    outliers: Outliers,
+    silence: SilenceWatch,
+    next: Duration,
+}
+
+impl LookAfter {
+    /// These changes are about to be written.
+    pub(super) fn heard(&mut self, changes: &[Change]) {
+        self.outliers.heard(changes);
+    }
+
+    /// Looks, if it is time to.
+    pub(super) fn tick<T: AgentTables>(&mut self, writer: &mut Writer<T>, observers: &Observers) {
+        let now = clock::monotonic();
+        if now < self.next {
+            return;
+        }
+        self.next = now + EVERY;
+        let (tables, planner) = writer.parts();
+        let mut events = self.outliers.look(tables, planner, now);
+        events.extend(self.silence.look(tables, planner, now));
+        observers.backends(events, self.outliers.totals(), self.silence.count());
+    }
+}
