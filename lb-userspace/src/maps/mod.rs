@@ -35,4 +35,4 @@ pub mod traffic;
 pub use address::MapAddress;
 pub use failure::TableFailure;
 pub use filters::LiveFlows;
-pub use tables::{AgentTables, BackendMarks, FamilySettings, Marked, PinnedFacts, Tables};
+pub use tables::{AgentTables, BackendMarks, FamilySettings, Marked, PinnedFacts, Tables, resting};

@@ -86,14 +86,19 @@ pub struct Marked {
     pub rest: u16,
 }
 
+/// What one of [`lb_common::abi::rest`] means, in a word; none: the backend is as any other.
+pub const fn resting(rest: u16) -> Option<&'static str> {
+    match rest {
+        rest::OFF | rest::NONE => None,
+        rest::EJECTED => Some("ejected"),
+        _ => Some("probation"),
+    }
+}
+
 impl Marked {
     /// How outlier ejection has it, in a word; none: as any other.
     pub const fn resting(&self) -> Option<&'static str> {
-        match self.rest {
-            rest::OFF | rest::NONE => None,
-            rest::EJECTED => Some("ejected"),
-            _ => Some("probation"),
-        }
+        resting(self.rest)
     }
 
     /// Why new connections pass it over, in words.

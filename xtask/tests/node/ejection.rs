@@ -38,7 +38,8 @@ fn states(node: &SocketNode) -> Vec<(String, String)> {
 }
 
 fn metric(node: &SocketNode, name: &str) -> f64 {
-    let text = node.node.lab.node1.command("curl", &["-s", "http://127.0.0.1:10249/metrics"]).unwrap();
+    let get = || Ok(ureq::get("http://127.0.0.1:10249/metrics").call()?.body_mut().read_to_string()?);
+    let text = node.node.lab.node1.run(get).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
     line.trim().parse().unwrap()
 }
@@ -116,7 +117,7 @@ fn a_pod_that_resets_every_second_connection_rests_until_it_behaves_and_clients_
     assert!(resting.len() == 1 && resting[0].0.contains(&addr) && resting[0].1 == "ejected", "{resting:?}");
     let text = node.node.agent.cli(&["backends"]).unwrap();
     assert!(text.lines().any(|line| line.contains(&addr) && line.contains("ejected")), "{text}");
-    let why = node.node.agent.cli(&["explain", "all"]).unwrap();
+    let why = node.node.agent.cli(&["explain", "lab/all"]).unwrap();
     assert!(why.contains("new connections pass it over: ejected"), "{why}");
     assert!(node.node.agent.log().contains("BackendEjected"));
     assert!(metric(&node, "sluice_backend_ejections_total ") >= 1.0);
