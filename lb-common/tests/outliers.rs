@@ -53,7 +53,7 @@ fn a_refusal_and_a_reset_before_any_data_count_against_the_backend<A: Family>() 
     assert_eq!(counted(&node), (1, 1));
     open(&mut node, 40_001);
     assert_eq!(counted(&node), (2, 1));
-    client(&mut node, 40_001, flag::ACK | flag::PSH, NEXT);
+    client(&mut node, 40_001, flag::ACK, NEXT);
     backend(&mut node, 40_001, RESET, NEXT, b"");
     assert_eq!(counted(&node), (2, 2));
     // Once for each connection.
@@ -78,7 +78,7 @@ fn what_a_client_does_or_another_sends_does_not<A: Family>() {
     backend(&mut node, 40_001, RESET, NEXT, b"");
     // The backend has served it.
     open(&mut node, 40_002);
-    backend(&mut node, 40_002, flag::ACK | flag::PSH, NEXT, b"hello");
+    backend(&mut node, 40_002, flag::ACK, NEXT, b"hello");
     backend(&mut node, 40_002, RESET, NEXT + 5, b"");
     // Somebody guesses.
     open(&mut node, 40_003);

@@ -26,7 +26,6 @@ use super::service_ranges::service_ranges;
 use super::set_tables::SetTables;
 use super::tables::{FamilySettings, PinnedFacts};
 use super::traffic::{Cells, Traffic};
-use crate::model::family::Family;
 use crate::plan::{BackendEntry, Existing, Vip};
 
 /// Maps of one family.

@@ -82,7 +82,7 @@ impl SilenceWatch {
             self.signs = Some(signs);
         }
         let mut back = Vec::new();
-        for (key, silent) in &self.silent {
+        for key in self.silent.keys() {
             if tables.silent(key.0, key.1, key.2)?.is_none() {
                 back.push(*key);
             }

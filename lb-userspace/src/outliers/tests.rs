@@ -3,10 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lb_common::abi::{OutlierValue, SILENT, rest};
 use proptest::prelude::*;
 
-use super::judge::{Record, Sample, State, Verdict, step};
+use super::judge::{ON_PROBATION, Record, Sample, State, Verdict, step};
+use super::{Outliers, SilenceWatch};
+use crate::maps::memory::MemoryTables;
+use crate::maps::{BackendMarks as _, Tables as _};
+use crate::model::desired::{NodeFacts, ResolveSettings};
 use crate::model::ejection::{Ejection, EjectionSettings};
+use crate::model::event::SourceEvent;
+use crate::model::family::{Family, PerFamily};
+use crate::model::world::World;
+use crate::plan::{Existing, Limits, Planner};
+use crate::source::manifests::objects;
 
 /// A Service's backends by number.
 struct Bench {
@@ -114,6 +124,147 @@ fn fellows_that_are_gone_take_their_place_among_those_that_may_rest_with_them() 
     bench.records.retain(|id, _| *id < 4);
     let back = bench.second(|_| Sample::default());
     assert_eq!((back.len(), bench.resting().len()), (2, 1));
+}
+
+/// A node that serves `default/web` with four endpoints.
+struct Served {
+    tables: MemoryTables,
+    planner: Planner,
+    outliers: Outliers,
+    now: Duration,
+}
+
+fn served(annotation: &str) -> Served {
+    let both = PerFamily { v4: 100, v6: 100 };
+    let limits = Limits { services: 10, backends: both, slots: both, blocks: both };
+    let planner = Planner::restore(&limits, Existing::default());
+    let tables = MemoryTables::new(limits);
+    let mut served = Served { tables, planner, outliers: Outliers::default(), now: Duration::from_secs(1_000) };
+    served.becomes(annotation);
+    served
+}
+
+impl Served {
+    fn becomes(&mut self, annotation: &str) {
+        let text = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: web, annotations: {{{annotation}}}}}, \
+             spec: {{clusterIP: 10.96.0.1, ports: [{{port: 80}}]}}}}\n---\n\
+             {{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, \
+             metadata: {{name: web-1, labels: {{kubernetes.io/service-name: web}}}}, addressType: IPv4, \
+             ports: [{{port: 8080}}], endpoints: [{{addresses: [10.1.0.1]}}, {{addresses: [10.1.0.2]}}, \
+             {{addresses: [10.1.0.3]}}, {{addresses: [10.1.0.4]}}]}}\n"
+        );
+        let mut world = World::new(NodeFacts::default(), ResolveSettings::default());
+        for object in objects(&text) {
+            world.apply(SourceEvent::Apply(object.unwrap()));
+        }
+        world.apply(SourceEvent::Synced);
+        let changes = world.take_changes();
+        self.outliers.heard(&changes);
+        for change in &changes {
+            let staged = self.planner.stage(change).unwrap();
+            for step in staged.steps() {
+                self.tables.apply(&step.op).unwrap();
+            }
+            staged.commit();
+        }
+    }
+
+    /// How each backend is to be passed over, by id.
+    fn rests(&self) -> Vec<u16> {
+        let rest = |(at, _): (&(Family, u32), _)| self.tables.marks.get(at).map_or(rest::OFF, |mark| mark.rest);
+        self.tables.backends.iter().map(rest).collect()
+    }
+
+    /// A second passes, in which every backend answers so many, and the first one fails some.
+    fn second(&mut self, answered: u64, failed: u64) -> Vec<String> {
+        for (at, (key, entry)) in self.tables.backends.iter().enumerate() {
+            let cell = self.tables.outcomes.entry(*key).or_insert(OutlierValue::default());
+            cell.generation = entry.generation;
+            cell.answered += answered;
+            cell.failed += if at == 0 { failed } else { 0 };
+            (cell.clients, cell.failing) = (u64::MAX, if at == 0 && failed > 0 { u64::MAX } else { 0 });
+        }
+        self.now += Duration::from_secs(1);
+        let events = self.outliers.look(&mut self.tables, &self.planner, self.now);
+        events.into_iter().map(|event| event.reason).collect()
+    }
+}
+
+const ON: &str = "sluice-lb.github.io/outlier-ejection: 'window=5s'";
+
+#[test]
+fn what_is_judged_is_written_and_told_and_a_successor_goes_on_with_it() {
+    let mut served = served(ON);
+    assert!(served.second(0, 0).is_empty());
+    assert_eq!(served.rests(), [rest::NONE; 4]);
+    assert_eq!(served.second(30, 15), ["BackendEjected"]);
+    assert_eq!(served.rests(), [rest::EJECTED, rest::NONE, rest::NONE, rest::NONE]);
+    assert_eq!((served.outliers.totals().ejections, served.outliers.totals().resting), (1, 1));
+
+    // Another agent finds it, and lets it rest as long once more.
+    served.outliers = Outliers::default();
+    served.becomes(ON);
+    for _ in 0..5 {
+        assert!(served.second(0, 0).is_empty());
+        assert_eq!(served.rests()[0], rest::EJECTED);
+    }
+    assert!(served.second(0, 0).is_empty());
+    assert_eq!(served.rests()[0], ON_PROBATION);
+    assert_eq!(served.second(10, 0), ["BackendReadmitted"]);
+    assert_eq!(served.rests(), [rest::NONE; 4]);
+}
+
+#[test]
+fn turned_off_nobody_rests_also_where_a_former_agent_had_it_on() {
+    let mut first = served(ON);
+    first.second(0, 0);
+    first.second(30, 15);
+    first.becomes("");
+    first.second(30, 30);
+    assert_eq!(first.rests(), [rest::OFF; 4]);
+
+    let mut second = served(ON);
+    second.second(0, 0);
+    second.second(30, 15);
+    second.outliers = Outliers::default();
+    second.becomes("");
+    second.second(0, 0);
+    assert_eq!(second.rests(), [rest::OFF; 4]);
+}
+
+#[test]
+fn a_backend_that_falls_silent_and_comes_back_is_told_of_once() {
+    let Served { mut tables, planner, now, .. } = served("");
+    let mut watch = SilenceWatch::default();
+    assert!(watch.look(&mut tables, &planner, now).is_empty());
+    let ((family, id), generation) = tables.backends.iter().map(|(at, entry)| (*at, entry.generation)).next().unwrap();
+    tables.set_silent(family, id, generation, SILENT | 7).unwrap();
+    tables.signs += 1;
+    let told: Vec<_> = (1..4).flat_map(|n| watch.look(&mut tables, &planner, now + Duration::from_secs(n))).collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].reason == "BackendSilent" && told[0].note.contains("10.1.0.1:8080"), "{told:?}");
+    assert_eq!(watch.count(), 1);
+    tables.set_silent(family, id, generation, 0).unwrap();
+    let told = watch.look(&mut tables, &planner, now + Duration::from_secs(5));
+    assert!(told[0].reason == "BackendBack" && told[0].note.contains("after 4 s"), "{told:?}");
+    assert_eq!(watch.count(), 0);
+}
+
+#[tokio::test]
+async fn a_silent_backend_that_answers_the_agent_is_silent_no_more_and_one_that_does_not_is_left_alone() {
+    let listening = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut probes = super::probe::Probes::default();
+    assert!(probes.begin(1, listening.local_addr().unwrap()));
+    // Refused, which is an answer, and an address that nobody has (RFC 5737), where there is none.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(probes.begin(2, closed) && probes.begin(3, "192.0.2.200:80".parse().unwrap()));
+    let mut answers = BTreeMap::new();
+    for _ in 0..300 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        answers.extend(std::iter::from_fn(|| probes.next()));
+    }
+    assert_eq!(answers, BTreeMap::from([(1, true), (2, true), (3, false)]));
 }
 
 proptest! {

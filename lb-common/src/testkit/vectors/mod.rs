@@ -10,6 +10,7 @@
 //! | `lifetime` | flows that end, backends that go away |
 //! | `schedule` | the choice of a backend by each algorithm |
 //! | `silence` | backends that leave connections unanswered |
+//! | `ejection` | backends that outlier ejection has sent to rest |
 //! | `icmp` | ICMP errors about translated flows, both ways |
 //! | `echo` | ICMP echo requests for Services |
 //! | `fragments` | fragments in any order |
@@ -22,7 +23,7 @@
 pub mod affinity;
 pub mod direct;
 pub mod echo;
-mod ejection;
+pub mod ejection;
 pub mod fragments;
 pub mod headers;
 pub mod icmp;
