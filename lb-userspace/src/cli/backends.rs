@@ -183,7 +183,7 @@ mod tests {
             backend: BackendRow::new(Family::V4, id, &entry, &traffic),
             open: 2,
             silent: id == 2,
-            rest: (id == 3).then_some("ejected"),
+            rest: (id == 1).then_some("ejected"),
             service: service.to_owned(),
             family: Family::of(&entry.addr.ip()).name(),
             owner: Owner::read(service, Family::V4),
