@@ -11,6 +11,8 @@ use crate::outliers::{Outliers, SilenceWatch};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
+/// Backends that are told of after one look: a node that is lost takes many with it.
+const TOLD: usize = 20;
 
 /// Looks after backends.
 #[derive(Debug, Default)]
@@ -36,6 +38,11 @@ impl LookAfter {
         let (tables, planner) = writer.parts();
         let mut events = self.outliers.look(tables, planner, now);
         events.extend(self.silence.look(tables, planner, now));
+        let more = events.len().saturating_sub(TOLD);
+        events.truncate(TOLD);
+        if more > 0 {
+            tracing::warn!(backends = more, "more backends have begun or ceased to be silent or ejected");
+        }
         observers.backends(events, self.outliers.totals(), self.silence.count());
     }
 }
