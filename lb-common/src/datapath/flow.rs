@@ -213,7 +213,7 @@ fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arriv
     if let Some(reverse) = env.half_open(&scratch.reverse_key) {
         let reverse = env.note(reverse, state | said);
         let reverse = if headers.answers_opening() {
-            env.reopen(env.renumber(reverse, headers.end), headers.end)
+            env.reopen(env.renumber(reverse, headers.end), !headers.end)
         } else {
             reverse
         };
@@ -262,7 +262,7 @@ fn replied<A: Address, E: Env<A>>(
         if let Some(forward) = env.flow(&forward_key(&reverse, headers.key.proto)) {
             env.renumber(forward, headers.ack);
         }
-        env.touch(env.renumber(env.reopen(reverse, headers.end), headers.end))
+        env.touch(env.renumber(env.reopen(reverse, !headers.end), headers.end))
     } else {
         if headers.aborts() {
             judge_reset(env, headers, &reverse);

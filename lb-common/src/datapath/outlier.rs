@@ -31,7 +31,7 @@ pub(super) fn answered<A: Address, E: Counters<A>>(env: &E, reverse: &FlowValue<
 /// before, `forward` the state of the other. A call, for the sake of the stack.
 #[inline(never)]
 pub(super) fn reset<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, forward: u16, seq: u32) {
-    let begun = reverse.born != reverse.next;
+    let begun = !reverse.born != reverse.next;
     let over = (reverse.state | forward) & (flow_state::FIN | flow_state::RST) != 0;
     if begun || over || !sequence::resets(reverse.next, seq) {
         return;
