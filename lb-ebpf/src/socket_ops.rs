@@ -26,7 +26,7 @@ pub fn socket_ops(ctx: SockOpsContext) -> u32 {
     let op = ctx.op();
     match op {
         BPF_SOCK_OPS_STATE_CB => {
-            if !has_failed(ops) {
+            if !has_failed(&ctx) {
                 return GO_ON;
             }
         }
@@ -57,31 +57,25 @@ pub fn socket_ops(ctx: SockOpsContext) -> u32 {
     GO_ON
 }
 
-/// The state that a socket leaves.
-///
-/// # Safety
-///
-/// `ops` is the context of a callback about states.
-#[inline(always)]
-unsafe fn former_state(ops: *mut bpf_sock_ops) -> u32 {
-    // SAFETY: the callback's arguments are the state before and the one after.
-    unsafe { (*ops).__bindgen_anon_1.args[0] }
-}
-
 /// Whether a socket that changes its state does so because its connection has failed: from connecting, or from a connection
 /// that has brought nothing yet, to closed at once, by the other side. The kernel throws away what is still to be sent
 /// before it closes a socket that was reset, refused or given up, and after it closes one that its process has closed. So
 /// "something was not acknowledged, and nothing is on its way" is said of the former alone.
 #[inline(always)]
-fn has_failed(ops: *mut bpf_sock_ops) -> bool {
-    // SAFETY: the kernel's context, of a callback about states.
-    let (before, after) = unsafe { (former_state(ops), (*ops).__bindgen_anon_1.args[1]) };
+fn has_failed(ctx: &SockOpsContext) -> bool {
+    // The callback's arguments.
+    let (before, after) = (ctx.arg(0), ctx.arg(1));
     if after != BPF_TCP_CLOSE || (before != BPF_TCP_SYN_SENT && before != BPF_TCP_ESTABLISHED) {
         return false;
     }
     // SAFETY: the kernel's context.
-    let (on_its_way, acknowledged, sent, received) =
-        unsafe { ((*ops).packets_out, (*ops).snd_una, (*ops).snd_nxt, (*ops).bytes_received) };
+    let on_its_way = unsafe { (*ctx.ops).packets_out };
+    // SAFETY: as above.
+    let acknowledged = unsafe { (*ctx.ops).snd_una };
+    // SAFETY: as above.
+    let sent = unsafe { (*ctx.ops).snd_nxt };
+    // SAFETY: as above.
+    let received = unsafe { (*ctx.ops).bytes_received };
     on_its_way == 0 && acknowledged != sent && received == 0
 }
 
@@ -105,9 +99,9 @@ fn happened<A: FamilyMaps + RouteLookup>(ops: *mut bpf_sock_ops, op: u32, addr: 
             }
         }
         BPF_SOCK_OPS_RTO_CB => socket_unanswered(&env, cookie, addr, port),
-        // SAFETY: the kernel's context, whose arguments are those of this callback.
         BPF_SOCK_OPS_STATE_CB => {
-            socket_failed(&env, cookie, addr, port, unsafe { former_state(ops) } == BPF_TCP_SYN_SENT)
+            let refused = SockOpsContext::new(ops).arg(0) == BPF_TCP_SYN_SENT;
+            socket_failed(&env, cookie, addr, port, refused);
         }
         _ => socket_answered(&env, cookie, addr, port),
     }

@@ -58,6 +58,6 @@ pub(super) fn socket_failed<A: Address, E: Services<A> + Counters<A>>(
 
 /// The bit that stands for a network namespace, by its cookie: a socket has no address when it is led.
 #[inline(always)]
-pub(super) const fn of_netns([low, _]: [u32; 2]) -> u64 {
-    bit((low as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+pub(super) fn of_netns([low, _]: [u32; 2]) -> u64 {
+    bit(u64::from(low).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
