@@ -278,17 +278,12 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Counters<A> for Kernel<PART> {
     #[inline(always)]
     fn went(&self, backend: u32, generation: u32, client: u64, answered: u32, failed: u32) {
         let Some(cell) = A::outliers().get_ptr_mut(backend) else { return };
-        // SAFETY: the verifier has seen the null check. Other processors and the agent change the cell as well: of two that
-        // set a bit at once one may lose it, and numbers are added to atomically.
+        // SAFETY: the verifier has seen the null check. Of two that set a bit at once one may lose it.
         let cell = unsafe { &mut *cell };
-        if cell.generation != generation {
-            return;
-        }
-        add(&cell.answered, answered);
-        add(&cell.failed, failed);
-        cell.clients |= client;
-        if failed != 0 {
-            cell.failing |= client;
+        if cell.generation == generation {
+            add(&cell.answered, answered);
+            add(&cell.failed, failed);
+            (cell.clients, cell.failing) = (cell.clients | client, cell.failing | if failed == 0 { 0 } else { client });
         }
     }
 

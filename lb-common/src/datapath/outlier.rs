@@ -1,7 +1,7 @@
 //! How backends treat new connections, for the agent to judge each by its fellows (outlier ejection).
 //!
 //! Against a backend counts what it does itself: it refuses a connection, or resets one before it has sent anything and
-//! while the client has neither closed nor reset it. Clients are told apart, roughly, so that one that provokes its backend
+//! while the client has neither closed nor reset it. Clients are distinguished, roughly, so that one that provokes its backend
 //! is one of many.
 
 use super::env::{Counters, Env, Services};

@@ -101,7 +101,7 @@ impl Marked {
         resting(self.rest)
     }
 
-    /// Why new connections pass it over, in words.
+    /// Why new connections pass it over, as text.
     pub fn words(&self) -> Vec<&'static str> {
         (self.silent != 0).then_some("silent").into_iter().chain(self.resting()).collect()
     }

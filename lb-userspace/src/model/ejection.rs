@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_be_are_told_with_what_is_wrong() {
+    fn settings_that_cannot_be_are_answered_with_what_is_wrong() {
         for (text, said) in [
             ("", "empty"),
             ("yes", "is no setting"),

@@ -199,7 +199,7 @@ impl Set {
     }
 }
 
-/// What is told of a verdict.
+/// The event of a verdict.
 fn event(service: &ServiceName, backend: &PlacedBackend, verdict: Verdict) -> Option<Event> {
     let addr = backend.addr;
     match verdict {

@@ -11,7 +11,7 @@ use crate::outliers::{Outliers, SilenceWatch};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
-/// Backends that are told of after one look: a node that is lost takes many with it.
+/// Backends that have an event after one look: a node that is lost takes many with it.
 const TOLD: usize = 20;
 
 /// Looks after backends.
