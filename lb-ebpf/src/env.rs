@@ -276,6 +276,18 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Counters<A> for Kernel<PART> {
     }
 
     #[inline(always)]
+    fn went(&self, backend: u32, generation: u32, client: u64, answered: u32, failed: u32) {
+        let Some(cell) = A::outliers().get_ptr_mut(backend) else { return };
+        // SAFETY: the verifier has seen the null check. Of two that set a bit at once one may lose it.
+        let cell = unsafe { &mut *cell };
+        if cell.generation == generation {
+            add(&cell.answered, answered);
+            add(&cell.failed, failed);
+            (cell.clients, cell.failing) = (cell.clients | client, cell.failing | if failed == 0 { 0 } else { client });
+        }
+    }
+
+    #[inline(always)]
     fn blame(&self, service: u32, cause: u32) {
         let key = CauseKey { service, counter: cause };
         // SAFETY: the helper has no arguments and no preconditions.

@@ -2,14 +2,15 @@
 //! to a backend count.
 
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
-    BPF_TCP_SYN_SENT, bpf_sock_ops,
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_STATE_CB,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_SENT,
+    bpf_sock_ops,
 };
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use lb_common::abi::{Be16, V4, V6};
-use lb_common::datapath::{socket_answered, socket_is_led, socket_unanswered};
+use lb_common::datapath::{socket_answered, socket_failed, socket_is_led, socket_unanswered};
 
 use crate::maps::FamilyMaps;
 use crate::route::{AF_INET6, RouteLookup};
@@ -24,6 +25,11 @@ pub fn socket_ops(ctx: SockOpsContext) -> u32 {
     let ops = ctx.ops;
     let op = ctx.op();
     match op {
+        BPF_SOCK_OPS_STATE_CB => {
+            if !has_failed(&ctx) {
+                return GO_ON;
+            }
+        }
         BPF_SOCK_OPS_TCP_CONNECT_CB => {}
         // Both are for those alone that were found when they began to connect.
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB if ctx.cb_flags() & BPF_SOCK_OPS_RTO_CB_FLAG != 0 => {}
@@ -51,6 +57,28 @@ pub fn socket_ops(ctx: SockOpsContext) -> u32 {
     GO_ON
 }
 
+/// Whether a socket that changes its state does so because its connection has failed: from connecting, or from a connection
+/// that has brought nothing yet, to closed at once, by the other side. The kernel throws away what is still to be sent
+/// before it closes a socket that was reset, refused or given up, and after it closes one that its process has closed. So
+/// "something was not acknowledged, and nothing is on its way" is said of the former alone.
+#[inline(always)]
+fn has_failed(ctx: &SockOpsContext) -> bool {
+    // The callback's arguments.
+    let (before, after) = (ctx.arg(0), ctx.arg(1));
+    if after != BPF_TCP_CLOSE || (before != BPF_TCP_SYN_SENT && before != BPF_TCP_ESTABLISHED) {
+        return false;
+    }
+    // SAFETY: the kernel's context.
+    let on_its_way = unsafe { (*ctx.ops).packets_out };
+    // SAFETY: as above.
+    let acknowledged = unsafe { (*ctx.ops).snd_una };
+    // SAFETY: as above.
+    let sent = unsafe { (*ctx.ops).snd_nxt };
+    // SAFETY: as above.
+    let received = unsafe { (*ctx.ops).bytes_received };
+    on_its_way == 0 && acknowledged != sent && received == 0
+}
+
 #[inline(always)]
 fn happened<A: FamilyMaps + RouteLookup>(ops: *mut bpf_sock_ops, op: u32, addr: A) {
     let env = process(ops.cast());
@@ -61,15 +89,20 @@ fn happened<A: FamilyMaps + RouteLookup>(ops: *mut bpf_sock_ops, op: u32, addr: 
     let cookie = halves(unsafe { bpf_get_socket_cookie(ops.cast()) });
     match op {
         BPF_SOCK_OPS_TCP_CONNECT_CB => {
-            if socket_is_led(&env, cookie, addr, port) {
+            if let Some(judged) = socket_is_led(&env, cookie, addr, port) {
+                let wanted = BPF_SOCK_OPS_RTO_CB_FLAG | if judged { BPF_SOCK_OPS_STATE_CB_FLAG } else { 0 };
                 // SAFETY: the kernel's context; what others have asked for stays.
-                let asked = unsafe { (*ops).bpf_sock_ops_cb_flags } | BPF_SOCK_OPS_RTO_CB_FLAG;
+                let asked = unsafe { (*ops).bpf_sock_ops_cb_flags } | wanted;
                 // Refused, nobody hears of this socket.
                 // SAFETY: the context is the program's own.
                 let _refused = unsafe { bpf_sock_ops_cb_flags_set(ops, asked as i32) };
             }
         }
         BPF_SOCK_OPS_RTO_CB => socket_unanswered(&env, cookie, addr, port),
+        BPF_SOCK_OPS_STATE_CB => {
+            let refused = SockOpsContext::new(ops).arg(0) == BPF_TCP_SYN_SENT;
+            socket_failed(&env, cookie, addr, port, refused);
+        }
         _ => socket_answered(&env, cookie, addr, port),
     }
 }

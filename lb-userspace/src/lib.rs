@@ -20,6 +20,7 @@ pub mod load;
 pub mod maps;
 pub mod metrics;
 pub mod model;
+pub mod outliers;
 pub mod plan;
 pub mod query;
 pub mod reconcile;

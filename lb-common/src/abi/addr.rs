@@ -93,6 +93,10 @@ pub trait Address: Copy + Default + Eq {
     /// The address as one number, for hashing: different IPv4 addresses have different ones.
     fn digest(self) -> u64;
 
+    /// What stands for the client behind the address: in IPv6 the first 64 bits, of which a host has all addresses.
+    #[must_use]
+    fn client(self) -> Self;
+
     /// The bits in which two addresses differ, over each other: 0 where they are the same.
     fn difference(self, other: Self) -> u32;
 
@@ -124,6 +128,11 @@ impl Address for V4 {
     #[inline(always)]
     fn digest(self) -> u64 {
         u64::from(self.0)
+    }
+
+    #[inline(always)]
+    fn client(self) -> Self {
+        self
     }
 
     #[inline(always)]
@@ -166,6 +175,12 @@ impl Address for V6 {
         let [a, b, c, d] = self.0;
         let upper = (u64::from(a) | u64::from(b) << 32).wrapping_mul(0x94d0_49bb_1331_11eb);
         (upper ^ upper >> 32).wrapping_add(u64::from(c) | u64::from(d) << 32)
+    }
+
+    #[inline(always)]
+    fn client(self) -> Self {
+        let [one, two, ..] = self.0;
+        Self([one, two, 0, 0])
     }
 
     #[inline(always)]

@@ -23,8 +23,10 @@ plain! {
         /// Connections to it stay unanswered: [`SILENT`] and, in the other bits, when it was last tried, in units of
         /// 2^28 ns of `CLOCK_MONOTONIC`. 0: they do not. The kernel's programs write it.
         pub silent: u16,
+        /// How its Service's outlier ejection has it, see [`rest`]. The agent writes it.
+        pub rest: u16,
         /// How packets are wrapped on their way to the endpoint; 0: not at all.
-        pub encapsulation: u32,
+        pub encapsulation: u16,
         /// When it last answered a connection, in jiffies; 0: not known. The kernel's programs write it.
         pub answered: u32,
     }
@@ -32,6 +34,26 @@ plain! {
 
 /// The bit of [`BackendValue::silent`] that says so; the others are a time.
 pub const SILENT: u16 = 1 << 15;
+
+impl<A> BackendValue<A> {
+    /// Whether new connections may have to pass it over.
+    #[inline(always)]
+    pub const fn is_avoided(&self) -> bool {
+        // One branch.
+        self.silent | self.rest >> 1 != 0
+    }
+}
+
+/// Values of [`BackendValue::rest`]. Those between are probation: of so many new connections that would come to the backend
+/// one does, and the others pass it over.
+pub mod rest {
+    /// Its Service has no outlier ejection: nothing is counted.
+    pub const OFF: u16 = 0;
+    /// It gets all of its new connections, and how they go is counted.
+    pub const NONE: u16 = 1;
+    /// It is ejected: none.
+    pub const EJECTED: u16 = u16::MAX;
+}
 
 /// Bits of [`BackendValue::flags`].
 pub mod backend_flag {

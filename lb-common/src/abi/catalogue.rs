@@ -6,7 +6,7 @@
 pub const ABI_VERSION: u32 = 4;
 /// What the fields of all maps come to in that version: a test in `tables.rs` notices fields that change places.
 #[cfg(test)]
-pub(super) const SHAPE: u64 = 0x14d5_2adc_4525_1335;
+pub(super) const SHAPE: u64 = 0x5b24_097d_1f42_5b43;
 
 /// Hands all maps of one group to the macro `$then`: `family` (one map for each address family; types for the address
 /// type `$addr`), `single` (one for both), `agent` (one, which programs know nothing of).
@@ -272,6 +272,16 @@ macro_rules! tables {
                     counts: "backends whose [traffic](#traffic) is counted, per family; 0: none",
                     full: "backends with higher ids are served, but not counted",
                 }),
+            }
+            /// How connections to backends went that outlier ejection judges.
+            OUTLIERS outliers [OUTLIERS4 OUTLIERS6]: pinned Array(u32 => OutlierValue) {
+                size: Size::Constant(1 << 14),
+                object: 16_384,
+                flags: MMAPABLE,
+                holds: "backend id → clients, connections answered and failed, generation",
+                writer: "kernel; agent (begins a cell, empties its clients)",
+                readers: "agent",
+                miss: "the backend is not judged",
             }
             /// When refusals may be answered again, see [`crate::abi::refusals`].
             REFUSALS refusals [REFUSALS4 REFUSALS6]: scratch PerCpuArray(u32 => u64) {

@@ -130,6 +130,8 @@ counters! {
     BackendBack = "backend_back",
     /// New connection that a silent backend was passed over for.
     SilentPassedOver = "silent_passed_over",
+    /// New connection that a backend was passed over for which outlier ejection has ejected, or has on probation.
+    EjectedPassedOver = "ejected_passed_over",
 }
 
 /// Name of a counter by index.

@@ -79,8 +79,10 @@ plain! {
         pub port_delta: u16,
         /// What this entry's packets add to the backend's count, as far as it has not been added yet.
         pub tally: Tally,
-        /// Forward entry: when the flow began, in jiffies; 0: not known. TCP's reverse entry: the number behind a SYN that the client
-        /// has sent on the live flow, which begins it anew once the backend has taken it; 0: none.
+        /// Forward entry: when the flow began, in jiffies; 0: not known. TCP's reverse entry: the complement of the
+        /// number behind the backend's SYN, which is `next` as long as the backend has sent nothing else; or the number behind a SYN
+        /// that the client has sent on the live flow, which begins it anew once the backend has taken it. 0: none. The complement,
+        /// because both sides may begin with the same number.
         pub born: u32,
     }
 }

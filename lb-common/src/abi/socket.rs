@@ -31,8 +31,8 @@ plain! {
         pub addr: A,
         /// Its port.
         pub port: Be16,
-        /// Always 0.
-        pub pad: u16,
+        /// TCP: not 0 where outlier ejection counts how the connection goes.
+        pub judged: u16,
         /// Backend id.
         pub backend: u32,
         /// The backend's generation when it was chosen.

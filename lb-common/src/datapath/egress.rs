@@ -19,8 +19,8 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
         if let Some(flow) = env.flow(&key)
             && flow.kind == flow_kind::REVERSE
         {
-            // One that comes another way than those before, or begins the numbers anew, is looked at closely.
-            let ordinary = flow.from == arrival.from && !headers.answers_opening();
+            // One that comes another way than those before, begins the numbers anew or resets is looked at closely.
+            let ordinary = flow.from == arrival.from && !headers.is_rare_reply();
             return if ordinary { Fast::Hit(refresh(env, headers, flow)) } else { Fast::Slow };
         }
         if let Some(flow) = env.half_open(&key)

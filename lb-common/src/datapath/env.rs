@@ -211,6 +211,8 @@ pub trait Counters<A> {
     fn answered(&self, backend: u32, generation: u32);
     /// Counts that a backend has refused a connection or a datagram.
     fn refused(&self, backend: u32, generation: u32);
+    /// Counts how new connections of the client with this bit went, for a backend that outlier ejection judges.
+    fn went(&self, backend: u32, generation: u32, client: u64, answered: u32, failed: u32);
     /// Counts for a service port why its client got nothing: one of `CAUSES_OF_SERVICES`, by its index.
     fn blame(&self, service: u32, cause: u32);
 }

@@ -4,6 +4,7 @@
 use super::arrival::Arrival;
 use super::env::Env;
 use super::headers::Headers;
+use super::outlier;
 use super::schedule::note_affinity;
 use super::scope::is_foreign;
 use super::scratch::Scratch;
@@ -212,15 +213,25 @@ fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arriv
     if scratch.reverse.state & flow_state::REPLIED == 0 {
         count_answer(env, &scratch.reverse, said);
         if handshake {
-            silence::answered(env, scratch.reverse.backend, scratch.reverse.generation);
+            if silence::answered(env, scratch.reverse.backend, scratch.reverse.generation) {
+                outlier::answered(env, &scratch.reverse, said);
+            }
         } else {
             // There may never be a second question.
             note_client(env, &scratch.reverse);
         }
+    } else if said & flow_state::RST != 0
+        && let Some(forward) = forward
+    {
+        outlier::reset(env, &scratch.reverse, forward.state, headers.seq);
     }
     if let Some(reverse) = env.half_open(&scratch.reverse_key) {
         let reverse = env.note(reverse, state | said);
-        let reverse = if headers.answers_opening() { env.renumber(reverse, headers.end) } else { reverse };
+        let reverse = if headers.answers_opening() {
+            env.reopen(env.renumber(reverse, headers.end), !headers.end)
+        } else {
+            reverse
+        };
         env.touch(env.come_by(reverse, arrival.from));
     }
     scratch.forward = scratch.reverse;
@@ -266,12 +277,23 @@ fn replied<A: Address, E: Env<A>>(
         if let Some(forward) = env.flow(&forward_key(&reverse, headers.key.proto)) {
             env.begin_again(forward, headers.ack);
         }
-        env.touch(env.begin_again(env.reopen(reverse, 0), headers.end))
+        env.touch(env.begin_again(env.reopen(reverse, !headers.end), headers.end))
     } else {
+        if headers.aborts() {
+            judge_reset(env, headers, &reverse);
+        }
         refresh(env, headers, reverse)
     };
     scratch.rewrite_as(&reverse);
     Reply::Taken
+}
+
+/// The backend of an established flow resets it, or somebody who would like to seem it. A call, for the sake of the stack.
+#[inline(never)]
+fn judge_reset<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, reverse: &FlowValue<A>) {
+    if let Some(forward) = env.flow(&forward_key(reverse, headers.key.proto)) {
+        outlier::reset(env, reverse, forward.state, headers.seq);
+    }
 }
 
 /// Whether a client's packet shows that it has seen the answer of its backend.

@@ -154,6 +154,12 @@ impl<A: Address> Headers<A> {
         transport::answers_opening(self.key.proto, self.flags)
     }
 
+    /// Whether a reply begins its connection, or aborts it.
+    #[inline(always)]
+    pub(super) fn is_rare_reply(&self) -> bool {
+        transport::is_rare_reply(self.key.proto, self.flags)
+    }
+
     /// Whether the transport's connections begin with a handshake.
     #[inline(always)]
     pub(super) fn has_handshake(&self) -> bool {

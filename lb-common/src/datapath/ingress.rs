@@ -33,7 +33,7 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
         && flow.kind == flow_kind::REVERSE
         && flow.out != 0
         && flow.from == arrival.from
-        && !headers.answers_opening()
+        && !headers.is_rare_reply()
     {
         return Fast::Hit(refresh(env, headers, flow));
     }
@@ -60,7 +60,7 @@ fn known<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival,
             flow.ifindex == arrival.ifindex
                 && (headers.has_handshake() || env.generation(flow.backend) == flow.generation)
         }
-        flow_kind::REVERSE_SNAT => flow.from == arrival.from && !headers.answers_opening(),
+        flow_kind::REVERSE_SNAT => flow.from == arrival.from && !headers.is_rare_reply(),
         _ => false,
     };
     if !ordinary {

@@ -21,6 +21,7 @@ mod icmp;
 mod ingress;
 mod limit;
 mod outcome;
+mod outlier;
 mod own;
 pub mod pipeline;
 mod refuse;
@@ -47,6 +48,6 @@ pub use schedule::{Choice, scaled};
 pub use scope::is_internal;
 pub use scratch::{Scratch, Workspace};
 pub use socket::{
-    SocketCall, SocketVerdict, socket_answered, socket_bind, socket_closed, socket_connect, socket_is_led, socket_peer,
-    socket_released, socket_send, socket_unanswered,
+    SocketCall, SocketVerdict, socket_answered, socket_bind, socket_closed, socket_connect, socket_failed,
+    socket_is_led, socket_peer, socket_released, socket_send, socket_unanswered,
 };

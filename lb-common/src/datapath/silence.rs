@@ -5,7 +5,7 @@
 //! because its kernel does. An answer, even a refusal, ends it.
 
 use super::env::{Counters, Host, Services};
-use crate::abi::{Address, Counter, SILENT, config_flag};
+use crate::abi::{Address, Counter, SILENT, config_flag, rest};
 
 /// Whether anybody is to find out.
 #[inline(always)]
@@ -40,13 +40,17 @@ pub(super) fn unanswered<A: Address, E: Services<A> + Host<A> + Counters<A>>(
     }
 }
 
-/// A backend has answered a connection. A call, for the sake of the stack.
+/// A backend has answered a connection. Returns whether outlier ejection judges it. A call, for the sake of the stack.
 #[inline(never)]
-pub(super) fn answered<A: Address, E: Services<A> + Host<A> + Counters<A>>(env: &E, backend: u32, generation: u32) {
-    let Some(known) = env.backend(backend) else { return };
+pub(super) fn answered<A: Address, E: Services<A> + Host<A> + Counters<A>>(
+    env: &E,
+    backend: u32,
+    generation: u32,
+) -> bool {
+    let Some(known) = env.backend(backend) else { return false };
     // The twin of a direct connection has none.
     if known.generation != generation || generation == 0 {
-        return;
+        return false;
     }
     // Not for each connection: where others read it there is no change to be fetched.
     let now = env.ticks().max(1);
@@ -57,4 +61,5 @@ pub(super) fn answered<A: Address, E: Services<A> + Host<A> + Counters<A>>(env: 
         env.set_silent(backend, 0);
         env.count(Counter::BackendBack);
     }
+    known.rest != rest::OFF
 }

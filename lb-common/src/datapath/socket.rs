@@ -5,13 +5,14 @@
 
 use super::echo;
 use super::env::SocketEnv;
+use super::outlier;
 use super::schedule::{Choice, member_flag, select};
 use super::scope::known_vip;
 use super::silence;
 use super::transport;
 use crate::abi::{
     Address, AffinityKey, Be16, Counter, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
-    frontend_flag, frontend_kind, frontend_scope, proto, socket_kind,
+    frontend_flag, frontend_kind, frontend_scope, proto, rest, socket_kind,
 };
 
 /// What an unconnected socket's idle entry is kept for, in units of 2^30 ns: as long as a UDP flow without traffic.
@@ -195,7 +196,7 @@ fn remember<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, choice: 
     let mut value = SocketValue {
         addr: call.addr,
         port: call.port,
-        pad: 0,
+        judged: if stay { rest::OFF } else { choice.backend.rest },
         backend: choice.id,
         generation: choice.backend.generation,
         service: choice.frontend.service,
@@ -297,14 +298,26 @@ pub fn socket_unanswered<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2],
 #[inline(always)]
 pub fn socket_answered<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], addr: A, port: Be16) {
     if let Some(known) = env.socket(&SocketKey { cookie, addr, port, proto: proto::TCP, kind: socket_kind::REPLY }) {
-        silence::answered(env, known.backend, known.generation);
+        if silence::answered(env, known.backend, known.generation) {
+            env.went(known.backend, known.generation, outlier::of_netns(known.netns), 1, 0);
+        }
     }
 }
 
-/// Whether a socket that is about to send its SYN has been led to this peer.
+/// A TCP socket's connection has failed: its peer has refused it, or has reset it before it had sent anything.
 #[inline(always)]
-pub fn socket_is_led<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], addr: A, port: Be16) -> bool {
-    env.socket(&SocketKey { cookie, addr, port, proto: proto::TCP, kind: socket_kind::REPLY }).is_some()
+pub fn socket_failed<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], addr: A, port: Be16, refused: bool) {
+    if let Some(known) = env.socket(&SocketKey { cookie, addr, port, proto: proto::TCP, kind: socket_kind::REPLY }) {
+        outlier::socket_failed(env, known.backend, known.generation, known.netns, refused);
+    }
+}
+
+/// Whether a socket that is about to send its SYN has been led to this peer, and if so, whether outlier ejection counts how
+/// its connection goes.
+#[inline(always)]
+pub fn socket_is_led<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], addr: A, port: Be16) -> Option<bool> {
+    let known = env.socket(&SocketKey { cookie, addr, port, proto: proto::TCP, kind: socket_kind::REPLY })?;
+    Some(known.judged != rest::OFF)
 }
 
 /// A socket is closed: what is known of it and its peer goes.

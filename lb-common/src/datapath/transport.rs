@@ -61,6 +61,8 @@ pub trait Transport {
     fn opens(flags: u8) -> bool;
     /// Whether a packet accepts a connection that another opened: sequence numbers of its direction begin anew.
     fn answers_opening(flags: u8) -> bool;
+    /// Whether a reply begins its connection, or aborts it.
+    fn is_rare_reply(flags: u8) -> bool;
     /// Whether a packet's acknowledgement number counts.
     fn acknowledges(flags: u8) -> bool;
     /// Whether a packet can be the first reply of a flow.
@@ -104,6 +106,11 @@ impl Transport for Tcp {
     #[inline(always)]
     fn answers_opening(flags: u8) -> bool {
         flags & (tcp::flag::SYN | tcp::flag::ACK) == tcp::flag::SYN | tcp::flag::ACK
+    }
+
+    #[inline(always)]
+    fn is_rare_reply(flags: u8) -> bool {
+        flags & (tcp::flag::SYN | tcp::flag::RST) != 0
     }
 
     #[inline(always)]
@@ -156,6 +163,11 @@ impl Transport for Udp {
     }
 
     #[inline(always)]
+    fn is_rare_reply(_flags: u8) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn acknowledges(_flags: u8) -> bool {
         false
     }
@@ -193,6 +205,10 @@ impl Transport for Sctp {
 
     fn answers_opening(kind: u8) -> bool {
         kind == sctp::chunk::INIT_ACK
+    }
+
+    fn is_rare_reply(kind: u8) -> bool {
+        matches!(kind, sctp::chunk::INIT_ACK | sctp::chunk::ABORT)
     }
 
     /// SCTP has no such number in its common header (RFC 9260 section 3.1).
@@ -266,6 +282,12 @@ pub(super) fn answers_opening(number: u8, flags: u8) -> bool {
 #[inline(always)]
 pub(super) fn acknowledges(number: u8, flags: u8) -> bool {
     served!(number, T => T::acknowledges(flags))
+}
+
+/// [`Transport::is_rare_reply`] of a served protocol.
+#[inline(always)]
+pub(super) fn is_rare_reply(number: u8, flags: u8) -> bool {
+    served!(number, T => T::is_rare_reply(flags))
 }
 
 /// The sequence number behind a segment of `length` bytes, header included.

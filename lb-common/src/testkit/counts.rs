@@ -59,6 +59,19 @@ impl<A: Family> Counters<A> for Memory<A> {
         }
     }
 
+    fn went(&self, backend: u32, generation: u32, client: u64, answered: u32, failed: u32) {
+        if self.backends.get(&backend).is_some_and(|known| known.generation == generation) {
+            let mut all = self.outliers.borrow_mut();
+            let cell = all.entry(backend).or_default();
+            cell.answered += u64::from(answered);
+            cell.failed += u64::from(failed);
+            cell.clients |= client;
+            if failed != 0 {
+                cell.failing |= client;
+            }
+        }
+    }
+
     fn blame(&self, service: u32, cause: u32) {
         *self.causes.borrow_mut().entry((service, cause)).or_default() += 1;
     }

@@ -14,7 +14,7 @@ use crate::abi::device_flag;
 use crate::abi::filter;
 use crate::abi::{
     AffinityKey, AffinityValue, BackendValue, EventValue, FamilyConfig, FlowKey, FlowValue, FrontendKey, FrontendValue,
-    SocketKey, SocketValue, StatsValue, Tally, flow_state,
+    OutlierValue, SocketKey, SocketValue, StatsValue, Tally, flow_state,
 };
 use crate::datapath::{Direction, Env, Flows, Headers, Host, NextHop, Route, Scratch, Stage, Watch};
 use crate::wire::ethernet::mac_words;
@@ -73,6 +73,8 @@ pub struct Memory<A> {
     pub causes: RefCell<HashMap<(u32, u32), u64>>,
     /// Traffic by backend.
     pub stats: RefCell<HashMap<u32, StatsValue>>,
+    /// How connections to backends went that are judged.
+    pub outliers: RefCell<HashMap<u32, OutlierValue>>,
     /// Look-ups so far.
     pub lookups: Cell<Lookups>,
     /// Addresses of frontends.
@@ -120,6 +122,7 @@ impl<A: Family> Default for Memory<A> {
             counters: RefCell::default(),
             causes: RefCell::default(),
             stats: RefCell::default(),
+            outliers: RefCell::default(),
             lookups: Cell::default(),
             front_filter: TestFilter::new(filter::FRONT_BLOCKS),
             back_filter: TestFilter::new(filter::BACK_BLOCKS),

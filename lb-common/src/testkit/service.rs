@@ -51,6 +51,8 @@ pub struct Service<A> {
     pub schedule: u32,
     /// Bits of `frontend_flag`.
     pub flags: u16,
+    /// How outlier ejection has backends, by id.
+    pub rest: Vec<(u32, u16)>,
     /// First slot of this state's sets: another one for each state that a vector goes through.
     pub slots: u32,
 }
@@ -68,6 +70,7 @@ impl<A: Family> Service<A> {
             algorithm: algorithm::RANDOM,
             schedule: 0,
             flags: 0,
+            rest: vec![],
             slots: 16,
         }
     }
@@ -100,6 +103,13 @@ impl<A: Family> Service<A> {
         self
     }
 
+    /// With a backend that outlier ejection has so.
+    #[must_use]
+    pub fn rest(mut self, id: u32, rest: u16) -> Self {
+        self.rest.push((id, rest));
+        self
+    }
+
     fn set(&self, local: bool, base: u32, node: &mut (impl Node<A> + ?Sized)) -> SetRef {
         let wanted = if local { backend_flag::IN_LOCAL } else { backend_flag::IN_CLUSTER };
         let members = self.endpoints.iter().filter(|e| e.flags & wanted != 0 && e.generation != 0);
@@ -117,7 +127,9 @@ impl<A: Family> Service<A> {
             let &Endpoint { id, addr, port, generation, flags } = endpoint;
             let port = Be16::new(port);
             let (service, weight) = (self.id, 1);
-            let value = BackendValue { addr, port, flags, generation, service, weight, ..BackendValue::default() };
+            let rest = self.rest.iter().find(|(of, _)| *of == id).map_or(0, |(_, rest)| *rest);
+            let value =
+                BackendValue { addr, port, flags, generation, service, weight, rest, ..BackendValue::default() };
             node.set_backend(id, value);
         }
         let internal = self.set(self.flags & frontend_flag::INTERNAL_LOCAL != 0, self.slots, node);

@@ -1,7 +1,8 @@
 //! `sluice backends`: every backend with its id, below its service port.
 //!
-//! JSON: a list of `{address, id, generation, flags, weight, traffic, open, silent, service, family}`; `open` are established
-//! connections, `silent` is whether new ones pass it over because it leaves them unanswered, `service` is
+//! JSON: a list of `{address, id, generation, flags, weight, traffic, open, silent, rest, service, family}`; `open` are
+//! established connections, `silent` is whether new ones pass it over because it leaves them unanswered, `rest` is `ejected` or
+//! `probation` where outlier ejection has it so, `service` is
 //! `namespace/name:port/PROTOCOL`, `traffic` as in `sluice services`.
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use super::backend_row::{BackendRow, TrafficRow};
 use super::labelled;
 use super::list::{Form, Found, Grid, ListArgs, Listed, Owner, Shown, Width, amount, form_width};
+use crate::maps::BackendMarks as _;
 use crate::maps::flows;
 use crate::maps::kernel::KernelTables;
 use crate::model::desired::Family;
@@ -25,6 +27,8 @@ struct Row {
     open: u64,
     /// Whether it leaves connections unanswered, and new ones pass it over.
     silent: bool,
+    /// `ejected` or `probation`, by outlier ejection.
+    rest: Option<&'static str>,
     /// `namespace/name:port/PROTOCOL`.
     service: String,
     /// `IPv4` or `IPv6`.
@@ -61,7 +65,7 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
         let tables = KernelTables::open(&args.pins.pin_path)?;
         let existing = tables.read_owners()?;
         let traffic = tables.traffic(&existing)?;
-        let silent = tables.silent(&existing)?;
+        let marks: HashMap<_, _> = tables.marked()?.into_iter().map(|mark| ((mark.family, mark.id), mark)).collect();
         let owners = Owners::of(&existing);
         let open = flows::open_by_backend(&args.pins.pin_path)?;
         let missing = select.missing(&owners.0.values().map(|known| &*known.owner));
@@ -71,7 +75,8 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
             let row = || Row {
                 backend: BackendRow::new(*family, *id, entry, &traffic),
                 open: open.get(&(*family, *id)).copied().unwrap_or(0),
-                silent: silent.contains(&(*family, *id)),
+                silent: marks.get(&(*family, *id)).is_some_and(|mark| mark.silent != 0),
+                rest: marks.get(&(*family, *id)).and_then(|mark| mark.resting()),
                 service: known.name.to_owned(),
                 family: family.name(),
                 owner: Rc::clone(&known.owner),
@@ -115,7 +120,7 @@ impl<'a> Owners<'a> {
     }
 }
 
-fn state(flags: &[&str], silent: bool) -> String {
+fn state(flags: &[&str], silent: bool, rest: Option<&'static str>) -> String {
     let serving = flags.iter().any(|flag| matches!(*flag, "in-cluster-set" | "in-local-set"));
     let words = flags.iter().copied().filter(|flag| matches!(*flag, "local" | "terminating" | "host-network"));
     let mut words: Vec<&str> = (!serving).then_some("unused").into_iter().chain(words).collect();
@@ -125,6 +130,7 @@ fn state(flags: &[&str], silent: bool) -> String {
     if silent {
         words.push("silent");
     }
+    words.extend(rest);
     words.join(",")
 }
 
@@ -162,7 +168,7 @@ fn grid(rows: &[Row], flat: bool, width: Width) -> Grid {
             from(if flat { Shown::Any } else { Shown::Wide }, &|| {
                 format!("{}/{}", owner.service_port(), owner.protocol)
             }),
-            state(&backend.flags, row.silent),
+            state(&backend.flags, row.silent, row.rest),
             counted(|t| t.connections.to_string()),
             row.open.to_string(),
             counted(|t| t.unanswered.to_string()),
@@ -208,6 +214,7 @@ mod tests {
             backend: BackendRow::new(Family::V4, id, &entry, &traffic),
             open: 2,
             silent: id == 2,
+            rest: (id == 1).then_some("ejected"),
             service: service.to_owned(),
             family: Family::of(&entry.addr.ip()).name(),
             owner: Rc::new(Owner::read(service, Family::V4)),

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::model::algorithm::{Algorithm, TableSize};
 use crate::model::desired::{ExternalIps, ResolveSettings};
+use crate::model::ejection::Ejection;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct SpreadArgs {
@@ -15,6 +16,11 @@ pub(super) struct SpreadArgs {
     /// a backend goes, and take more memory.
     #[arg(long, value_name = "PRIME", default_value = "32749", value_parser = TableSize::parse)]
     maglev_table_size: TableSize,
+    /// Outlier ejection of Services whose annotation does not say: on, off, or settings such as
+    /// window=10s,ratio=20%,least=20,longest=300s,share=30%. A backend that refuses or resets far more connections than its
+    /// fellows rests for a while.
+    #[arg(long, value_name = "SETTINGS", default_value = "off", value_parser = Ejection::parse)]
+    outlier_ejection: Ejection,
 }
 
 impl SpreadArgs {
@@ -24,6 +30,7 @@ impl SpreadArgs {
             external_ips,
             algorithm: self.algorithm,
             table_size: self.maglev_table_size,
+            ejection: self.outlier_ejection,
             // Until somebody says that they are served.
             host_ports: false,
         }

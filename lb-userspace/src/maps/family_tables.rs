@@ -12,8 +12,8 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData};
 use ipnet::IpNet;
 use lb_common::abi::{
-    ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, SERVICE_RANGES, SetRef, SourceRangeKey,
-    StatsValue, config_flag, frontend_scope, map_name,
+    ABI_VERSION, BackendValue, Be16, FamilyConfig, FrontendKey, FrontendValue, OutlierValue, SERVICE_RANGES, SetRef,
+    SourceRangeKey, StatsValue, config_flag, frontend_scope, map_name,
 };
 
 use super::address::{MapAddress, cidrs, prefixes};
@@ -26,7 +26,6 @@ use super::service_ranges::service_ranges;
 use super::set_tables::SetTables;
 use super::tables::{FamilySettings, PinnedFacts};
 use super::traffic::{Cells, Traffic};
-use crate::model::family::Family;
 use crate::plan::{BackendEntry, Existing, Vip};
 
 /// Maps of one family.
@@ -38,7 +37,9 @@ where
     frontends: HashMap<MapData, FrontendKey<A>, FrontendValue>,
     /// The same map, for reading in batches.
     frontends_raw: MapData,
-    backends: MappedArray<BackendValue<A>>,
+    pub(super) backends: MappedArray<BackendValue<A>>,
+    /// How connections to backends go that are judged.
+    pub(super) outliers: MappedArray<OutlierValue>,
     slots: MappedArray<u32>,
     tables: SetTables,
     ranges: LpmTrie<MapData, SourceRangeKey<A>, u32>,
@@ -78,6 +79,7 @@ where
             frontends: open(dir, Self::FRONTENDS)?,
             frontends_raw: open_raw(dir, Self::FRONTENDS)?,
             backends: MappedArray::open(dir, Self::BACKENDS)?,
+            outliers: MappedArray::open(dir, map_name::OUTLIERS[Self::AT])?,
             slots: MappedArray::open(dir, Self::SLOTS)?,
             tables: SetTables::open(dir, map_name::MAGLEV[Self::AT])?,
             ranges: open(dir, Self::RANGES)?,
@@ -140,7 +142,7 @@ where
 
     pub(super) fn put_backend(&mut self, id: u32, entry: &BackendEntry) -> Result<(), TableFailure> {
         self.stats.begin(id, entry.generation)?;
-        // What the programs have found out of it stays.
+        // What was found out of it stays.
         let known = self.backends.get(id)?.filter(|known| known.generation == entry.generation).unwrap_or_default();
         let value = BackendValue {
             addr: Self::address(entry.addr.ip(), Self::BACKENDS)?,
@@ -151,6 +153,7 @@ where
             weight: entry.weight,
             silent: known.silent,
             answered: known.answered,
+            rest: known.rest,
             ..BackendValue::default()
         };
         self.filters()?.before_backend(id, value.addr, value.port)?;
@@ -337,18 +340,7 @@ where
         })
     }
 
-    /// Those of these backends that leave connections unanswered.
-    pub(super) fn silent(&self, existing: &Existing, into: &mut BTreeSet<(Family, u32)>) -> Result<(), TableFailure> {
-        for (family, id, entry) in existing.backends.iter().filter(|(family, ..)| *family == A::FAMILY) {
-            let now = self.backends.get(*id)?;
-            if now.is_some_and(|now| now.generation == entry.generation && now.silent != 0) {
-                into.insert((*family, *id));
-            }
-        }
-        Ok(())
-    }
-
-    fn walk_backends(&self, mut each: impl FnMut(u32, &BackendValue<A>)) -> Result<(), TableFailure> {
+    pub(super) fn walk_backends(&self, mut each: impl FnMut(u32, &BackendValue<A>)) -> Result<(), TableFailure> {
         self.backends.walk(|id, value| {
             if value.generation != 0 {
                 each(id, value);

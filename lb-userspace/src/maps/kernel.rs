@@ -1,12 +1,12 @@
 //! The Service maps of the kernel, opened from their pins.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aya::maps::{Array, HashMap, MapData};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use lb_common::abi::{ABI_VERSION, NAME_LEN, NameValue, REPORT_LEN, ReportValue, StatusValue, V4, V6, map_name};
 
 use super::batch;
@@ -25,8 +25,8 @@ const NAMES_AT_ONCE: usize = 512;
 
 /// The pinned maps below one pin path.
 pub struct KernelTables {
-    v4: FamilyTables<V4>,
-    v6: FamilyTables<V6>,
+    pub(super) v4: FamilyTables<V4>,
+    pub(super) v6: FamilyTables<V6>,
     names: HashMap<MapData, u32, NameValue>,
     /// The same map, for reading in batches.
     names_raw: MapData,
@@ -34,6 +34,7 @@ pub struct KernelTables {
     report: Array<MapData, ReportValue>,
     totals: Totals,
     causes: Causes,
+    pub(super) counters: PerCpuArray<MapData, u64>,
     name_limit: u32,
 }
 
@@ -55,6 +56,7 @@ impl KernelTables {
             report: open(&dir, map_name::REPORT)?,
             totals: Totals::open(&dir)?,
             causes: Causes::open(&dir)?,
+            counters: open(&dir, map_name::COUNTERS)?,
             name_limit: super::observe::capacity(&dir, map_name::NAMES)?,
         })
     }
@@ -143,14 +145,6 @@ impl KernelTables {
         self.v6.traffic(existing, &mut traffic)?;
         self.totals.read(existing, &mut traffic)?;
         Ok(traffic)
-    }
-
-    /// Those of these backends that leave connections unanswered, and are passed over.
-    pub fn silent(&self, existing: &Existing) -> Result<BTreeSet<(Family, u32)>, TableFailure> {
-        let mut silent = BTreeSet::new();
-        self.v4.silent(existing, &mut silent)?;
-        self.v6.silent(existing, &mut silent)?;
-        Ok(silent)
     }
 
     /// Why clients of service ports got nothing.

@@ -122,6 +122,20 @@ impl<V: Pod> MappedArray<V> {
     }
 }
 
+impl<V: Pod> MappedArray<V> {
+    /// Writes a part of an entry, so many bytes from its beginning, whose others somebody else may write.
+    pub(super) fn set_part<P: Pod>(&mut self, index: u32, at: usize, part: P) -> Result<(), TableFailure> {
+        let fits = at + size_of::<P>() <= size_of::<V>() && at.is_multiple_of(align_of::<P>());
+        let Some(place) = self.place(index)?.filter(|_| fits) else {
+            return Err(TableFailure::Full { map: self.name });
+        };
+        fault(self.name)?;
+        // SAFETY: as for a whole entry; the part is inside of it, and aligned.
+        unsafe { ptr::write_volatile(place.cast::<u8>().wrapping_add(at).cast::<P>(), part) };
+        Ok(())
+    }
+}
+
 impl<const N: usize> MappedArray<[u8; N]>
 where
     [u8; N]: Pod,

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use lb_common::abi::{FrontendValue, SetRef, StatusValue, TABLE_BLOCK};
+use lb_common::abi::{FrontendValue, OutlierValue, SetRef, StatusValue, TABLE_BLOCK};
 
 use super::failure::TableFailure;
 use super::filters::LiveFlows;
-use super::tables::{AgentTables, FamilySettings, PinnedFacts, Tables};
+use super::tables::{AgentTables, BackendMarks, FamilySettings, Marked, PinnedFacts, Tables};
 use crate::model::family::{Family, PerFamily};
 use crate::plan::{BackendEntry, Existing, Limits, Op, Vip};
 
@@ -40,6 +40,12 @@ pub struct MemoryTables {
     pub report: String,
     /// Times that settings, state or report were written.
     pub other_writes: usize,
+    /// Marks of backends.
+    pub marks: BTreeMap<(Family, u32), Marked>,
+    /// What is counted of backends.
+    pub outcomes: BTreeMap<(Family, u32), OutlierValue>,
+    /// Changes when a backend goes silent or comes back.
+    pub signs: u64,
     /// Settings of the data path.
     pub settings: PerFamily<FamilySettings>,
 }
@@ -61,6 +67,9 @@ impl MemoryTables {
             status: StatusValue::default(),
             report: String::new(),
             other_writes: 0,
+            marks: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            signs: 0,
             settings: PerFamily::default(),
         }
     }
@@ -153,6 +162,52 @@ impl Tables for MemoryTables {
         self.other_writes += 1;
         self.settings[family] = settings.clone();
         Ok(())
+    }
+}
+
+impl MemoryTables {
+    fn mark(&mut self, family: Family, id: u32, generation: u32) -> Option<&mut Marked> {
+        let known = self.backends.get(&(family, id)).is_some_and(|known| known.generation == generation);
+        let blank = Marked { family, id, generation, silent: 0, rest: 0 };
+        let mark = known.then(|| self.marks.entry((family, id)).or_insert(blank))?;
+        if mark.generation != generation {
+            *mark = blank;
+        }
+        Some(mark)
+    }
+}
+
+impl BackendMarks for MemoryTables {
+    fn marked(&self) -> Result<Vec<Marked>, TableFailure> {
+        Ok(self.marks.values().filter(|mark| mark.silent != 0 || mark.rest != 0).copied().collect())
+    }
+
+    fn silence_signs(&self) -> Result<u64, TableFailure> {
+        Ok(self.signs)
+    }
+
+    fn silent(&self, family: Family, id: u32, generation: u32) -> Result<Option<u16>, TableFailure> {
+        let mark = self.marks.get(&(family, id)).filter(|mark| mark.generation == generation);
+        Ok(mark.map(|mark| mark.silent).filter(|silent| *silent != 0))
+    }
+
+    fn set_silent(&mut self, family: Family, id: u32, generation: u32, silent: u16) -> Result<(), TableFailure> {
+        self.mark(family, id, generation).into_iter().for_each(|mark| mark.silent = silent);
+        Ok(())
+    }
+
+    fn set_rest(&mut self, family: Family, id: u32, generation: u32, rest: u16) -> Result<(), TableFailure> {
+        self.mark(family, id, generation).into_iter().for_each(|mark| mark.rest = rest);
+        Ok(())
+    }
+
+    fn outcomes(&mut self, family: Family, id: u32, generation: u32) -> Result<OutlierValue, TableFailure> {
+        let Some(cell) = self.outcomes.get_mut(&(family, id)).filter(|cell| cell.generation == generation) else {
+            return Ok(OutlierValue::default());
+        };
+        let found = *cell;
+        (cell.clients, cell.failing) = (0, 0);
+        Ok(found)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod jiffies;
 pub mod kernel;
 pub mod lookups;
 mod mapped;
+mod marks;
 #[cfg(test)]
 pub mod memory;
 pub mod observe;
@@ -34,4 +35,4 @@ pub mod traffic;
 pub use address::MapAddress;
 pub use failure::TableFailure;
 pub use filters::LiveFlows;
-pub use tables::{AgentTables, FamilySettings, PinnedFacts, Tables};
+pub use tables::{AgentTables, BackendMarks, FamilySettings, Marked, PinnedFacts, Tables, resting};

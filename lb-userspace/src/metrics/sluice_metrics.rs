@@ -62,6 +62,12 @@ pub struct Snapshot {
     pub sockets_moved: u64,
     /// Sockets of dead backends destroyed since the start.
     pub sockets_destroyed: u64,
+    /// Backends ejected since the start, because they failed far more often than their fellows.
+    pub ejections: u64,
+    /// Backends that are ejected, or on probation.
+    pub backends_resting: usize,
+    /// Backends that leave connections unanswered.
+    pub backends_silent: usize,
     /// What the sweeps of the flow tables found.
     pub flows: FlowUse,
 }
@@ -171,6 +177,21 @@ impl Collector {
             "sluice_refused_writes_total",
             "Times that a Service could not be written and stayed as it was",
             [(none(), total(snapshot.writes_refused))],
+        );
+        families.counters(
+            "sluice_backend_ejections_total",
+            "Backends ejected because they refused or reset far more connections than their fellows",
+            [(none(), total(snapshot.ejections))],
+        );
+        families.gauges(
+            "sluice_backends_ejected",
+            "Backends that are ejected now, or on probation",
+            [(none(), count(snapshot.backends_resting))],
+        );
+        families.gauges(
+            "sluice_backends_silent",
+            "Backends that leave connections unanswered now",
+            [(none(), count(snapshot.backends_silent))],
         );
         let refusals = snapshot.refusals.iter().map(|((kind, reason), number)| {
             (vec![("kind", (*kind).to_owned()), ("reason", reason.name().to_owned())], count(*number))

@@ -118,6 +118,7 @@ mod tests {
     use super::*;
     use crate::model::algorithm::{Algorithm, TableSize};
     use crate::model::desired::{Frontend, PortId, Protocol};
+    use crate::model::ejection::Ejection;
 
     fn service(external: SetKind) -> Change {
         let name = ServiceName { namespace: "n".into(), name: "s".into() };
@@ -138,6 +139,7 @@ mod tests {
             affinity_secs: 0,
             algorithm: Algorithm::Random,
             table_size: TableSize::default(),
+            ejection: Ejection::Off,
             cluster_empty: WhenEmpty::Drop,
             local_empty: WhenEmpty::Drop,
             source_ranges: Vec::new(),

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::algorithm::{Algorithm, TableSize};
+use super::ejection::Ejection;
 pub use super::family::Family;
 use super::reason::Reason;
 
@@ -212,6 +213,8 @@ pub struct DesiredPort {
     pub algorithm: Algorithm,
     /// How many places the table of a set has, where the algorithm has one.
     pub table_size: TableSize,
+    /// Whether backends rest that fail far more often than their fellows.
+    pub ejection: Ejection,
     /// What an empty cluster set means.
     pub cluster_empty: WhenEmpty,
     /// What an empty local set means.
@@ -362,6 +365,8 @@ pub struct ResolveSettings {
     pub algorithm: Algorithm,
     /// How many places a table of Maglev has where a Service does not say.
     pub table_size: TableSize,
+    /// Outlier ejection where a Service does not say.
+    pub ejection: Ejection,
     /// Whether Pods' host ports are served.
     pub host_ports: bool,
 }

@@ -18,11 +18,12 @@ pub(super) fn fingerprint(service: &DesiredService) -> u64 {
             affinity_secs,
             algorithm,
             table_size,
+            ejection,
             cluster_empty,
             local_empty,
             source_ranges,
         } = port;
-        (id, frontends, backends, algorithm, table_size).hash(&mut hasher);
+        (id, frontends, backends, algorithm, table_size, ejection).hash(&mut hasher);
         (affinity_secs, cluster_empty, local_empty, source_ranges).hash(&mut hasher);
     }
     hasher.finish()

@@ -8,6 +8,7 @@ pub mod address;
 pub mod algorithm;
 mod claims;
 pub mod desired;
+pub mod ejection;
 pub mod endpoints;
 pub mod event;
 pub mod family;

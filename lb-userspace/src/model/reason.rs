@@ -62,6 +62,7 @@ reasons! {
     BadTableSize: "Service", "the annotation `maglev-table-size` is no prime number in range: the default size is used; or the table is too small for the endpoints: they are chosen at random";
     TablesFull: "Service", "no room for its Maglev tables: it is served at random until there is, see [sizes](operations.md#sizes)";
     BadWeights: "Service, EndpointSlice", "the annotation `weights` cannot be read, says two things of one endpoint, or leaves none with a weight: all endpoints have the same";
+    BadEjection: "Service", "the annotation `outlier-ejection` cannot be read: the default is used";
     UnknownAnnotation: "Service, EndpointSlice", "an annotation with Sluice's prefix that it does not know: it has no effect";
     ExternalIpsOff: "Service", "`--external-ips off`, or the cluster is of Kubernetes 1.40 or newer";
     WrongFamily: "Service, EndpointSlice", "an address of a family that the object does not have";

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::algorithm::{Algorithm, TableSize};
 use super::desired::{Family, Protocol, Refusal, ServiceName};
+use super::ejection::Ejection;
 use super::weights::{PodId, Weights};
 
 /// What every record says of its object.
@@ -203,6 +204,8 @@ pub struct Spread {
     pub table_size: Option<TableSize>,
     /// Annotation `weights`.
     pub weights: Option<Weights>,
+    /// Annotation `outlier-ejection`; none: the default.
+    pub ejection: Option<Ejection>,
 }
 
 /// Why a Service is not served at all, without anything being wrong.

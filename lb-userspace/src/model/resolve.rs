@@ -126,6 +126,7 @@ fn resolve_port(
         affinity_secs: service.affinity_secs,
         algorithm,
         table_size,
+        ejection: service.spread.as_ref().and_then(|spread| spread.ejection).unwrap_or(settings.ejection),
         cluster_empty: when_empty,
         local_empty: when_empty,
         source_ranges: service.ranges(family),

@@ -27,5 +27,5 @@ mod transaction;
 
 pub use fit::Portion;
 pub use op::{BackendEntry, Existing, Limits, Op, Vip};
-pub use planner::Planner;
+pub use planner::{PlacedBackend, Planner};
 pub use transaction::{Staged, Step};

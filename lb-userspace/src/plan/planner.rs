@@ -1,18 +1,49 @@
 //! Keeps ids and what is written. Changes become transactions in `stage`, what they leave behind goes in `take_out`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::FrontendValue;
+use lb_common::abi::backend_flag::{IN_CLUSTER, IN_LOCAL};
 
 use super::address::Hold;
 use super::ids::IdPool;
 use super::op::{Limits, Vip};
-use super::port::PortState;
+use super::port::{PortBackend, PortState};
 use super::removal::Removals;
 use super::slots::SlotPool;
-use crate::model::desired::ServiceName;
-use crate::model::family::PerFamily;
+use crate::model::desired::{Protocol, ServiceName};
+use crate::model::family::{Family, PerFamily};
+
+/// A backend in the maps that may get new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedBackend {
+    /// Its address and port.
+    pub addr: SocketAddr,
+    /// Address family.
+    pub family: Family,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Id of its service port.
+    pub service: u32,
+    /// Its id.
+    pub id: u32,
+    /// Its generation.
+    pub generation: u32,
+}
+
+fn placed(port: &PortState) -> impl Iterator<Item = PlacedBackend> {
+    let PortState { family, protocol, service, backends, .. } = port;
+    let members = backends.iter().filter(|b| b.weight > 0 && b.flags & (IN_CLUSTER | IN_LOCAL) != 0);
+    members.map(|&PortBackend { addr, id, generation, .. }| PlacedBackend {
+        addr,
+        family: *family,
+        protocol: *protocol,
+        service: *service,
+        id,
+        generation,
+    })
+}
 
 /// The planner. See the module's chart.
 #[derive(Debug)]
@@ -83,6 +114,25 @@ impl Planner {
             let limit = usize::try_from(self.slot_limits[family]).unwrap_or(usize::MAX);
             limit.saturating_sub(self.slots[family].free())
         })
+    }
+
+    /// A Service's backends that have new connections, TCP's ports alone.
+    pub fn tcp_backends(&self, name: &ServiceName) -> impl Iterator<Item = PlacedBackend> {
+        self.services.get(name).into_iter().flatten().filter(|port| port.protocol == Protocol::Tcp).flat_map(placed)
+    }
+
+    /// The Service that has this backend, and its place.
+    pub fn owner(&self, family: Family, id: u32) -> Option<(&ServiceName, PlacedBackend)> {
+        self.services.iter().find_map(|(name, ports)| {
+            let of_family = ports.iter().filter(|port| port.family == family);
+            Some((name, of_family.flat_map(placed).find(|backend| backend.id == id)?))
+        })
+    }
+
+    /// Whether an address and port is a frontend's.
+    pub fn is_frontend(&self, addr: SocketAddr, protocol: Protocol) -> bool {
+        let vip = Vip { addr: addr.ip(), port: addr.port(), proto: protocol.number() };
+        self.written.contains_key(&vip)
     }
 
     /// Whether a Service was found in the maps and no change has named it since.

@@ -13,6 +13,7 @@ mod claim;
 pub mod facts;
 mod former;
 mod inputs;
+mod look_after;
 mod observers;
 mod origin;
 mod reporter;

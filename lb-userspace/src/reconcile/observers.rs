@@ -18,6 +18,7 @@ use crate::model::desired::{Change, Frontend, FrontendKind, Refusal, ServiceName
 use crate::model::event::{Kind, SourceEvent};
 use crate::model::family::PerFamily;
 use crate::model::trigger::Trigger;
+use crate::outliers::Totals;
 
 /// All of them.
 #[derive(Debug)]
@@ -187,6 +188,16 @@ impl Observers {
             self.events.send_quietly(event);
         }
         self.metrics.update(|snapshot| snapshot.count_refusals(refusals));
+    }
+
+    /// How backends behave, and what there is to tell of it.
+    pub(super) fn backends(&self, events: Vec<Event>, outliers: Totals, silent: usize) {
+        events.into_iter().for_each(|event| self.events.send(event));
+        self.metrics.update(|snapshot| {
+            snapshot.ejections = outliers.ejections;
+            snapshot.backends_resting = outliers.resting;
+            snapshot.backends_silent = silent;
+        });
     }
 
     /// What is attached has changed.

@@ -12,6 +12,7 @@ use super::claim::{Claim, now_ns};
 use super::facts::{ReconcileSettings, Surroundings};
 use super::former::FormerFacts;
 use super::inputs::{Ended, Inputs};
+use super::look_after::LookAfter;
 use super::observers::{Observers, State};
 use super::origin::Origin;
 use super::reporter::Reporter;
@@ -56,6 +57,7 @@ pub struct Reconciler<T> {
     former: FormerFacts,
     configured: Option<PerFamily<FamilySettings>>,
     retry: Retry,
+    look_after: LookAfter,
     /// Something was written that the metrics do not show yet.
     wrote: bool,
     /// Writes since memory was last given back.
@@ -95,6 +97,7 @@ impl<T: AgentTables> Reconciler<T> {
             former,
             configured: None,
             retry: Retry::new(),
+            look_after: LookAfter::default(),
             wrote: true,
             writes: 0,
         })
@@ -166,6 +169,9 @@ impl<T: AgentTables> Reconciler<T> {
         // To look at it marks it as seen.
         let attach = changed.unwrap_or(false).then(|| attach.borrow_and_update().clone());
         self.report(attach);
+        if self.start.synced {
+            self.look_after.tick(&mut self.writer, &self.observers);
+        }
         self.give_memory_back();
     }
 
@@ -218,6 +224,7 @@ impl<T: AgentTables> Reconciler<T> {
         let mut triggers = self.world.take_triggers();
         let changes = self.leftovers.sift(self.world.take_changes(), &self.world, &self.writer);
         if !self.start.synced {
+            self.look_after.heard(&changes);
             let announced = self.observers.announce(&changes);
             let outcome = self.leftovers.write(&mut self.writer, changes);
             if self.broken_off(&outcome) {
@@ -234,6 +241,7 @@ impl<T: AgentTables> Reconciler<T> {
             self.start.first_write = Some((outcome, millis(begin)));
         } else if !changes.is_empty() || self.leftovers.are_due() {
             let services = changes.len();
+            self.look_after.heard(&changes);
             let announced = self.observers.announce(&changes);
             let outcome = self.leftovers.write(&mut self.writer, changes);
             if self.broken_off(&outcome) {

@@ -92,6 +92,11 @@ impl<T: Tables> Writer<T> {
         &mut self.tables
     }
 
+    /// The tables, and what the planner knows of them.
+    pub const fn parts(&mut self) -> (&mut T, &Planner) {
+        (&mut self.tables, &self.planner)
+    }
+
     /// Number of Services in the maps.
     pub fn services(&self) -> usize {
         self.planner.services()

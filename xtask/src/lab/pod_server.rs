@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ use super::{dns, probe};
 /// Serves until dropped. Connections that are open then end when their client closes them.
 #[derive(Debug)]
 pub(super) struct PodServer {
+    /// Of so many connections one is reset as soon as it is taken; 0: none.
+    pub(super) resets: Arc<AtomicU32>,
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
@@ -43,12 +47,13 @@ impl PodServer {
             .with_context(|| format!("cannot serve in Pod {pod}"))?;
         // No process that is started meanwhile may hold the other end: this thread would never see it close.
         let (stopped, stop) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
-        let name = pod.to_owned();
+        let (name, resets) = (pod.to_owned(), Arc::new(AtomicU32::new(0)));
+        let asked = Arc::clone(&resets);
         let thread = thread::Builder::new()
             .name(format!("pod {pod}"))
-            .spawn(move || serve(&name, &sockets, &stopped))
+            .spawn(move || serve(&name, &sockets, &stopped, &asked))
             .context("cannot start a server's thread")?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { resets, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -78,7 +83,8 @@ impl Sockets {
     }
 }
 
-fn serve(pod: &str, sockets: &[Sockets], stopped: &OwnedFd) {
+fn serve(pod: &str, sockets: &[Sockets], stopped: &OwnedFd, resets: &AtomicU32) {
+    let mut taken = 0_u32;
     loop {
         let each = sockets.iter().flat_map(|socket| [socket.tcp.as_fd(), socket.udp.as_fd()]);
         let mut fds: Vec<_> =
@@ -92,14 +98,19 @@ fn serve(pod: &str, sockets: &[Sockets], stopped: &OwnedFd) {
         }
         // None of them blocks, so all are asked whichever it was.
         for Sockets { tcp, udp } in sockets {
-            accept_connections(pod, tcp);
+            accept_connections(pod, tcp, resets.load(Ordering::Relaxed), &mut taken);
             answer_queries(pod, udp);
         }
     }
 }
 
-fn accept_connections(pod: &str, tcp: &TcpListener) {
+fn accept_connections(pod: &str, tcp: &TcpListener, resets: u32, taken: &mut u32) {
     while let Ok((stream, client)) = tcp.accept() {
+        *taken = taken.wrapping_add(1);
+        if resets != 0 && taken.is_multiple_of(resets) {
+            probe::reset(stream);
+            continue;
+        }
         let identity = Identity { pod: pod.to_owned(), client: canonical(client) };
         // A thread that cannot start costs the client its connection, which is what the client then reports.
         let _connection_is_dropped = thread::Builder::new().stack_size(256 * 1024).spawn(move || {

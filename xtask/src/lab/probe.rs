@@ -295,6 +295,13 @@ impl Netns {
     }
 }
 
+/// Resets a connection (SO_LINGER 0).
+pub fn reset(stream: TcpStream) {
+    let socket = Socket::from(stream);
+    // Refused, it is closed, which the other side tells apart.
+    let _refused = socket.set_linger(Some(Duration::ZERO));
+}
+
 /// A Pod's answer as TXT strings.
 pub(super) fn texts(pod: &str, client: SocketAddr) -> [String; 2] {
     [format!("pod={pod}"), format!("client={client}")]

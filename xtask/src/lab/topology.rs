@@ -1,6 +1,7 @@
 //! Builds the standard lab: fabric, two nodes, their Pods on two kinds of CNI, and an external client.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
 
@@ -90,6 +91,11 @@ impl Pod {
     /// Ends the Pod's servers: its ports are closed from now on.
     pub fn stop_serving(&mut self) {
         self.server = None;
+    }
+
+    /// From now on one of so many connections is reset as soon as it is taken; 0: none.
+    pub fn reset_each(&self, nth: u32) {
+        self.server.iter().for_each(|server| server.resets.store(nth, Ordering::Relaxed));
     }
 
     /// Starts the Pod's servers unless they run.

@@ -15,6 +15,7 @@ mod crash;
 mod devices;
 mod direct;
 mod echo;
+mod ejection;
 mod endpoints;
 mod fault_ground;
 mod fault_scenarios;

@@ -52,7 +52,7 @@ fn a_pod_that_is_cut_off_costs_sockets_that_begin_in_its_first_second_and_packet
     }
 
     node.node.lab.node1.ip(&format!("link set {device} up")).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(10);
     let back = |ns: &xtask::lab::Netns, dst| {
         while !ns.ask(Transport::Tcp, dst).is_ok_and(|answer| answer.pod == CUT_OFF) {
             assert!(Instant::now() < deadline, "{dst}: not used again");

@@ -20,7 +20,7 @@ use crate::abi::{Address, AffinityKey, AffinityValue, Counter, SetRef, algorithm
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Chooses a backend of a set that is not empty into `choice`, and starts the clock of a client that the Service knows.
-/// `may_pass`: a silent backend may be passed over; none is where there is no handshake to be answered. One call after the
+/// `may_pass`: a silent or ejected backend may be passed over; none is where there is no handshake to be answered. One call after the
 /// other, for the sake of the stack.
 #[inline(always)]
 pub(super) fn select<A: Address, E: Services<A> + Host<A> + Counters<A>>(
@@ -33,7 +33,7 @@ pub(super) fn select<A: Address, E: Services<A> + Host<A> + Counters<A>>(
 ) -> Result<(), Counter> {
     begin(env, choice, client, set, member)?;
     let first = choice.id;
-    if may_pass && choice.backend.silent != 0 {
+    if may_pass {
         other::pass_over(env, choice, client, set);
     }
     // Each new connection starts the client's clock anew. The first one of a client that is known by its address counts

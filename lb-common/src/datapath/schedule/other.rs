@@ -1,4 +1,5 @@
-//! Another backend than the one at hand: because that has just left a SYN unanswered, or is known to leave them so.
+//! Another backend than the one at hand: because that has just left a SYN unanswered, is known to
+//! leave them so, or is ejected.
 
 use core::hint::black_box;
 
@@ -6,7 +7,7 @@ use super::choice::Choice;
 use super::random::scaled;
 use super::take::take;
 use super::{maglev, source_hash};
-use crate::abi::{Address, AffinityKey, Counter, SILENT, SetRef, algorithm};
+use crate::abi::{Address, AffinityKey, BackendValue, Counter, SILENT, SetRef, algorithm, rest};
 use crate::datapath::env::{Counters, Host, Services};
 use crate::datapath::silence;
 
@@ -25,10 +26,10 @@ const TRY_BY_SOCKET: u16 = 28;
 struct Found(u64);
 
 impl Found {
-    /// More members are silent than may be passed over, and the one at hand is one of those that are not.
+    /// More members are silent or ejected than may be passed over, and the one at hand is one of those that are not.
     const STAYS: u64 = 1 << 63;
 
-    /// Another member that is not silent; 0: none.
+    /// Another member that is neither; 0: none.
     #[inline(always)]
     #[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "the lower half")]
     const fn speaking(self) -> u32 {
@@ -56,20 +57,26 @@ fn is_below(number: u32, other: u32) -> u32 {
     (black_box(u64::from(number).wrapping_sub(u64::from(other))) >> 63) as u32
 }
 
+/// One number where `which` is 1, the other where it is 0.
+#[inline(always)]
+const fn either(which: u32, one: u32, other: u32) -> u32 {
+    other.wrapping_add(one.wrapping_sub(other).wrapping_mul(which))
+}
+
 /// A look at a set, place by place.
 struct Look {
     /// Where the next place is.
     index: u32,
     /// The last number drawn.
     number: u32,
-    /// A zero that the verifier does not know. Numbers whose exact value it knows, and branches, make it follow the loop once
-    /// for each: so both counts begin here, and comparisons are the signs of differences.
+    /// A zero that the verifier does not know. Numbers whose exact value it knows, and branches, make it follow each place
+    /// once for each: so both counts begin here, and there is no branch but those of look-ups.
     zero: u32,
-    /// Members that are not silent.
+    /// Members that are neither silent nor ejected.
     speaking: u32,
-    /// Silent members with lower ids than the one at hand.
+    /// Members that are, with lower ids than the one at hand.
     before: u32,
-    /// One of those that are not silent.
+    /// One of those that are neither.
     chosen: u32,
     /// Any other member.
     any: u32,
@@ -95,28 +102,24 @@ impl Look {
         self.index = self.index.wrapping_add(1);
         self.index = self.index.wrapping_mul(is_below(self.index, set.count));
         let Some(backend) = env.backend(id) else { return true };
-        if id == choice.id {
-            return true;
-        }
-        self.any = id;
-        if backend.silent != 0 {
-            self.before = self.before.wrapping_add(is_below(id, choice.id));
-            return true;
-        }
-        self.speaking = self.speaking.wrapping_add(1);
+        let other = is_below(0, id ^ choice.id);
+        let avoided = is_below(0, u32::from(backend.silent | backend.rest >> 1));
+        self.any = either(other, id, self.any);
+        self.before = self.before.wrapping_add(avoided & is_below(id, choice.id));
+        let speaks = other & !avoided;
+        self.speaking = self.speaking.wrapping_add(speaks);
         // Numerical Recipes' generator: good enough for one among sixteen.
         self.number = self.number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if scaled(self.number, self.speaking.wrapping_sub(self.zero)) == 0 {
-            self.chosen = id;
-        }
+        let is_taken = is_below(scaled(self.number, self.speaking.wrapping_sub(self.zero)), 1);
+        self.chosen = either(speaks & is_taken, id, self.chosen);
         true
     }
 }
 
-/// Looks for others than `choice.id`, one place after the other from where the number leads to. Of those that are not
-/// silent each is as likely as the others.
+/// Looks for others than `choice.id`, one place after the other from where the number leads to. Of those that are
+/// neither silent nor ejected each is as likely as the others.
 ///
-/// At most half of the places are passed over: those of the silent members with the lowest ids.
+/// At most half of the places are passed over: those of the members with the lowest ids that are.
 #[inline(never)]
 fn look_around<A: Address, E: Services<A>>(env: &E, choice: &Choice<A>, set: SetRef, number: u32) -> Found {
     let zero = black_box(number);
@@ -145,8 +148,8 @@ pub(in crate::datapath) fn another<A: Address, E: Services<A> + Host<A>>(
     id != 0 && take(env, id, choice).is_ok()
 }
 
-/// The backend at hand is silent: takes another one of the set, unless it is time to try this one again, or too many are.
-/// Where the client decides which, it decides here, too.
+/// If the backend at hand is silent or ejected: takes another one of the set, unless it is to be tried, or too many are. Where
+/// the client decides which, it decides here, too.
 #[inline(never)]
 pub(super) fn pass_over<A: Address, E: Services<A> + Host<A> + Counters<A>>(
     env: &E,
@@ -154,7 +157,7 @@ pub(super) fn pass_over<A: Address, E: Services<A> + Host<A> + Counters<A>>(
     client: &AffinityKey<A>,
     set: SetRef,
 ) {
-    if !silence::is_watched(env) {
+    if !choice.backend.is_avoided() {
         return;
     }
     let number = match choice.frontend.algorithm {
@@ -163,16 +166,32 @@ pub(super) fn pass_over<A: Address, E: Services<A> + Host<A> + Counters<A>>(
         _ => env.random(),
     };
     let found = look_around(env, choice, set, number);
-    if found.speaking() == 0 || !found.may_go() {
+    if found.speaking() == 0 || !found.may_go() || is_tried(env, choice, client) {
         return;
+    }
+    let silent = choice.backend.silent != 0;
+    if take(env, found.speaking(), choice).is_ok() {
+        env.count(if silent { Counter::SilentPassedOver } else { Counter::EjectedPassedOver });
+    }
+}
+
+/// Whether this connection is to try the backend at hand.
+#[inline(never)]
+fn is_tried<A: Address, E: Services<A> + Host<A>>(env: &E, choice: &Choice<A>, client: &AffinityKey<A>) -> bool {
+    let BackendValue { silent, rest, .. } = choice.backend;
+    let turn = scaled(env.random(), u32::from(rest));
+    if rest == rest::EJECTED || turn != 0 {
+        return false;
+    }
+    // What was found out before that was turned off does not count.
+    if silent == 0 || !silence::is_watched(env) {
+        return true;
     }
     let now = silence::clock(env);
     let patience = if client.client.is_zero() { TRY_BY_SOCKET } else { TRY_BY_PACKET };
-    if now.wrapping_sub(choice.backend.silent) & !SILENT >= patience {
-        env.set_silent(choice.id, now);
-        return;
+    if now.wrapping_sub(silent) & !SILENT < patience {
+        return false;
     }
-    if take(env, found.speaking(), choice).is_ok() {
-        env.count(Counter::SilentPassedOver);
-    }
+    env.set_silent(choice.id, now);
+    true
 }

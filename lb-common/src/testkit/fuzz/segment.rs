@@ -61,7 +61,7 @@ pub(super) struct Arrived<A> {
     /// Addresses, protocol and ports, if they are in it.
     pub(super) key: Option<FlowKey<A>>,
     /// Addresses of a fragment whose ports are in another.
-    later: Option<(A, A)>,
+    pub(super) later: Option<(A, A)>,
     pub(super) tcp: Option<Tcp>,
     /// It comes from a Pod's device under an address that is not behind that.
     pub(super) foreign: bool,

@@ -10,6 +10,7 @@
 //! | `lifetime` | flows that end, backends that go away |
 //! | `schedule` | the choice of a backend by each algorithm |
 //! | `silence` | backends that leave connections unanswered |
+//! | `ejection` | backends that outlier ejection has sent to rest |
 //! | `icmp` | ICMP errors about translated flows, both ways |
 //! | `echo` | ICMP echo requests for Services |
 //! | `fragments` | fragments in any order |
@@ -22,6 +23,7 @@
 pub mod affinity;
 pub mod direct;
 pub mod echo;
+pub mod ejection;
 pub mod fragments;
 pub mod half_closed;
 pub mod headers;
@@ -110,6 +112,10 @@ macro_rules! each_vector {
                 client_with_affinity_leaves_a_silent_backend_and_stays_away
                 silent_backend_keeps_its_share_where_that_is_asked
                 silence_is_found_out_without_syn_retry
+            }
+            ejection {
+                ejected_backend_is_passed_over_and_one_on_probation_gets_little
+                ejected_and_silent_backends_together_are_half_at_most
             }
             refusal {
                 no_endpoints_is_refused

@@ -9,7 +9,7 @@ use crate::wire::tcp::flag;
 const FRONT: u16 = 443;
 
 /// Four, on two addresses.
-fn four<A: Family>() -> [Endpoint<A>; 4] {
+pub(super) fn four<A: Family>() -> [Endpoint<A>; 4] {
     let [one, two] = pair::<A>();
     [one, two, Endpoint { id: 3, port: 8081, ..one }, Endpoint { id: 4, port: 8081, ..two }]
 }
@@ -25,7 +25,11 @@ fn asks<A: Family>(scene: &mut Scene<'_, A>, of: &[Endpoint<A>], port: u16) -> u
 
 /// How often each is chosen by so many new connections.
 #[track_caller]
-fn choices<A: Family>(scene: &mut Scene<'_, A>, of: &[Endpoint<A>], ports: std::ops::Range<u16>) -> Vec<usize> {
+pub(super) fn choices<A: Family>(
+    scene: &mut Scene<'_, A>,
+    of: &[Endpoint<A>],
+    ports: std::ops::Range<u16>,
+) -> Vec<usize> {
     let mut choices = vec![0; of.len()];
     for port in ports {
         choices[asks(scene, of, port)] += 1;
@@ -43,7 +47,7 @@ fn answers<A: Family>(scene: &mut Scene<'_, A>, endpoint: &Endpoint<A>, port: u1
 
 /// These endpoints leave a connection unanswered for a second, and its SYN is sent again. Ports from 50,000 on.
 #[track_caller]
-fn fall_silent<A: Family>(scene: &mut Scene<'_, A>, of: &[Endpoint<A>], silent: &[usize]) {
+pub(super) fn fall_silent<A: Family>(scene: &mut Scene<'_, A>, of: &[Endpoint<A>], silent: &[usize]) {
     let mut asked = vec![None; of.len()];
     for port in 50_000..50_400 {
         asked[asks(scene, of, port)].get_or_insert(port);

@@ -22,13 +22,14 @@ use crate::check::facts::Way;
 use crate::check::gather::{self, Backend};
 use crate::config::values::external_ips;
 use crate::devices::Role;
-use crate::maps::Tables;
 use crate::maps::kernel::KernelTables;
+use crate::maps::{BackendMarks as _, Marked, Tables};
 use crate::model::desired::{ExternalIps, NodeFacts, PortId};
 use crate::model::event::SourceEvent;
+use crate::model::family::Family;
 use crate::model::topology::Standing;
 use crate::model::world::World;
-use crate::plan::Existing;
+use crate::plan::{BackendEntry, Existing};
 use crate::query::explain::{Client, Explanation, Target, differences, explain};
 use crate::reconcile::agent_report::{AgentReport, HOST_PORTS_SERVED};
 use crate::source::manifests;
@@ -73,6 +74,8 @@ struct Ground {
     folder: PathBuf,
     node: NodeFacts,
     existing: Option<Existing>,
+    /// Backends that new connections pass over.
+    marks: Vec<Marked>,
     /// What the agent says; none without an agent.
     report: Option<AgentReport>,
 }
@@ -86,7 +89,7 @@ pub(super) fn print(args: &ExplainArgs) -> anyhow::Result<()> {
         ..NodeFacts::default()
     };
     let ground = match &args.manifests {
-        Some(folder) => Ground { folder: folder.clone(), node, existing: None, report: None },
+        Some(folder) => Ground { folder: folder.clone(), node, existing: None, marks: Vec::new(), report: None },
         None => ask_agent(&args.view.pins.pin_path, node)?,
     };
     let mut world = World::new(ground.node, args.spread.resolve_settings(args.external_ips));
@@ -103,9 +106,10 @@ pub(super) fn print(args: &ExplainArgs) -> anyhow::Result<()> {
     answer.notes.extend(unread.map(|row| format!("{}: {}", row.object, row.message)));
     if let Some(existing) = &ground.existing {
         answer.differences = differences(&world, &args.target, existing);
+        answer.behind = passed_over(&answer, existing, &ground.marks);
     }
     if let Some(report) = &ground.report {
-        answer.behind = behind(&answer, report, args.probe)?;
+        answer.behind.extend(behind(&answer, report, args.probe)?);
     }
     let width = list::form_width(&list::Form::Table);
     output::print(&answer, args.view.format.output, |answer| text::text(answer, width))
@@ -147,7 +151,25 @@ fn ask_agent(pin_path: &Path, mut node: NodeFacts) -> anyhow::Result<Ground> {
         node.node_port_addresses = addresses;
     }
     let folder = labelled::folder(&report, tables.status()?.pid);
-    Ok(Ground { folder, node, existing: Some(existing), report: Some(report) })
+    let marks = tables.marked()?;
+    Ok(Ground { folder, node, existing: Some(existing), marks, report: Some(report) })
+}
+
+/// Backends that new connections pass over.
+fn passed_over(answer: &Explanation, existing: &Existing, marks: &[Marked]) -> Vec<String> {
+    let line = |mark: &Marked| {
+        let same = |(family, id, entry): &&(Family, u32, BackendEntry)| {
+            (*family, *id, entry.generation) == (mark.family, mark.id, mark.generation)
+        };
+        let addr = existing.backends.iter().find(same).map(|(.., entry)| entry.addr.to_string())?;
+        let words = mark.words();
+        let asked = answer.endpoints.iter().any(|row| row.endpoint == addr);
+        (asked && !words.is_empty()).then(|| format!("{addr}: new connections pass it over: {}", words.join(", ")))
+    };
+    let mut lines: Vec<String> = marks.iter().filter_map(line).collect();
+    lines.sort();
+    lines.dedup();
+    lines
 }
 
 /// What is wrong behind Sluice, on the way to the backends that clients get.

@@ -7,6 +7,7 @@ use super::decision::{Decision, Rule, Verdict};
 use super::target::{Client, Target};
 use crate::model::algorithm::Algorithm;
 use crate::model::desired::{DesiredPort, Family, Frontend, FrontendKind, Protocol, SetKind, WhenEmpty};
+use crate::model::ejection::Ejection;
 use crate::model::endpoints::{SliceUse, slice_use};
 use crate::model::reason::Reason;
 use crate::model::record::{PortRecord, ServiceRecord, Skip};
@@ -215,6 +216,9 @@ impl At<'_> {
         if self.desired.algorithm != Algorithm::Random || weighted {
             let by = if weighted { ", by weight" } else { "" };
             notes.push(format!("new connections are spread by {}{by}", self.desired.algorithm.name()));
+        }
+        if self.desired.ejection != Ejection::Off {
+            notes.push(format!("backends that fail far more often than their fellows rest: {}", self.desired.ejection));
         }
         if self.frontend.source_ranges {
             let ranges: Vec<String> = self.desired.source_ranges.iter().map(ToString::to_string).collect();

@@ -9,7 +9,7 @@ use lb_common::datapath::{Counters, Host, NextHop, Route, Services, SocketEnv, W
 use super::leg::{forwarding_off, why_no_route};
 use super::overlay::{Overlay, Traced, end, holds, may};
 use crate::linux::clock;
-use crate::maps::dump;
+use crate::maps::{dump, resting};
 
 impl<A: Traced> Services<A> for Overlay<'_, A> {
     fn may_be_frontend(&self, addr: A, port: Be16) -> bool {
@@ -88,12 +88,13 @@ impl<A: Traced> Services<A> for Overlay<'_, A> {
         let found = (self.maps.backends)(&id);
         let text = match found {
             Some(value) if value.generation != 0 => format!(
-                "{} of {}, generation {}; {}{}",
+                "{} of {}, generation {}; {}{}{}",
                 end(value.addr, value.port),
                 self.name(value.service),
                 value.generation,
                 dump::backend_flags(value.flags).join(" "),
-                if value.silent == 0 { "" } else { " silent" }
+                if value.silent == 0 { "" } else { " silent" },
+                resting(value.rest).map(|word| format!(" {word}")).unwrap_or_default()
             ),
             _ => "free".to_owned(),
         };
@@ -221,6 +222,8 @@ impl<A: Traced> Counters<A> for Overlay<'_, A> {
     fn answered(&self, _backend: u32, _generation: u32) {}
 
     fn refused(&self, _backend: u32, _generation: u32) {}
+
+    fn went(&self, _backend: u32, _generation: u32, _client: u64, _answered: u32, _failed: u32) {}
 
     fn blame(&self, _service: u32, _cause: u32) {}
 }

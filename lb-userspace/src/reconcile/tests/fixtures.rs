@@ -7,6 +7,7 @@ use crate::model::desired::{
     Backend, Change, DesiredPort, DesiredService, Frontend, FrontendKind, PortId, Protocol, ServiceName, SetKind,
     WhenEmpty,
 };
+use crate::model::ejection::Ejection;
 use crate::model::family::{Family, PerFamily};
 use crate::plan::Limits;
 
@@ -62,6 +63,7 @@ pub(super) fn port(n: u8, port: u16, endpoints: &[(u8, u8)]) -> DesiredPort {
         affinity_secs: 0,
         algorithm: Algorithm::Random,
         table_size: TableSize::default(),
+        ejection: Ejection::Off,
         cluster_empty: WhenEmpty::Refuse,
         local_empty: WhenEmpty::Drop,
         source_ranges: Vec::new(),

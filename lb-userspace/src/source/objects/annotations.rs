@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::algorithm::{Algorithm, TableSize};
+use crate::model::ejection::Ejection;
 use crate::model::reason::Reason;
 use crate::model::record::Spread;
 use crate::model::refusals::Refusals;
@@ -16,6 +17,8 @@ const ALGORITHM: &str = "algorithm";
 const TABLE_SIZE: &str = "maglev-table-size";
 /// How much each endpoint gets.
 const WEIGHTS: &str = "weights";
+/// Whether backends rest that fail far more often than their fellows.
+const EJECTION: &str = "outlier-ejection";
 
 type Annotations = BTreeMap<String, String>;
 
@@ -38,7 +41,7 @@ fn own<'a>(
 /// What a Service's annotations say of how its connections are spread; none: nothing.
 pub(super) fn spread(annotations: &Annotations, bad: &mut Refusals) -> Option<Box<Spread>> {
     let mut spread = Spread::default();
-    for (name, value) in own(annotations, &[ALGORITHM, TABLE_SIZE, WEIGHTS], bad) {
+    for (name, value) in own(annotations, &[ALGORITHM, TABLE_SIZE, WEIGHTS, EJECTION], bad) {
         match name {
             ALGORITHM => match Algorithm::asked(value) {
                 Ok(asked) => {
@@ -56,6 +59,12 @@ pub(super) fn spread(annotations: &Annotations, bad: &mut Refusals) -> Option<Bo
                 }),
             },
             WEIGHTS => spread.weights = weights(value, bad),
+            EJECTION => match Ejection::parse(value) {
+                Ok(ejection) => spread.ejection = Some(ejection),
+                Err(wrong) => bad.note(Reason::BadEjection, || {
+                    format!("annotation {PREFIX}{EJECTION}: {wrong}; it is served with the default")
+                }),
+            },
             _ => {}
         }
     }

@@ -1,0 +1,133 @@
+//! What is noted of backends that behave oddly: silent ones, and those that outlier ejection judges.
+
+use std::mem::offset_of;
+
+use aya::Pod;
+use aya::maps::MapError;
+use lb_common::abi::{BackendValue, Counter, FamilyConfig, FrontendKey, OutlierValue, SourceRangeKey, map_name, rest};
+
+use super::address::MapAddress;
+use super::failure::TableFailure;
+use super::family_tables::FamilyTables;
+use super::kernel::KernelTables;
+use super::pins::read_failure;
+use super::tables::{BackendMarks, Marked};
+use crate::model::family::Family;
+
+/// Counters that change when a backend goes silent or comes back.
+const SIGNS: [Counter; 2] = [Counter::BackendSilent, Counter::BackendBack];
+
+impl<A> FamilyTables<A>
+where
+    A: MapAddress + std::hash::Hash + 'static,
+    FrontendKey<A>: Pod,
+    BackendValue<A>: Pod,
+    SourceRangeKey<A>: Pod,
+    FamilyConfig<A>: Pod,
+{
+    fn marked(&self, into: &mut Vec<Marked>) -> Result<(), TableFailure> {
+        self.walk_backends(|id, &BackendValue { generation, silent, rest, .. }| {
+            if silent != 0 || rest != rest::OFF {
+                into.push(Marked { family: A::FAMILY, id, generation, silent, rest });
+            }
+        })
+    }
+
+    /// The backend of this generation, if its id is still its own.
+    fn of(&self, id: u32, generation: u32) -> Result<Option<BackendValue<A>>, TableFailure> {
+        Ok(self.backends.get(id)?.filter(|known| known.generation == generation && generation != 0))
+    }
+
+    fn set_silent(&mut self, id: u32, generation: u32, silent: u16) -> Result<(), TableFailure> {
+        match self.of(id, generation)? {
+            Some(_) => self.backends.set_part(id, offset_of!(BackendValue<A>, silent), silent),
+            None => Ok(()),
+        }
+    }
+
+    fn set_rest(&mut self, id: u32, generation: u32, rest: u16) -> Result<(), TableFailure> {
+        if self.of(id, generation)?.is_none() {
+            return Ok(());
+        }
+        // An id beyond the cells is not judged, and looks like a backend that fails nothing.
+        if rest != rest::OFF && self.outliers.get(id)?.is_some_and(|cell| cell.generation != generation) {
+            self.outliers.set(id, OutlierValue { generation, ..OutlierValue::default() })?;
+        }
+        self.backends.set_part(id, offset_of!(BackendValue<A>, rest), rest)
+    }
+
+    fn outcomes(&mut self, id: u32, generation: u32) -> Result<OutlierValue, TableFailure> {
+        let Some(cell) = self.outliers.get(id)?.filter(|cell| cell.generation == generation) else {
+            return Ok(OutlierValue::default());
+        };
+        if cell.clients | cell.failing != 0 {
+            self.outliers.set_part(id, offset_of!(OutlierValue, clients), 0_u64)?;
+            self.outliers.set_part(id, offset_of!(OutlierValue, failing), 0_u64)?;
+        }
+        Ok(cell)
+    }
+}
+
+/// Evaluates an expression with the tables of a family: both have the same methods, the type differs.
+macro_rules! of_family {
+    ($self:ident, $family:expr, $table:ident => $call:expr) => {
+        match $family {
+            Family::V4 => {
+                let $table = &$self.v4;
+                $call
+            }
+            Family::V6 => {
+                let $table = &$self.v6;
+                $call
+            }
+        }
+    };
+    (mut $self:ident, $family:expr, $table:ident => $call:expr) => {
+        match $family {
+            Family::V4 => {
+                let $table = &mut $self.v4;
+                $call
+            }
+            Family::V6 => {
+                let $table = &mut $self.v6;
+                $call
+            }
+        }
+    };
+}
+
+impl BackendMarks for KernelTables {
+    fn marked(&self) -> Result<Vec<Marked>, TableFailure> {
+        let mut marked = Vec::new();
+        self.v4.marked(&mut marked)?;
+        self.v6.marked(&mut marked)?;
+        Ok(marked)
+    }
+
+    fn silence_signs(&self) -> Result<u64, TableFailure> {
+        let sum = |counter: Counter| match self.counters.get(&counter.index(), 0) {
+            Ok(values) => Ok(values.iter().sum()),
+            // Maps of an agent that did not count it.
+            Err(MapError::OutOfBounds { .. }) => Ok(0),
+            Err(source) => Err(read_failure(map_name::COUNTERS)(source)),
+        };
+        SIGNS.into_iter().try_fold(0_u64, |all, counter| Ok(all.wrapping_add(sum(counter)?)))
+    }
+
+    fn silent(&self, family: Family, id: u32, generation: u32) -> Result<Option<u16>, TableFailure> {
+        let silent = of_family!(self, family, table => table.of(id, generation)?.map_or(0, |known| known.silent));
+        Ok((silent != 0).then_some(silent))
+    }
+
+    fn set_silent(&mut self, family: Family, id: u32, generation: u32, silent: u16) -> Result<(), TableFailure> {
+        of_family!(mut self, family, table => table.set_silent(id, generation, silent))
+    }
+
+    fn set_rest(&mut self, family: Family, id: u32, generation: u32, rest: u16) -> Result<(), TableFailure> {
+        of_family!(mut self, family, table => table.set_rest(id, generation, rest))
+    }
+
+    fn outcomes(&mut self, family: Family, id: u32, generation: u32) -> Result<OutlierValue, TableFailure> {
+        of_family!(mut self, family, table => table.outcomes(id, generation))
+    }
+}
