@@ -2,14 +2,14 @@
 //! to a backend count.
 
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
-    BPF_TCP_SYN_SENT, bpf_sock_ops,
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_STATE_CB,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT, bpf_sock_ops,
 };
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use lb_common::abi::{Be16, V4, V6};
-use lb_common::datapath::{socket_answered, socket_is_led, socket_unanswered};
+use lb_common::abi::{Be16, V4, V6, proto};
+use lb_common::datapath::{socket_answered, socket_closed, socket_is_led, socket_unanswered};
 
 use crate::maps::FamilyMaps;
 use crate::route::{AF_INET6, RouteLookup};
@@ -18,7 +18,7 @@ use crate::socket::{halves, mapped, process};
 /// Other programs at the cgroup go on as they would, and so does the socket.
 const GO_ON: u32 = 1;
 
-/// A TCP socket connects, has to send its SYN again, or is connected.
+/// A TCP socket connects, has to send its SYN again, is connected, or has come to its end.
 #[sock_ops]
 pub fn socket_ops(ctx: SockOpsContext) -> u32 {
     let ops = ctx.ops;
@@ -29,6 +29,10 @@ pub fn socket_ops(ctx: SockOpsContext) -> u32 {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB if ctx.cb_flags() & BPF_SOCK_OPS_RTO_CB_FLAG != 0 => {}
         // SAFETY: the kernel's context, valid for the whole program.
         BPF_SOCK_OPS_RTO_CB if unsafe { (*ops).state } == BPF_TCP_SYN_SENT => {}
+        // For those alone whose end is counted: one that its peer has reset, or that has given up, may stay in its process's
+        // hands. The second word is the new state.
+        // SAFETY: as above.
+        BPF_SOCK_OPS_STATE_CB if unsafe { (*ops).__bindgen_anon_1.args[1] } == BPF_TCP_CLOSE => {}
         _ => return GO_ON,
     }
     // SAFETY: the kernel's context.
@@ -61,15 +65,17 @@ fn happened<A: FamilyMaps + RouteLookup>(ops: *mut bpf_sock_ops, op: u32, addr: 
     let cookie = halves(unsafe { bpf_get_socket_cookie(ops.cast()) });
     match op {
         BPF_SOCK_OPS_TCP_CONNECT_CB => {
-            if socket_is_led(&env, cookie, addr, port) {
+            if let Some(counted) = socket_is_led(&env, cookie, addr, port) {
+                let end = if counted { BPF_SOCK_OPS_STATE_CB_FLAG } else { 0 };
                 // SAFETY: the kernel's context; what others have asked for stays.
-                let asked = unsafe { (*ops).bpf_sock_ops_cb_flags } | BPF_SOCK_OPS_RTO_CB_FLAG;
+                let asked = unsafe { (*ops).bpf_sock_ops_cb_flags } | BPF_SOCK_OPS_RTO_CB_FLAG | end;
                 // Refused, nobody hears of this socket.
                 // SAFETY: the context is the program's own.
                 let _refused = unsafe { bpf_sock_ops_cb_flags_set(ops, asked as i32) };
             }
         }
         BPF_SOCK_OPS_RTO_CB => socket_unanswered(&env, cookie, addr, port),
+        BPF_SOCK_OPS_STATE_CB => socket_closed(&env, cookie, proto::TCP, addr, port),
         _ => socket_answered(&env, cookie, addr, port),
     }
 }

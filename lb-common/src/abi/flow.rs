@@ -146,6 +146,8 @@ pub mod flow_state {
     pub const REPLIED: u16 = 4;
     /// The Service has affinity, and this flow's client is to be noted when the flow is answered for.
     pub const AFFINE: u16 = 8;
+    /// The flow is among those in [`super::StatsValue::open`] until it is over.
+    pub const COUNTED: u16 = 16;
 }
 
 plain! {

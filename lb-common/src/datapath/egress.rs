@@ -1,6 +1,7 @@
 //! Packets on their way out to a client: Pod to VIP.
 
 use super::arrival::Arrival;
+use super::closing;
 use super::env::Env;
 use super::flow::{Reply, refresh, reply};
 use super::gate;
@@ -20,7 +21,7 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
             && flow.kind == flow_kind::REVERSE
         {
             // One that comes another way than those before, or begins the numbers anew, is looked at closely.
-            let ordinary = flow.from == arrival.from && !headers.answers_opening();
+            let ordinary = flow.from == arrival.from && !headers.answers_opening() && !closing::may_end(headers, &flow);
             return if ordinary { Fast::Hit(refresh(env, headers, flow)) } else { Fast::Slow };
         }
         if let Some(flow) = env.half_open(&key)

@@ -2,6 +2,7 @@
 //! establishes a flow, flows that have lost half of themselves or their backend.
 
 use super::arrival::Arrival;
+use super::closing;
 use super::create::mend;
 use super::env::Env;
 use super::flow::{establish, has_seen_answer, leads_to, refresh, reverse_key};
@@ -26,7 +27,9 @@ pub(super) fn established<A: Address, E: Env<A>>(
     }
     scratch.reverse_key = reverse_key(&flow, key.proto);
     let reverse = env.flow(&scratch.reverse_key).filter(|reverse| leads_to(reverse, key));
-    if begins_anew(env, &flow, headers, reverse.map_or(0, |reverse| reverse.state)) {
+    let other = reverse.map_or(0, |reverse| reverse.state);
+    if begins_anew(env, &flow, headers, other) {
+        closing::left(env, &flow, other);
         if reverse.is_some() {
             env.remove_flow(&scratch.reverse_key);
         }
@@ -34,7 +37,9 @@ pub(super) fn established<A: Address, E: Env<A>>(
         return false;
     }
     // A SYN's number counts once the backend has taken it.
+    let before = flow.state;
     let flow = if headers.opens() { env.touch(flow) } else { refresh(env, headers, flow) };
+    closing::note_request(env, &flow, before, other);
     if let Some(reverse) = reverse
         && headers.opens()
     {
@@ -73,8 +78,9 @@ pub(super) fn half_open<A: Address, E: Env<A>>(
     }
     scratch.reverse_key = reverse_key(&flow, key.proto);
     let reverse = env.half_open(&scratch.reverse_key).filter(|reverse| leads_to(reverse, key));
+    let other = reverse.map_or(0, |reverse| reverse.state);
     let mut next = HalfOpen::Known;
-    if begins_anew(env, &flow, headers, reverse.map_or(0, |reverse| reverse.state)) {
+    if begins_anew(env, &flow, headers, other) {
         next = HalfOpen::Unknown;
     } else if retry::is_due(env, headers, &flow) {
         scratch.forward = *flow;
@@ -91,6 +97,7 @@ pub(super) fn half_open<A: Address, E: Env<A>>(
         }
     }
     if next != HalfOpen::Known {
+        closing::left(env, &flow, other);
         if reverse.is_some() {
             env.remove_half_open(&scratch.reverse_key);
         }

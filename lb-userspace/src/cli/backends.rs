@@ -1,7 +1,7 @@
 //! `sluice backends`: every backend with its id, below its service port.
 //!
-//! JSON: a list of `{address, id, generation, flags, weight, traffic, open, silent, service, family}`; `open` are established
-//! connections, `silent` is whether new ones pass it over because it leaves them unanswered, `service` is
+//! JSON: a list of `{address, id, generation, flags, weight, traffic, open, silent, service, family}`; `open` are connections that
+//! are not over, `silent` is whether new ones pass it over because it leaves them unanswered, `service` is
 //! `namespace/name:port/PROTOCOL`, `traffic` as in `sluice services`.
 
 use std::collections::BTreeMap;
@@ -11,16 +11,16 @@ use serde::Serialize;
 use super::backend_row::{BackendRow, TrafficRow};
 use super::labelled;
 use super::list::{Form, Found, Grid, ListArgs, Listed, Owner, Shown, amount};
-use crate::maps::flows;
 use crate::maps::kernel::KernelTables;
+use crate::maps::open_connections;
 use crate::model::desired::Family;
 
 #[derive(Debug, Serialize)]
 struct Row {
     #[serde(flatten)]
     backend: BackendRow,
-    /// Established connections.
-    open: u64,
+    /// Connections that are not over.
+    open: u32,
     /// Whether it leaves connections unanswered, and new ones pass it over.
     silent: bool,
     /// `namespace/name:port/PROTOCOL`.
@@ -64,14 +64,14 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
             .iter()
             .map(|(id, family, name)| (*id, (name.as_str(), Owner::read(name, *family))))
             .collect();
-        let open = flows::open_by_backend(&args.pins.pin_path)?;
+        let open = open_connections::by_backend(&args.pins.pin_path)?;
         let missing = select.missing(&owners.values().map(|(_, owner)| owner));
         let row = |(family, id, entry): &(Family, u32, _)| {
             let backend = BackendRow::new(*family, *id, entry, &traffic);
             let (service, owner) = owners.get(&entry.service).cloned().unwrap_or_default();
             select.wants(&owner).then(|| Row {
                 backend,
-                open: open.get(&(*family, *id)).copied().unwrap_or(0),
+                open: open.get(&(*family, *id, entry.generation)).copied().unwrap_or(0),
                 silent: silent.contains(&(*family, *id)),
                 service: service.to_owned(),
                 family: family.name(),
