@@ -60,10 +60,11 @@ pub(super) fn choose<A: Address, E: Services<A> + Host<A> + Counters<A>>(
         number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let id = env.slot(set.base.wrapping_add(index));
         let Some(backend) = env.backend(id) else { break };
-        let Some(open) = env.open(id, backend.generation) else {
-            unsure = unsure.wrapping_add(1);
-            break;
+        let (open, lost) = match env.open(id, backend.generation) {
+            Some(open) => (open, 0),
+            None => (0, 1),
         };
+        unsure = unsure.wrapping_add(lost);
         let silent = is_below(0, u64::from(backend.silent)) & LAST;
         let share = (u64::from(open) << FRACTION) / u64::from(backend.weight.max(1));
         let rank = share << CHANCE | u64::from(number >> (u32::BITS - CHANCE)) | silent;
