@@ -217,7 +217,9 @@ fn count_answer<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, state: u
     env.answered(reverse.backend, reverse.generation);
     if state & flow_state::RST != 0 {
         env.refused(reverse.backend, reverse.generation);
-        closing::left(env, reverse, 0);
+        if reverse.state & flow_state::COUNTED != 0 {
+            env.ended(reverse.backend, reverse.generation);
+        }
     }
 }
 

@@ -257,12 +257,18 @@ fn choose<A: Address, E: SocketEnv<A>>(
     }
     let (addr, port) = (choice.backend.addr, choice.backend.port);
     remember(env, call, choice, stay);
+    count(env, choice);
+    SocketVerdict::To(addr, port)
+}
+
+/// Counts a connection. A call, for the sake of the stack.
+#[inline(never)]
+fn count<A: Address, E: SocketEnv<A>>(env: &E, choice: &Choice<A>) {
     env.count(Counter::SocketConnected);
     env.connected(choice.id, choice.backend.generation, false);
-    if frontend.algorithm == algorithm::LEAST_CONNECTIONS {
+    if choice.frontend.algorithm == algorithm::LEAST_CONNECTIONS {
         env.opened(choice.id, choice.backend.generation);
     }
-    SocketVerdict::To(addr, port)
 }
 
 #[inline(always)]
