@@ -179,7 +179,7 @@ fn forget<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, whole: boo
     true
 }
 
-/// Removes what a socket is told of its peer: the connection is open no more.
+/// Removes a socket's entry of its peer: the connection is open no more.
 #[inline(always)]
 fn end<A: Address, E: SocketEnv<A>>(env: &E, key: &SocketKey<A>, known: Option<SocketValue<A>>) {
     let Some(known) = known else { return };

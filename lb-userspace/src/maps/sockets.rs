@@ -60,7 +60,7 @@ pub struct SocketFlow {
     pub backend_id: u32,
 }
 
-/// Calls `each` with every socket that is told of a peer.
+/// Calls `each` with every socket that a hook has connected to a backend.
 pub(super) fn walk<A>(
     dir: &Path,
     mut each: impl FnMut(&SocketKey<A>, &SocketValue<A>) -> ControlFlow<()>,

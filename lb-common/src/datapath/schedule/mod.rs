@@ -49,7 +49,7 @@ pub(super) fn select<A: Address, E: Services<A> + Host<A> + Counters<A>>(
     Ok(())
 }
 
-/// The client's last backend, or the one that the algorithm picks, unless that is a call of its own.
+/// The client's last backend, or the one that the algorithm picks, unless that is a separate call.
 #[inline(never)]
 fn begin<A: Address, E: Services<A> + Host<A>>(
     env: &E,
