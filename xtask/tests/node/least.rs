@@ -32,7 +32,7 @@ fn frontends(node: &SocketNode) -> [(Netns, SocketAddr); 2] {
 fn at_the_slow_one(ns: &Netns, dst: SocketAddr) -> f64 {
     ns.run(|| {
         let begun = Instant::now();
-        let (mut held, mut sum, mut looks) = (Vec::new(), 0, 0);
+        let (mut held, mut sum, mut looks) = (Vec::new(), 0_u32, 0_u32);
         while begun.elapsed() < 3 * HELD {
             let mut connection = Connection::open(dst, 0, TIMEOUT)?;
             if connection.ask()?.pod == SLOW {
@@ -40,11 +40,11 @@ fn at_the_slow_one(ns: &Netns, dst: SocketAddr) -> f64 {
             }
             held.retain(|(since, _)| since.elapsed() < HELD);
             if begun.elapsed() > HELD {
-                (sum, looks) = (sum + held.len(), looks + 1);
+                (sum, looks) = (sum + u32::try_from(held.len())?, looks + 1);
             }
             thread::sleep(PAUSE);
         }
-        Ok(sum as f64 / f64::from(looks.max(1)))
+        Ok(f64::from(sum) / f64::from(looks.max(1)))
     })
     .unwrap()
 }
