@@ -30,7 +30,7 @@ fn weigh<A: Family>(scene: &mut Scene<'_, A>, endpoint: &Endpoint<A>, weight: u1
 /// A connection of this port, to whichever of the pair it is given.
 #[track_caller]
 fn connect<A: Family>(scene: &mut Scene<'_, A>, port: u16) -> Trip<A> {
-    let at_pod = port % 2 == 0;
+    let at_pod = port.is_multiple_of(2);
     let (edge, client) = if at_pod { (AT_POD, A::POD) } else { (AT_UPLINK, A::CLIENT) };
     let (client, front) = ((client, port), (A::LB, FRONT));
     let back = (if asked(scene, edge.0, client, front) { A::LOCAL } else { A::LOCAL2 }, 8080);
@@ -86,18 +86,18 @@ pub fn connection_that_is_over_counts_no_more<A: Family>(scene: &mut Scene<'_, A
         assert_eq!(open(scene).iter().sum::<u32>(), 1);
         for _ in 0..2 {
             if from_client {
-                asks(scene, &trip, FIN_ACK, next)
+                asks(scene, &trip, FIN_ACK, next);
             } else {
-                answers(scene, &trip, FIN_ACK, next)
+                answers(scene, &trip, FIN_ACK, next);
             }
             trip.talk(scene);
             assert_eq!(open(scene).iter().sum::<u32>(), 1, "half-closed");
         }
         for _ in 0..2 {
             if from_client {
-                answers(scene, &trip, FIN_ACK, next + 14)
+                answers(scene, &trip, FIN_ACK, next + 14);
             } else {
-                asks(scene, &trip, FIN_ACK, next + 14)
+                asks(scene, &trip, FIN_ACK, next + 14);
             }
             assert_eq!(open(scene), [0, 0], "closed");
         }
@@ -109,9 +109,9 @@ pub fn connection_that_is_over_counts_no_more<A: Family>(scene: &mut Scene<'_, A
         assert_eq!(open(scene).iter().sum::<u32>(), 1);
         for _ in 0..2 {
             if from_client {
-                asks(scene, &trip, flag::RST, next)
+                asks(scene, &trip, flag::RST, next);
             } else {
-                answers(scene, &trip, flag::RST, next)
+                answers(scene, &trip, flag::RST, next);
             }
             assert_eq!(open(scene), [0, 0], "reset");
         }
