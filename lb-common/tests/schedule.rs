@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed expectation should stop the test where it stands")]
 
 use lb_common::abi::{Be16, V4, V6, algorithm, frontend_kind, proto};
-use lb_common::datapath::{SocketCall, SocketVerdict, socket_connect};
+use lb_common::datapath::{SocketCall, SocketVerdict, socket_closed, socket_connect};
 use lb_common::testkit::{Endpoint, Family, Hook, HostNode, Node as _, Pkt, Scene, Service};
 
 /// As many as the promise is about.
@@ -71,6 +71,48 @@ fn weights_are_kept_within_two_percent_over_a_hundred_thousand_connections() {
         shares_of_sockets::<V6>(algorithm);
     }
     shares_of_packets::<V4>(algorithm::RANDOM);
+}
+
+/// Sockets that connect and stay: the shares of the weights. One that is closed makes room for the next.
+#[test]
+fn least_connections_fills_by_weight_and_where_there_is_room() {
+    let mut node = node::<V4>(algorithm::LEAST_CONNECTIONS);
+    for (id, weight) in [(1, 1), (2, 2), (3, 7)] {
+        node.memory.backends.get_mut(&id).unwrap().weight = weight;
+    }
+    let memory = &node.memory;
+    let call = |cookie| SocketCall {
+        cookie: [cookie, 0],
+        netns: [9, 0],
+        host: false,
+        addr: V4::VIP,
+        port: Be16::new(80),
+        proto: proto::TCP,
+    };
+    let connect = |cookie| match socket_connect(memory, &call(cookie)) {
+        SocketVerdict::To(addr, _) => addr,
+        _ => panic!("not led to a backend"),
+    };
+    let open = || [1, 2, 3].map(|id| memory.stats.borrow()[&id].open);
+    let backends = backends::<V4>();
+    let peers: Vec<V4> = (0..1_000).map(connect).collect();
+    // Eight of ten slots are looked at.
+    let near = |expected: [u32; 3]| {
+        let open = open();
+        assert!(open.iter().zip(expected).all(|(got, expected)| got.abs_diff(expected) <= 3), "{open:?}");
+    };
+    near([100, 200, 700]);
+    let [one, _, three] = open();
+    for (cookie, addr) in (0..).zip(&peers).filter(|(_, addr)| **addr == backends[1]) {
+        socket_closed(memory, [cookie, 0], proto::TCP, *addr, Be16::new(8080));
+        // Closed twice, as by its peer's reset and then by its process, it counts once.
+        socket_closed(memory, [cookie, 0], proto::TCP, *addr, Be16::new(8080));
+    }
+    assert_eq!(open(), [one, 0, three]);
+    let there = (2_000..2_200).filter(|cookie| connect(*cookie) == backends[1]).count();
+    assert!(there >= 160, "{there}");
+    (2_200..2_300).for_each(|cookie| _ = connect(cookie));
+    near([110, 220, 770]);
 }
 
 #[test]

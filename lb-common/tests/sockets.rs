@@ -286,10 +286,8 @@ mod on {
         };
         let port = Be16::new(8080);
         let hangs = (1..100).find(|cookie| connect(*cookie) == A::LOCAL).unwrap();
-        assert!(
-            socket_is_led(&memory, [hangs, 0], A::LOCAL, port) == Some(false)
-                && socket_is_led(&memory, [hangs, 0], A::VIP, port).is_none()
-        );
+        let is_led = |to| socket_is_led(&memory, [hangs, 0], to, port);
+        assert_eq!((is_led(A::LOCAL), is_led(A::VIP)), (Some(false), None));
         for seconds in [1, 2, 4] {
             memory.now_ns.set(memory.now_ns.get() + seconds * 1_000_000_000);
             socket_unanswered(&memory, [hangs, 0], A::LOCAL, port);

@@ -1,23 +1,21 @@
 //! What the data path needs around a packet, by maps and helpers.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::maps::Array;
 use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
 use core::hint::black_box;
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use lb_common::abi::former::{AFFINITY, FLOWS, SOCKETS};
 use lb_common::abi::{
-    AffinityKey, AffinityValue, BackendValue, Be16, CauseKey, CauseValue, Counter, EventValue, FamilyConfig, FlowValue,
-    FrontendKey, FrontendValue, SetRef, SocketKey, SocketValue, SourceRangeKey, StatsValue, TableKey, TurnKey,
-    block_of, device_flag, filter, handover, watch,
+    AffinityKey, AffinityValue, BackendValue, Be16, EventValue, FamilyConfig, FrontendKey, FrontendValue, SetRef,
+    SocketKey, SocketValue, SourceRangeKey, TableKey, TurnKey, block_of, device_flag, filter, handover, watch,
 };
-use lb_common::datapath::{Counters, Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage, Watch, scaled};
+use lb_common::datapath::{Direction, Env, Host, NextHop, Route, Services, SocketEnv, Stage, Watch, scaled};
 use lb_common::wire::ethernet::mac_words;
 
 use crate::former;
-use crate::maps::{self, FamilyMaps};
+use crate::maps::{self, FamilyMaps, add};
 use crate::route::{RouteLookup, leads, lookup_route};
 
 /// What a program runs of the pipeline, as a constant for types. Bits: [`REST`], [`EGRESS`].
@@ -231,81 +229,6 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Host<A> for Kernel<PART> {
     }
 }
 
-impl<A: FamilyMaps + RouteLookup, const PART: u8> Counters<A> for Kernel<PART> {
-    #[inline(always)]
-    fn count(&self, counter: Counter) {
-        maps::count(counter.index());
-    }
-
-    #[inline(always)]
-    fn count_index(&self, index: u32) {
-        maps::count(index);
-    }
-
-    #[inline(always)]
-    fn account(&self, flow: &FlowValue<A>, reply: bool, packets: u32, bytes: u32) {
-        let Some(stats) = counted::<A>(flow.backend, flow.generation) else { return };
-        let (of_packets, of_bytes) =
-            if reply { (&stats.reply_packets, &stats.reply_bytes) } else { (&stats.packets, &stats.bytes) };
-        add(of_packets, packets);
-        add(of_bytes, bytes);
-    }
-
-    #[inline(always)]
-    fn connected(&self, backend: u32, generation: u32, waits: bool) {
-        if let Some(stats) = counted::<A>(backend, generation) {
-            add(&stats.connections, 1);
-            if waits {
-                add(&stats.unanswered, 1);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn answered(&self, backend: u32, generation: u32) {
-        if let Some(stats) = counted::<A>(backend, generation) {
-            subtract_one(&stats.unanswered);
-        }
-    }
-
-    #[inline(always)]
-    fn refused(&self, backend: u32, generation: u32) {
-        if let Some(stats) = counted::<A>(backend, generation) {
-            add(&stats.refused, 1);
-        }
-    }
-
-    #[inline(always)]
-    fn went(&self, backend: u32, generation: u32, client: u64, answered: u32, failed: u32) {
-        let Some(cell) = A::outliers().get_ptr_mut(backend) else { return };
-        // SAFETY: the verifier has seen the null check. Of two that set a bit at once one may lose it.
-        let cell = unsafe { &mut *cell };
-        if cell.generation == generation {
-            add(&cell.answered, answered);
-            add(&cell.failed, failed);
-            (cell.clients, cell.failing) = (cell.clients | client, cell.failing | if failed == 0 { 0 } else { client });
-        }
-    }
-
-    #[inline(always)]
-    fn blame(&self, service: u32, cause: u32) {
-        let key = CauseKey { service, counter: cause };
-        // SAFETY: the helper has no arguments and no preconditions.
-        let now = unsafe { bpf_ktime_get_ns() };
-        match maps::CAUSES.get_ptr_mut(key) {
-            Some(cell) => {
-                // SAFETY: the entry is there, or, evicted meanwhile, memory of the map still: at worst another entry
-                // counts one too many.
-                let cell = unsafe { &mut *cell };
-                add(&cell.count, 1);
-                cell.last_ns = now;
-            }
-            // Of two processors that begin it one loses a count.
-            None => _ = maps::CAUSES.insert(key, CauseValue { count: 1, last_ns: now }, u64::from(BPF_NOEXIST)),
-        }
-    }
-}
-
 impl<A: FamilyMaps + RouteLookup, const PART: u8> Watch<A> for Kernel<PART> {
     #[inline(always)]
     fn is_watched(&self) -> bool {
@@ -331,29 +254,6 @@ impl<A: FamilyMaps + RouteLookup, const PART: u8> Watch<A> for Kernel<PART> {
             add(lost, 1);
         }
     }
-}
-
-/// A backend's cell, as long as it is that backend's.
-#[inline(always)]
-fn counted<A: FamilyMaps>(backend: u32, generation: u32) -> Option<&'static StatsValue> {
-    A::stats().get(backend).filter(|stats| stats.generation == generation)
-}
-
-/// Adds to a number that all processors add to. A busy flow's packets are added together, so they do it rarely.
-#[inline(always)]
-fn add(number: &u64, more: u32) {
-    let number = core::ptr::from_ref(number).cast_mut();
-    // SAFETY: memory of the map, aligned to 8 bytes, which all programs change in this way; the agent writes a cell only
-    // between two backends.
-    let _before = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(number, u64::from(more)) };
-}
-
-/// The same downwards, by all ones: what is added wraps.
-#[inline(always)]
-fn subtract_one(number: &u64) {
-    let number = core::ptr::from_ref(number).cast_mut();
-    // SAFETY: as above.
-    let _before = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(number, u64::MAX) };
 }
 
 /// Whether a filter holds what has its bits here. A block that is not there (it always is) holds everything.

@@ -19,6 +19,7 @@
 
 mod access;
 mod context;
+mod counts;
 mod env;
 mod flows;
 mod former;

@@ -8,6 +8,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use lb_common::abi::*;
 use lb_common::datapath::{Headers, Scratch, Workspace};
 use lb_common::tables;
@@ -198,4 +199,29 @@ pub(crate) fn scratch<A: FamilyMaps>() -> Option<&'static mut Scratch<A>> {
     let memory = A::scratch().get_ptr_mut(0)?;
     // SAFETY: as above; whoever asks again has let go what it had.
     Some(unsafe { &mut (*memory).scratch })
+}
+
+/// Adds to a number that all processors add to. A busy flow's packets are added together, so they do it rarely.
+#[inline(always)]
+pub(crate) fn add(number: &u64, more: u32) {
+    let number = core::ptr::from_ref(number).cast_mut();
+    // SAFETY: memory of the map, aligned to 8 bytes, which all programs change in this way; the agent writes a cell only
+    // between two backends.
+    let _before = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(number, u64::from(more)) };
+}
+
+/// The same downwards, by all ones: what is added wraps.
+#[inline(always)]
+pub(crate) fn subtract_one(number: &u64) {
+    let number = core::ptr::from_ref(number).cast_mut();
+    // SAFETY: as above.
+    let _before = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(number, u64::MAX) };
+}
+
+/// The same for a word, which wraps: all ones take one away.
+#[inline(always)]
+pub(crate) fn add_word(number: &u32, more: u32) {
+    let number = core::ptr::from_ref(number).cast_mut();
+    // SAFETY: as above, aligned to 4 bytes; the agent changes it in this way, too.
+    let _before = unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(number, more) };
 }

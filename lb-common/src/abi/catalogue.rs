@@ -261,7 +261,7 @@ macro_rules! tables {
                 size: Size::UpTo("BACKENDS"),
                 object: 4_096,
                 flags: MMAPABLE,
-                holds: "backend id → packets and bytes each way, connections, generation",
+                holds: "backend id → packets and bytes each way, connections, those that are open, generation",
                 writer: "kernel; agent empties",
                 carried: Carried::Counted,
                 readers: "agent, CLI",

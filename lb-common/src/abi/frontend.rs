@@ -128,6 +128,8 @@ pub mod algorithm {
     pub const SOURCE_HASH: u8 = 2;
     /// A table of the set says which slot a connection has; `schedule` is its size.
     pub const MAGLEV: u8 = 3;
+    /// Of some slots the backend with the fewest open connections for its weight.
+    pub const LEAST_CONNECTIONS: u8 = 4;
 }
 
 plain! {

@@ -31,8 +31,8 @@ plain! {
         pub addr: A,
         /// Its port.
         pub port: Be16,
-        /// TCP: not 0 where outlier ejection counts how the connection goes.
-        pub judged: u16,
+        /// Bits of [`socket_state`].
+        pub state: u16,
         /// Backend id.
         pub backend: u32,
         /// The backend's generation when it was chosen.
@@ -46,6 +46,14 @@ plain! {
         /// When the socket connected, in jiffies: TCP to a frontend with more than one endpoint. 0: anything else.
         pub born: u32,
     }
+}
+
+/// Bits of [`SocketValue::state`], in entries of [`socket_kind::REPLY`].
+pub mod socket_state {
+    /// The connection is among those in [`crate::abi::StatsValue::open`].
+    pub const COUNTED: u16 = 1;
+    /// TCP: outlier ejection counts how the connection goes.
+    pub const JUDGED: u16 = 2;
 }
 
 /// Values of [`SocketKey::kind`].

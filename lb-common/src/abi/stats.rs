@@ -20,8 +20,8 @@ plain! {
         pub connections: u64,
         /// The backend's generation; 0: nothing is counted here.
         pub generation: u32,
-        /// Zero.
-        pub pad: u32,
+        /// Connections that are open, of a Service whose algorithm counts them: see [`StatsValue::open_now`].
+        pub open: u32,
         /// New flows of packets, less those that the backend has answered. Flows that began before this was counted make
         /// it smaller: below zero, as a signed number, stands for 0.
         pub unanswered: u64,
@@ -42,7 +42,7 @@ impl StatsValue {
             reply_bytes: self.reply_bytes.wrapping_add(other.reply_bytes),
             connections: self.connections.wrapping_add(other.connections),
             generation: 0,
-            pad: 0,
+            open: 0,
             unanswered: self.unanswered.wrapping_add(other.unanswered),
             refused: self.refused.wrapping_add(other.refused),
         }
@@ -58,7 +58,7 @@ impl StatsValue {
             reply_bytes: self.reply_bytes.wrapping_sub(then.reply_bytes),
             connections: self.connections.wrapping_sub(then.connections),
             generation: 0,
-            pad: 0,
+            open: 0,
             unanswered: self.unanswered.wrapping_sub(then.unanswered),
             refused: self.refused.wrapping_sub(then.refused),
         }
@@ -68,6 +68,13 @@ impl StatsValue {
     pub const fn is_empty(&self) -> bool {
         let traffic = self.packets | self.bytes | self.reply_packets | self.reply_bytes;
         traffic | self.connections | self.unanswered | self.refused == 0
+    }
+
+    /// Connections that are open. One that ends unseen by the programs stays until the agent counts anew, and one that the agent
+    /// has counted out may end once more: below zero, as a signed number, stands for 0.
+    #[inline(always)]
+    pub const fn open_now(open: u32) -> u32 {
+        if open >> 31 == 0 { open } else { 0 }
     }
 
     /// Flows that the backend has not answered, or not yet.

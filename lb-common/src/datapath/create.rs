@@ -1,6 +1,7 @@
 //! New flows: the pair of entries.
 
 use super::arrival::Arrival;
+use super::closing;
 use super::env::Env;
 use super::headers::Headers;
 use super::scratch::Scratch;
@@ -23,7 +24,10 @@ pub(super) fn draft<A: Address, E: Env<A>>(
     forward.sport = key.sport;
     forward.dport = scratch.choice.backend.port;
     forward.kind = flow_kind::FORWARD;
-    forward.state = if scratch.choice.frontend.affinity_secs == 0 { 0 } else { flow_state::AFFINE };
+    forward.state = closing::initial_state(scratch.choice.frontend.algorithm);
+    if scratch.choice.frontend.affinity_secs != 0 {
+        forward.state |= flow_state::AFFINE;
+    }
     forward.backend = scratch.choice.id;
     forward.generation = scratch.choice.backend.generation;
     forward.service = scratch.choice.frontend.service;

@@ -1,6 +1,7 @@
 //! Packets on their way out to a client: Pod to VIP.
 
 use super::arrival::Arrival;
+use super::closing;
 use super::env::Env;
 use super::flow::{Reply, refresh, reply};
 use super::gate;
@@ -19,8 +20,9 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
         if let Some(flow) = env.flow(&key)
             && flow.kind == flow_kind::REVERSE
         {
-            // One that comes another way than those before, begins the numbers anew or resets is looked at closely.
-            let ordinary = flow.from == arrival.from && !headers.is_rare_reply();
+            // One that comes another way than those before, begins the numbers anew, resets or ends what is counted is looked at
+            // closely.
+            let ordinary = flow.from == arrival.from && !headers.is_rare_reply() && !closing::may_end(headers, &flow);
             return if ordinary { Fast::Hit(refresh(env, headers, flow)) } else { Fast::Slow };
         }
         if let Some(flow) = env.half_open(&key)

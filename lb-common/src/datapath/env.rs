@@ -213,6 +213,12 @@ pub trait Counters<A> {
     fn refused(&self, backend: u32, generation: u32);
     /// Counts how new connections of the client with this bit went, for a backend that outlier ejection judges.
     fn went(&self, backend: u32, generation: u32, client: u64, answered: u32, failed: u32);
+    /// Counts that a connection to a backend of this generation is open.
+    fn opened(&self, backend: u32, generation: u32);
+    /// Counts that one is open no more.
+    fn ended(&self, backend: u32, generation: u32);
+    /// How many are open, by [`Counters::opened`]; `None`: they are not counted.
+    fn open(&self, backend: u32, generation: u32) -> Option<u32>;
     /// Counts for a service port why its client got nothing: one of `CAUSES_OF_SERVICES`, by its index.
     fn blame(&self, service: u32, cause: u32);
 }

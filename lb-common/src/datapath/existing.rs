@@ -2,9 +2,10 @@
 //! establishes a flow, flows that have lost half of themselves or their backend.
 
 use super::arrival::Arrival;
+use super::closing::{self, is_over};
 use super::create::mend;
 use super::env::Env;
-use super::flow::{establish, has_seen_answer, is_over, leads_to, refresh, reverse_key};
+use super::flow::{establish, has_seen_answer, leads_to, refresh, reverse_key};
 use super::headers::Headers;
 use super::retry;
 use super::scratch::Scratch;
@@ -26,7 +27,9 @@ pub(super) fn established<A: Address, E: Env<A>>(
     }
     scratch.reverse_key = reverse_key(&flow, key.proto);
     let reverse = env.flow(&scratch.reverse_key).filter(|reverse| leads_to(reverse, key));
-    if begins_anew(env, &flow, headers, is_over(flow.state, reverse.map_or(0, |reverse| reverse.state))) {
+    let other = reverse.map_or(0, |reverse| reverse.state);
+    if begins_anew(env, &flow, headers, is_over(flow.state, other)) {
+        closing::left(env, &flow, other);
         if reverse.is_some() {
             env.remove_flow(&scratch.reverse_key);
         }
@@ -34,7 +37,9 @@ pub(super) fn established<A: Address, E: Env<A>>(
         return false;
     }
     // A SYN's number counts once the backend has taken it.
+    let before = flow.state;
     let flow = if headers.opens() { env.touch(flow) } else { refresh(env, headers, flow) };
+    closing::note_request(env, &flow, before, other);
     if let Some(reverse) = reverse
         && headers.opens()
     {
@@ -73,10 +78,10 @@ pub(super) fn half_open<A: Address, E: Env<A>>(
     }
     scratch.reverse_key = reverse_key(&flow, key.proto);
     let reverse = env.half_open(&scratch.reverse_key).filter(|reverse| leads_to(reverse, key));
+    let other = reverse.map_or(0, |reverse| reverse.state);
     let mut next = HalfOpen::Known;
     // Nothing was established: what one side has closed the other one does not know of.
-    let ended = (flow.state | reverse.map_or(0, |reverse| reverse.state)) & flow_state::CLOSED != 0;
-    if begins_anew(env, &flow, headers, ended) {
+    if begins_anew(env, &flow, headers, (flow.state | other) & flow_state::CLOSED != 0) {
         next = HalfOpen::Unknown;
     } else if retry::is_due(env, headers, &flow) {
         scratch.forward = *flow;
@@ -93,6 +98,7 @@ pub(super) fn half_open<A: Address, E: Env<A>>(
         }
     }
     if next != HalfOpen::Known {
+        closing::left(env, &flow, other);
         if reverse.is_some() {
             env.remove_half_open(&scratch.reverse_key);
         }

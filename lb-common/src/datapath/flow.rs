@@ -2,6 +2,7 @@
 //! states are those of docs/flows.md.
 
 use super::arrival::Arrival;
+use super::closing::{self, is_over};
 use super::env::Env;
 use super::headers::Headers;
 use super::outlier;
@@ -54,13 +55,6 @@ pub(super) fn leads_to<A: Address>(reverse: &FlowValue<A>, forward: &FlowKey<A>)
 fn same<A: Address>(a: &FlowKey<A>, b: &FlowKey<A>) -> bool {
     let ports = u32::from(a.sport.0 ^ b.sport.0) | u32::from(a.dport.0 ^ b.dport.0);
     a.src.difference(b.src) | a.dst.difference(b.dst) | ports == 0
-}
-
-/// Whether states of both directions are those of a connection that is over: both sides have closed, or one has reset it.
-#[inline(always)]
-pub(super) const fn is_over(one: u16, other: u16) -> bool {
-    // One branch.
-    (one | other) & flow_state::RST | one & other & flow_state::FIN != 0
 }
 
 /// Notes what an entry's packet says of its flow. Returns the entry as it is then. A RST or FIN that cannot be true
@@ -249,6 +243,9 @@ fn count_answer<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, state: u
     env.answered(reverse.backend, reverse.generation);
     if state & flow_state::RST != 0 {
         env.refused(reverse.backend, reverse.generation);
+        if reverse.state & flow_state::COUNTED != 0 {
+            env.ended(reverse.backend, reverse.generation);
+        }
     }
 }
 
@@ -271,6 +268,7 @@ fn replied<A: Address, E: Env<A>>(
     reverse: E::Flow,
     scratch: &mut Scratch<A>,
 ) -> Reply {
+    let before = reverse.state;
     let reverse = env.note(env.come_by(reverse, arrival.from), flow_state::REPLIED);
     let reverse = if headers.answers_opening() && reverse.born != 0 && reverse.born == headers.ack {
         // The backend has taken a new SYN of the client's on the tuple of an older connection.
@@ -284,6 +282,7 @@ fn replied<A: Address, E: Env<A>>(
         }
         refresh(env, headers, reverse)
     };
+    note_end(env, headers.key.proto, &reverse, before);
     scratch.rewrite_as(&reverse);
     Reply::Taken
 }
@@ -293,6 +292,18 @@ fn replied<A: Address, E: Env<A>>(
 fn judge_reset<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, reverse: &FlowValue<A>) {
     if let Some(forward) = env.flow(&forward_key(reverse, headers.key.proto)) {
         outlier::reset(env, reverse, forward.state, headers.seq);
+    }
+}
+
+/// A reply may have ended its connection, if that is counted: the other direction's state has to be looked for. Both entries of an
+/// established flow are there. A call, for the sake of the stack.
+#[inline(never)]
+fn note_end<A: Address, E: Env<A>>(env: &E, protocol: u8, reverse: &FlowValue<A>, before: u16) {
+    if reverse.state & flow_state::COUNTED != 0
+        && reverse.state != before
+        && let Some(forward) = env.flow(&forward_key(reverse, protocol))
+    {
+        closing::note(env, reverse, before, forward.state);
     }
 }
 

@@ -172,6 +172,12 @@ impl<A: Address> Headers<A> {
         self.opens() || !self.has_handshake()
     }
 
+    /// Whether the packet closes its direction, or aborts the connection.
+    #[inline(always)]
+    pub(super) fn closes(&self) -> bool {
+        transport::state_bits(self.key.proto, self.flags) != 0
+    }
+
     /// Whether the packet aborts a connection.
     #[inline(always)]
     pub(super) fn aborts(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Packets on their way in from a client: VIP to Pod. Also replies to an SNAT port.
 
 use super::arrival::Arrival;
+use super::closing;
 use super::create::{draft, write};
 use super::env::Env;
 use super::existing::{HalfOpen, established, half_open};
@@ -34,6 +35,7 @@ pub(super) fn look<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival
         && flow.out != 0
         && flow.from == arrival.from
         && !headers.is_rare_reply()
+        && !closing::may_end(headers, &flow)
     {
         return Fast::Hit(refresh(env, headers, flow));
     }
@@ -63,7 +65,7 @@ fn known<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, arrival: Arrival,
         flow_kind::REVERSE_SNAT => flow.from == arrival.from && !headers.is_rare_reply(),
         _ => false,
     };
-    if !ordinary {
+    if !ordinary || closing::may_end(headers, &flow) {
         return Fast::Slow;
     }
     Fast::Hit(refresh(env, headers, flow))
@@ -244,6 +246,9 @@ fn begin<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, scratch: &mut Scr
         return Decision::TRANSLATE;
     }
     env.connected(scratch.forward.backend, scratch.forward.generation, true);
+    if scratch.forward.state & flow_state::COUNTED != 0 {
+        env.opened(scratch.forward.backend, scratch.forward.generation);
+    }
     env.count(Counter::NewFlow);
     Decision::BEGIN
 }

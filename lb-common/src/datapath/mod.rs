@@ -6,6 +6,7 @@
 
 mod account;
 mod arrival;
+mod closing;
 mod create;
 mod deliver;
 mod echo;

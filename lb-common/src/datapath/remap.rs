@@ -1,9 +1,10 @@
 //! Direct connections to a Pod that reuse the tuple of a translated flow: their replies must not be translated.
 
 use super::arrival::Arrival;
+use super::closing::is_over;
 use super::env::Env;
 use super::flow::{
-    forward_key, has_seen_answer, is_finished, is_of, is_over, leads_to, refresh, remove_established, reverse_key,
+    forward_key, has_seen_answer, is_finished, is_of, leads_to, refresh, remove_established, reverse_key,
 };
 use super::headers::Headers;
 use super::limit::may_move;

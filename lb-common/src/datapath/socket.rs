@@ -11,8 +11,8 @@ use super::scope::known_vip;
 use super::silence;
 use super::transport;
 use crate::abi::{
-    Address, AffinityKey, Be16, Counter, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey,
-    frontend_flag, frontend_kind, frontend_scope, proto, rest, socket_kind,
+    Address, AffinityKey, Be16, Counter, FrontendKey, FrontendValue, SocketKey, SocketValue, SourceRangeKey, algorithm,
+    frontend_flag, frontend_kind, frontend_scope, proto, rest, socket_kind, socket_state,
 };
 
 /// What an unconnected socket's idle entry is kept for, in units of 2^30 ns: as long as a UDP flow without traffic.
@@ -173,19 +173,37 @@ fn forget<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, whole: boo
     env.remove_socket(&key);
     (key.addr, key.port, key.kind) = (addr, port, socket_kind::REPLY);
     let own = |value: SocketValue<A>| value.addr == call.addr && value.port == call.port;
-    if whole || env.socket(&key).is_some_and(own) {
-        env.remove_socket(&key);
+    let known = env.socket(&key);
+    if whole || known.is_some_and(own) {
+        end(env, &key, known);
     }
     true
+}
+
+/// Removes a socket's entry of its peer: the connection is open no more.
+#[inline(always)]
+fn end<A: Address, E: SocketEnv<A>>(env: &E, key: &SocketKey<A>, known: Option<SocketValue<A>>) {
+    let Some(known) = known else { return };
+    env.remove_socket(key);
+    if known.state & socket_state::COUNTED != 0 {
+        env.ended(known.backend, known.generation);
+    }
 }
 
 /// A socket may have been led to an address before that it now goes to on its own account.
 #[inline(always)]
 fn forget_reply<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) {
     let key = call.key(socket_kind::REPLY, call.addr, call.port);
-    if env.socket(&key).is_some() {
-        env.remove_socket(&key);
-    }
+    let known = env.socket(&key);
+    end(env, &key, known);
+}
+
+/// What is to be told of a new socket's end, by its frontend and its backend.
+#[inline(always)]
+fn initial_state<A: Address>(choice: &Choice<A>, stay: bool) -> u16 {
+    let counted = choice.frontend.algorithm == algorithm::LEAST_CONNECTIONS;
+    let judged = !stay && choice.backend.rest != rest::OFF;
+    u16::from(counted) * socket_state::COUNTED | u16::from(judged) * socket_state::JUDGED
 }
 
 /// Notes what the socket will be told of its peer, and whether it is to `stay` there. Apart from `choose`, for the sake of
@@ -196,7 +214,7 @@ fn remember<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>, choice: 
     let mut value = SocketValue {
         addr: call.addr,
         port: call.port,
-        judged: if stay { rest::OFF } else { choice.backend.rest },
+        state: initial_state(choice, stay),
         backend: choice.id,
         generation: choice.backend.generation,
         service: choice.frontend.service,
@@ -248,9 +266,18 @@ fn choose<A: Address, E: SocketEnv<A>>(
     }
     let (addr, port) = (choice.backend.addr, choice.backend.port);
     remember(env, call, choice, stay);
+    count(env, choice);
+    SocketVerdict::To(addr, port)
+}
+
+/// Counts a connection. A call, for the sake of the stack.
+#[inline(never)]
+fn count<A: Address, E: SocketEnv<A>>(env: &E, choice: &Choice<A>) {
     env.count(Counter::SocketConnected);
     env.connected(choice.id, choice.backend.generation, false);
-    SocketVerdict::To(addr, port)
+    if choice.frontend.algorithm == algorithm::LEAST_CONNECTIONS {
+        env.opened(choice.id, choice.backend.generation);
+    }
 }
 
 #[inline(always)]
@@ -312,23 +339,24 @@ pub fn socket_failed<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], add
     }
 }
 
-/// Whether a socket that is about to send its SYN has been led to this peer, and if so, whether outlier ejection counts how
-/// its connection goes.
+/// What a socket that is about to send its SYN wants to be told of, if it has been led to this peer: whether also of its end.
 #[inline(always)]
 pub fn socket_is_led<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], addr: A, port: Be16) -> Option<bool> {
     let known = env.socket(&SocketKey { cookie, addr, port, proto: proto::TCP, kind: socket_kind::REPLY })?;
-    Some(known.judged != rest::OFF)
+    Some(known.state != 0)
 }
 
 /// A socket is closed: what is known of it and its peer goes.
 #[inline(always)]
 pub fn socket_closed<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], proto: u8, addr: A, port: Be16) {
     let key = SocketKey { cookie, addr, port, proto, kind: socket_kind::REPLY };
-    if !transport::has_handshake(proto) {
-        let Some(SocketValue { addr, port, .. }) = env.socket(&key) else { return };
+    let known = env.socket(&key);
+    if !transport::has_handshake(proto)
+        && let Some(SocketValue { addr, port, .. }) = known
+    {
         env.remove_socket(&SocketKey { cookie, addr, port, proto, kind: socket_kind::REQUEST });
     }
-    env.remove_socket(&key);
+    end(env, &key, known);
 }
 
 /// A socket for datagrams is closed: all that it has asked without being connected goes.

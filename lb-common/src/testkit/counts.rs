@@ -72,6 +72,23 @@ impl<A: Family> Counters<A> for Memory<A> {
         }
     }
 
+    fn opened(&self, backend: u32, generation: u32) {
+        if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), backend, generation) {
+            stats.open = stats.open.wrapping_add(1);
+        }
+    }
+
+    fn ended(&self, backend: u32, generation: u32) {
+        if let Some(stats) = self.counted(&mut self.stats.borrow_mut(), backend, generation) {
+            stats.open = stats.open.wrapping_sub(1);
+        }
+    }
+
+    fn open(&self, backend: u32, generation: u32) -> Option<u32> {
+        self.array();
+        self.counted(&mut self.stats.borrow_mut(), backend, generation).map(|stats| StatsValue::open_now(stats.open))
+    }
+
     fn blame(&self, service: u32, cause: u32) {
         *self.causes.borrow_mut().entry((service, cause)).or_default() += 1;
     }

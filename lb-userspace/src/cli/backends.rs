@@ -1,7 +1,7 @@
 //! `sluice backends`: every backend with its id, below its service port.
 //!
 //! JSON: a list of `{address, id, generation, flags, weight, traffic, open, silent, rest, service, family}`; `open` are
-//! established connections, `silent` is whether new ones pass it over because it leaves them unanswered, `rest` is `ejected` or
+//! connections that are not over, `silent` is whether new ones pass it over because it leaves them unanswered, `rest` is `ejected` or
 //! `probation` where outlier ejection has it so, `service` is
 //! `namespace/name:port/PROTOCOL`, `traffic` as in `sluice services`.
 
@@ -14,8 +14,8 @@ use super::backend_row::{BackendRow, TrafficRow};
 use super::labelled;
 use super::list::{Form, Found, Grid, ListArgs, Listed, Owner, Shown, Width, amount, form_width};
 use crate::maps::BackendMarks as _;
-use crate::maps::flows;
 use crate::maps::kernel::KernelTables;
+use crate::maps::open_connections;
 use crate::model::desired::Family;
 use crate::plan::{BackendEntry, Existing};
 
@@ -23,8 +23,8 @@ use crate::plan::{BackendEntry, Existing};
 struct Row {
     #[serde(flatten)]
     backend: BackendRow,
-    /// Established connections.
-    open: u64,
+    /// Connections that are not over.
+    open: u32,
     /// Whether it leaves connections unanswered, and new ones pass it over.
     silent: bool,
     /// `ejected` or `probation`, by outlier ejection.
@@ -67,14 +67,14 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
         let traffic = tables.traffic(&existing)?;
         let marks: HashMap<_, _> = tables.marked()?.into_iter().map(|mark| ((mark.family, mark.id), mark)).collect();
         let owners = Owners::of(&existing);
-        let open = flows::open_by_backend(&args.pins.pin_path)?;
+        let open = open_connections::by_backend(&args.pins.pin_path)?;
         let missing = select.missing(&owners.0.values().map(|known| &*known.owner));
         let nobody = Known::default();
         let row = |(family, id, entry): &(Family, u32, BackendEntry)| {
             let known = owners.0.get(&entry.service).unwrap_or(&nobody);
             let row = || Row {
                 backend: BackendRow::new(*family, *id, entry, &traffic),
-                open: open.get(&(*family, *id)).copied().unwrap_or(0),
+                open: open.get(&(*family, *id, entry.generation)).copied().unwrap_or(0),
                 silent: marks.get(&(*family, *id)).is_some_and(|mark| mark.silent != 0),
                 rest: marks.get(&(*family, *id)).and_then(|mark| mark.resting()),
                 service: known.name.to_owned(),

@@ -30,6 +30,7 @@ mod pcapng;
 mod pin_args;
 mod plugin;
 mod problems;
+mod recounting;
 mod run;
 mod service_manager;
 mod services;

@@ -29,7 +29,7 @@ use super::pin_args::PinArgs;
 use super::size_args::SizeArgs;
 use super::socket_args::SocketArgs;
 use super::spread_args::SpreadArgs;
-use super::{panics, service_manager, succession, sweeping};
+use super::{panics, recounting, service_manager, succession, sweeping};
 use crate::check::board::Board;
 use crate::config::effective::Effective;
 use crate::config::findings::Finding;
@@ -336,6 +336,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (live, live_changes) = watch::channel(None);
     let inputs = Inputs { events: from_source, network: network_changes, attach: report_changes, live: live_changes };
     let mut writing = tokio::spawn(reconciler.run(inputs));
+    recounting::start(args.pins.pin_path.clone(), servers.metrics.clone());
     sweeping::start(args.pins.pin_path.clone(), ticks, servers.metrics, live);
 
     tokio::select! {

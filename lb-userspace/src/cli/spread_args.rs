@@ -9,7 +9,7 @@ use crate::model::ejection::Ejection;
 #[derive(Clone, Debug, Args)]
 pub(super) struct SpreadArgs {
     /// How new connections are spread over the backends of Services whose annotation does not say: random, round-robin,
-    /// source-hash, maglev.
+    /// least-connections, source-hash, maglev.
     #[arg(long, value_name = "NAME", default_value = "random", value_parser = algorithm)]
     algorithm: Algorithm,
     /// How many places a table of Maglev has, a prime number from 251 to 131071: more places move fewer connections when

@@ -141,14 +141,14 @@ fn defaults(given: &[(String, Value)], mode: &str, loaded: &mut Loaded) {
 
 /// IPVS's schedulers by their names; nothing means the first.
 fn scheduler(written: &str, loaded: &mut Loaded) {
-    const SCHEDULERS: [&str; 4] = ["rr", "wrr", "sh", "mh"];
     let (name, shown) = if written.is_empty() { ("rr", "rr (default)") } else { (written, written) };
     match Algorithm::asked(name) {
-        Ok(asked) if SCHEDULERS.contains(&name) => {
+        Ok(asked) if Algorithm::schedulers().any(|known| known == name) => {
             loaded.take(SCHEDULER, shown, "algorithm", vec![asked.algorithm.name().to_owned()]);
         }
         _ => {
-            let why = format!("there is no such algorithm: use {}", SCHEDULERS.join(", "));
+            let why =
+                format!("there is no such algorithm: use {}", Algorithm::schedulers().collect::<Vec<_>>().join(", "));
             loaded.refuse(SCHEDULER, written, &why);
         }
     }

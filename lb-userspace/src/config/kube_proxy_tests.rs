@@ -108,9 +108,15 @@ fn external_ips_are_served_as_the_gate_says() {
 
 #[test]
 fn the_scheduler_of_ipvs_is_taken_over_in_its_mode() {
-    for (given, taken) in
-        [("rr", "round-robin"), ("wrr", "round-robin"), ("sh", "source-hash"), ("mh", "maglev"), ("''", "round-robin")]
-    {
+    for (given, taken) in [
+        ("rr", "round-robin"),
+        ("wrr", "round-robin"),
+        ("lc", "least-connections"),
+        ("wlc", "least-connections"),
+        ("sh", "source-hash"),
+        ("mh", "maglev"),
+        ("''", "round-robin"),
+    ] {
         let loaded = load(&format!("mode: ipvs\nipvs: {{scheduler: {given}}}\n"));
         assert_eq!(loaded.settings["algorithm"], [taken], "{given}");
         assert_eq!(finding(&loaded, "ipvs.scheduler").verdict, Verdict::Taken, "{given}");

@@ -1,6 +1,5 @@
 //! Reads the flow tables: what `sluice flows` shows, and the entries that the sweep decides on.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
@@ -15,7 +14,6 @@ use super::batch;
 use super::failure::TableFailure;
 use super::jiffies::Jiffies;
 use super::pins::{fault, open, open_raw, removed};
-use crate::model::family::Family;
 
 /// Entries read in one system call.
 const CHUNK: usize = 512;
@@ -89,7 +87,7 @@ pub enum End {
 
 impl End {
     /// By the bits of [`flow_state`] of both directions.
-    const fn of(request: u16, reply: u16) -> Self {
+    pub(super) const fn of(request: u16, reply: u16) -> Self {
         let (either, both) = (request | reply, request & reply);
         if either & flow_state::RST != 0 || both & flow_state::FIN != 0 {
             Self::Closed
@@ -128,30 +126,6 @@ pub struct Flow {
     pub born: u32,
     /// When either direction last saw a packet, in jiffies; exact to 256 of them.
     pub seen: u32,
-}
-
-/// Established flows by backend.
-pub fn open_by_backend(pin_path: &Path) -> Result<HashMap<(Family, u32), u64>, TableFailure> {
-    let dir = pin_path.join("maps");
-    let mut open = HashMap::new();
-    count_open(&FlowTable::<V4>::open(&dir, map_name::FLOWS[0])?, &mut open)?;
-    count_open(&FlowTable::<V6>::open(&dir, map_name::FLOWS[1])?, &mut open)?;
-    Ok(open)
-}
-
-fn count_open<A>(table: &FlowTable<A>, open: &mut HashMap<(Family, u32), u64>) -> Result<(), TableFailure>
-where
-    A: MapAddress + 'static,
-    FlowKey<A>: Pod,
-    FlowValue<A>: Pod,
-{
-    table.walk(|_, values| {
-        let requests = values.iter().filter(|value| value.kind == flow_kind::FORWARD);
-        for value in requests.filter(|value| End::of(value.state, 0) == End::Open) {
-            *open.entry((A::FAMILY, value.backend)).or_default() += 1;
-        }
-        ControlFlow::Continue(())
-    })
 }
 
 /// Up to `limit` flows of both families that are wanted, established ones first.

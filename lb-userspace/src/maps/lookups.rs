@@ -8,7 +8,7 @@ use aya::maps::{Array, HashMap, MapData};
 use lb_common::abi::filter::{Block, Cells};
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, DeviceValue, FamilyConfig, FlowKey, FlowValue, FrontendKey,
-    FrontendValue, SocketKey, SocketValue, SourceRangeKey, map_name,
+    FrontendValue, SocketKey, SocketValue, SourceRangeKey, StatsValue, map_name,
 };
 
 use super::address::MapAddress;
@@ -28,6 +28,8 @@ pub struct Lookups<A> {
     pub slots: Lookup<u32, u32>,
     /// Backends by id.
     pub backends: Lookup<u32, BackendValue<A>>,
+    /// What is counted of a backend.
+    pub stats: Lookup<u32, StatsValue>,
     /// Whether a client is in a Service's source ranges.
     pub ranges: Lookup<SourceRangeKey<A>, u32>,
     /// Established flows.
@@ -83,6 +85,7 @@ impl<A: MapAddress + 'static> Lookups<A> {
             frontends: hash(dir, map_name::FRONTENDS[at])?,
             slots: array(dir, map_name::SLOTS[at])?,
             backends: array(dir, map_name::BACKENDS[at])?,
+            stats: array(dir, map_name::STATS[at])?,
             ranges: Box::new(move |key| ranges.get(&Key::new(bits, *key), 0).ok()),
             flows: hash(dir, map_name::FLOWS[at])?,
             half_open: hash(dir, map_name::HALF_OPEN[at])?,

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use aya::Pod;
 use aya::maps::MapData;
@@ -109,6 +109,21 @@ impl<V: Pod> MappedArray<V> {
             }
         }
         Ok(())
+    }
+
+    /// Adds to a word of an entry that the programs add to as well; it wraps. `at` is its offset, a multiple of 4.
+    pub(super) fn add_to_word(&self, index: u32, at: usize, more: u32) -> Result<(), TableFailure> {
+        match self.place(index)? {
+            Some(place) if at.is_multiple_of(4) && at + 4 <= size_of::<V>() => {
+                let word = place.cast::<u8>().wrapping_add(at).cast::<u32>();
+                // SAFETY: inside of an entry, which is mapped as long as `self` and aligned to 8 bytes; who changes this word
+                // while programs run does so atomically, as they do.
+                let word = unsafe { AtomicU32::from_ptr(word) };
+                word.fetch_add(more, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Err(TableFailure::Full { map: self.name }),
+        }
     }
 
     /// Writes an entry. What is written afterwards is seen afterwards.

@@ -24,6 +24,7 @@ mod marks;
 #[cfg(test)]
 pub mod memory;
 pub mod observe;
+pub mod open_connections;
 pub(crate) mod pins;
 mod service_ranges;
 mod set_tables;

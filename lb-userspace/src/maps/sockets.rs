@@ -60,7 +60,8 @@ pub struct SocketFlow {
     pub backend_id: u32,
 }
 
-fn walk<A>(
+/// Calls `each` with every socket that a hook has connected to a backend.
+pub(super) fn walk<A>(
     dir: &Path,
     mut each: impl FnMut(&SocketKey<A>, &SocketValue<A>) -> ControlFlow<()>,
 ) -> Result<(), TableFailure>

@@ -69,7 +69,12 @@ impl Cells {
     /// What was counted for a generation.
     pub(super) fn read(&self, id: u32, generation: u32) -> Result<Option<StatsValue>, TableFailure> {
         let own = |cell: StatsValue| if cell.generation == generation { cell } else { StatsValue::default() };
-        Ok(self.0.get(id)?.map(|cell| StatsValue::default().plus(&own(cell))))
+        Ok(self.0.get(id)?.map(|cell| StatsValue { generation: 0, ..own(cell) }))
+    }
+
+    /// Corrects how many connections are open, while programs count.
+    pub(super) fn count_open(&self, id: u32, by: i32) -> Result<(), TableFailure> {
+        self.0.add_to_word(id, std::mem::offset_of!(StatsValue, open), by.cast_unsigned())
     }
 
     /// Counts no more.

@@ -86,6 +86,11 @@ impl Metrics {
         }
     }
 
+    /// Counts of open connections were wrong.
+    pub fn recounted(&self, corrected: usize) {
+        self.update(|snapshot| snapshot.recounted += u64::try_from(corrected).unwrap_or(0));
+    }
+
     /// Everything, as text. Reads maps: call it where that may take its time.
     pub fn text(&self) -> Result<String, prometheus::Error> {
         let snapshot = self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();

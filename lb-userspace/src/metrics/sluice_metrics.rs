@@ -68,6 +68,8 @@ pub struct Snapshot {
     pub backends_resting: usize,
     /// Backends that leave connections unanswered.
     pub backends_silent: usize,
+    /// Counts of a backend's open connections that were corrected since the start.
+    pub recounted: u64,
     /// What the sweeps of the flow tables found.
     pub flows: FlowUse,
 }
@@ -241,6 +243,11 @@ impl Collector {
             "sluice_flow_evictions_estimated_total",
             "Flows that the kernel evicted for newer ones since the agent's start, worked out after each sweep",
             [(none(), total(snapshot.flows.evicted))],
+        );
+        families.counters(
+            "sluice_open_connection_corrections_total",
+            "Counts of a backend's open connections that the agent has corrected since its start",
+            [(none(), total(snapshot.recounted))],
         );
     }
 

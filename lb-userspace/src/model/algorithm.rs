@@ -14,6 +14,8 @@ pub enum Algorithm {
     SourceHash,
     /// A connection has the same backend on every node, and few move when the set changes.
     Maglev,
+    /// The backend with the fewest open connections for its weight.
+    LeastConnections,
 }
 
 /// How many places a table of Maglev has: a prime number.
@@ -66,18 +68,21 @@ const NAMES: &[(&str, Algorithm, bool)] = &[
     ("round-robin", Algorithm::RoundRobin, false),
     ("source-hash", Algorithm::SourceHash, false),
     ("maglev", Algorithm::Maglev, false),
+    ("least-connections", Algorithm::LeastConnections, false),
     ("rr", Algorithm::RoundRobin, false),
     ("wrr", Algorithm::RoundRobin, false),
     ("sh", Algorithm::SourceHash, false),
     ("mh", Algorithm::Maglev, false),
+    ("lc", Algorithm::LeastConnections, false),
+    ("wlc", Algorithm::LeastConnections, false),
 ];
 
 /// How many of them are Sluice's own.
-const OWN: usize = 5;
+const OWN: usize = 6;
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Random, Self::RoundRobin, Self::SourceHash, Self::Maglev];
+    pub const ALL: &[Self] = &[Self::Random, Self::RoundRobin, Self::SourceHash, Self::Maglev, Self::LeastConnections];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -86,6 +91,7 @@ impl Algorithm {
             Self::RoundRobin => "round-robin",
             Self::SourceHash => "source-hash",
             Self::Maglev => "maglev",
+            Self::LeastConnections => "least-connections",
         }
     }
 
@@ -96,12 +102,18 @@ impl Algorithm {
             Self::RoundRobin => algorithm::ROUND_ROBIN,
             Self::SourceHash => algorithm::SOURCE_HASH,
             Self::Maglev => algorithm::MAGLEV,
+            Self::LeastConnections => algorithm::LEAST_CONNECTIONS,
         }
     }
 
     /// The algorithm of this number; none: not one of this version.
     pub fn of_number(number: u8) -> Option<Self> {
         Self::ALL.iter().copied().find(|algorithm| algorithm.number() == number)
+    }
+
+    /// The names of IPVS's schedulers that are taken over.
+    pub fn schedulers() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().skip(OWN).map(|(name, ..)| *name)
     }
 
     /// What this name asks for; the error says which names there are.

@@ -30,7 +30,8 @@ fn by_weight(algorithm: Algorithm, members: &[(u32, u16)]) -> Box<[u32]> {
                 .flat_map(|((id, _), share)| std::iter::repeat_n(*id, usize::try_from(*share).unwrap_or(0)))
                 .collect()
         }
-        Algorithm::RoundRobin => in_turn(members, &shares),
+        // Those that are looked at together are neighbours, or chosen by chance: as often as they have weight.
+        Algorithm::RoundRobin | Algorithm::LeastConnections => in_turn(members, &shares),
     }
 }
 

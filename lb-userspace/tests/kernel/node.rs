@@ -298,7 +298,7 @@ macro_rules! family {
 
             fn stats(&mut self, backend: u32) -> StatsValue {
                 let stats = self.array::<StatsValue>(map_name::STATS[$at]);
-                StatsValue::default().plus(&stats.get(&backend, 0).unwrap())
+                StatsValue { generation: 0, ..stats.get(&backend, 0).unwrap() }
             }
 
             fn gathered(&mut self, backend: u32) -> StatsValue {

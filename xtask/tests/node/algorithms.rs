@@ -13,8 +13,8 @@ use crate::fixture::{FRONTENDS, all, each_way};
 use crate::load::Load;
 use crate::sockets::SocketNode;
 
-const ALGORITHM: &str = "sluice-lb.github.io/algorithm";
-const WEIGHTS: &str = "sluice-lb.github.io/weights";
+pub(crate) const ALGORITHM: &str = "sluice-lb.github.io/algorithm";
+pub(crate) const WEIGHTS: &str = "sluice-lb.github.io/weights";
 const TABLE_SIZE: &str = "sluice-lb.github.io/maglev-table-size";
 
 /// The agent has written and reported all that it has to.
@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_millis(500);
 
 /// Gives the Service these annotations, and waits until the agent has come to rest: what is left of a former change may be
 /// written after it, too.
-fn set(node: &SocketNode, annotations: &[(&'static str, &'static str)]) {
+pub(crate) fn set(node: &SocketNode, annotations: &[(&'static str, &'static str)]) {
     let service = ServiceSpec { annotations: annotations.to_vec(), ..all() };
     node.node.change(|manifests| manifests.service(&service).unwrap());
     let updated = || node.node.agent.json(&["status"]).unwrap()["agent"]["updated_ns"].as_u64();
@@ -71,11 +71,12 @@ fn algorithms_change_under_traffic_and_move_no_connection() {
     let load = Load::default();
     thread::scope(|scope| {
         let workers = load.start(scope, &namespaces, &targets);
-        let steps: [(&[(&'static str, &'static str)], &str); 6] = [
+        let steps: [(&[(&'static str, &'static str)], &str); 7] = [
             (&[(ALGORITHM, "round-robin")], "round-robin"),
             (&[(ALGORITHM, "maglev"), (TABLE_SIZE, "251")], "maglev"),
             (&[(ALGORITHM, "source-hash"), (WEIGHTS, "br1=3,br2=0")], "source-hash"),
             (&[(ALGORITHM, "maglev"), (WEIGHTS, "br1=3")], "maglev"),
+            (&[(ALGORITHM, "wlc"), (WEIGHTS, "br1=2")], "least-connections"),
             (&[(ALGORITHM, "wrr"), (WEIGHTS, "br1=7,br2=2")], "round-robin"),
             (&[], "random"),
         ];

@@ -30,6 +30,7 @@ mod hostile_nat;
 mod hostile_reset;
 mod hostile_source;
 mod kernel;
+mod least;
 mod load;
 mod local;
 mod matrix;

@@ -4,6 +4,7 @@
 //! picks from. It fills in a [`Choice`], or says by which name the packet is dropped.
 
 pub(super) mod choice;
+mod least;
 mod maglev;
 mod other;
 mod random;
@@ -32,6 +33,9 @@ pub(super) fn select<A: Address, E: Services<A> + Host<A> + Counters<A>>(
     may_pass: bool,
 ) -> Result<(), Counter> {
     begin(env, choice, client, set, member)?;
+    if choice.sticky == 0 && choice.frontend.algorithm == algorithm::LEAST_CONNECTIONS {
+        least::choose(env, choice, set)?;
+    }
     let first = choice.id;
     if may_pass {
         other::pass_over(env, choice, client, set);
@@ -45,7 +49,7 @@ pub(super) fn select<A: Address, E: Services<A> + Host<A> + Counters<A>>(
     Ok(())
 }
 
-/// The client's last backend, or the one that the algorithm picks.
+/// The client's last backend, or the one that the algorithm picks, unless that is a separate call.
 #[inline(never)]
 fn begin<A: Address, E: Services<A> + Host<A>>(
     env: &E,
@@ -57,7 +61,8 @@ fn begin<A: Address, E: Services<A> + Host<A>>(
     let affine = choice.frontend.affinity_secs != 0;
     let sticky = affine && sticky_backend(env, choice, client, env.now_ns(), member);
     choice.sticky = u32::from(sticky);
-    if sticky { Ok(()) } else { pick(env, choice, client, set) }
+    let later = choice.frontend.algorithm == algorithm::LEAST_CONNECTIONS;
+    if sticky || later { Ok(()) } else { pick(env, choice, client, set) }
 }
 
 /// Notes the backend of a client.

@@ -9,6 +9,7 @@
 //! | `refusal` | no endpoints, unknown ports, unallocated addresses, source ranges |
 //! | `lifetime` | flows that end, backends that go away |
 //! | `schedule` | the choice of a backend by each algorithm |
+//! | `least` | the choice by open connections, and what counts as one |
 //! | `silence` | backends that leave connections unanswered |
 //! | `ejection` | backends that outlier ejection has sent to rest |
 //! | `icmp` | ICMP errors about translated flows, both ways |
@@ -28,6 +29,7 @@ pub mod fragments;
 pub mod half_closed;
 pub mod headers;
 pub mod icmp;
+pub mod least;
 pub mod lifetime;
 pub mod local;
 pub mod own;
@@ -101,6 +103,16 @@ macro_rules! each_vector {
                 maglev_without_a_table_picks_at_random
                 an_algorithm_that_is_not_known_picks_at_random
                 another_algorithm_moves_no_connection
+            }
+            least {
+                fewest_connections_get_the_next_one
+                weights_are_a_share_of_open_connections
+                connection_that_is_over_counts_no_more
+                connection_that_another_replaces_counts_no_more
+                large_sets_are_kept_even
+                silent_backend_gets_none_though_it_has_the_fewest
+                affinity_comes_before_the_count
+                other_algorithms_count_no_open_connections
             }
             silence {
                 silent_backend_is_passed_over_until_it_answers

@@ -118,12 +118,19 @@ pub fn an_algorithm_that_is_not_known_picks_at_random<A: Family>(scene: &mut Sce
     }
 }
 
+const OTHERS: [u8; 6] = [
+    algorithm::ROUND_ROBIN,
+    algorithm::MAGLEV,
+    algorithm::SOURCE_HASH,
+    algorithm::LEAST_CONNECTIONS,
+    algorithm::RANDOM,
+    200,
+];
+
 /// Nor do other endpoints.
 pub fn another_algorithm_moves_no_connection<A: Family>(scene: &mut Scene<'_, A>) {
     let trip = opened(scene, AT_POD, proto::TCP);
-    for (n, algorithm) in
-        (1..).zip([algorithm::ROUND_ROBIN, algorithm::MAGLEV, algorithm::SOURCE_HASH, algorithm::RANDOM, 200])
-    {
+    for (n, algorithm) in (1..).zip(OTHERS) {
         let mut other = full(proto::TCP, &pair()).algorithm(algorithm);
         other.slots += 128 * n % 384;
         scene.serve(&other);

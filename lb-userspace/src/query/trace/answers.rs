@@ -2,7 +2,7 @@
 
 use lb_common::abi::{
     AffinityKey, AffinityValue, BackendValue, Be16, Counter, EventValue, FamilyConfig, FlowValue, FrontendKey,
-    FrontendValue, SetRef, SocketKey, SocketValue, SourceRangeKey, counter_name, device_flag, filter,
+    FrontendValue, SetRef, SocketKey, SocketValue, SourceRangeKey, StatsValue, counter_name, device_flag, filter,
 };
 use lb_common::datapath::{Counters, Host, NextHop, Route, Services, SocketEnv, Watch, scaled};
 
@@ -224,6 +224,17 @@ impl<A: Traced> Counters<A> for Overlay<'_, A> {
     fn refused(&self, _backend: u32, _generation: u32) {}
 
     fn went(&self, _backend: u32, _generation: u32, _client: u64, _answered: u32, _failed: u32) {}
+    fn opened(&self, _backend: u32, _generation: u32) {}
+
+    fn ended(&self, _backend: u32, _generation: u32) {}
+
+    /// Told, but as if they were not counted: the numbers change all the time, so each backend is a candidate.
+    fn open(&self, backend: u32, generation: u32) -> Option<u32> {
+        let cell = (self.maps.stats)(&backend).filter(|cell| cell.generation == generation);
+        let text = cell.map_or("not counted".to_owned(), |cell| StatsValue::open_now(cell.open).to_string());
+        self.note(format!("open connections of backend id {backend}"), text);
+        None
+    }
 
     fn blame(&self, _service: u32, _cause: u32) {}
 }

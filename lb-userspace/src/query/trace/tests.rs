@@ -5,8 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::abi::{
-    BackendValue, Be16, Cidr, DeviceValue, FamilyConfig, FrontendKey, FrontendValue, SetRef, V4, backend_flag,
-    config_flag, device_flag, frontend_flag, frontend_kind, proto,
+    BackendValue, Be16, Cidr, DeviceValue, FamilyConfig, FrontendKey, FrontendValue, SetRef, StatsValue, V4, algorithm,
+    backend_flag, config_flag, device_flag, frontend_flag, frontend_kind, proto,
 };
 use lb_common::datapath::{Arrival, Hook};
 
@@ -135,6 +135,7 @@ fn maps(endpoints: &[&str], change: impl FnOnce(&mut FrontendValue)) -> Lookups<
         frontends: Box::new(move |key| frontends.get(key).copied()),
         slots: Box::new(|slot| Some(slot - 99)),
         backends: Box::new(move |id| backends.get(id).copied()),
+        stats: Box::new(|id| Some(StatsValue { generation: 1, open: 10 + id, ..StatsValue::default() })),
         ranges: Box::new(|_| None),
         flows: Box::new(|_| None),
         half_open: Box::new(|_| None),
@@ -191,6 +192,17 @@ fn a_node_in_order_delivers_to_each_backend_and_back() {
         "{local:#?}"
     );
     assert!(answer.steps.iter().any(|step| step.found.contains("shop/web:http/TCP")), "{answer:#?}");
+}
+
+#[test]
+fn the_counts_that_least_connections_go_by_are_told_and_each_backend_is_tried() {
+    let least = |frontend: &mut FrontendValue| frontend.algorithm = algorithm::LEAST_CONNECTIONS;
+    let answer = ask(&Node::new(), &maps(&[LOCAL, REMOTE, REMOTE], least), &question());
+    assert!(answer.delivered && answer.backends.len() == 3, "{answer:#?}");
+    for (id, open) in [(1, "11"), (2, "12"), (3, "13")] {
+        let asked = format!("open connections of backend id {id}");
+        assert!(answer.steps.iter().any(|step| step.asked == asked && step.found == open), "{answer:#?}");
+    }
 }
 
 #[test]

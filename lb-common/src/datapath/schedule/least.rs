@@ -1,0 +1,83 @@
+//! The backend with the fewest open connections for its weight, among some slots of a set: small sets as a whole.
+
+use core::hint::black_box;
+
+use super::choice::Choice;
+use super::random::scaled;
+use super::take::take;
+use crate::abi::{Address, Counter, SetRef};
+use crate::datapath::env::{Counters, Host, Services};
+
+/// Slots that are looked at: a set of so many as a whole. Of a larger one two would do against long queues (Mitzenmacher, "The
+/// power of two choices in randomized load balancing", 1996).
+const LOOKS: u32 = 8;
+
+/// Bits of a rank that chance decides, so that of backends with as many connections each is as likely as the others.
+const CHANCE: u32 = 12;
+/// Bits of a rank behind the point.
+const FRACTION: u32 = 16;
+/// A rank behind all others: of a silent or ejected backend.
+const LAST: u64 = 1 << 62;
+
+/// All ones where a number is below another one, else 0; both below 2^63. By the sign of the difference: at a branch the
+/// verifier would follow the loop once for each outcome.
+#[inline(always)]
+fn is_below(number: u64, other: u64) -> u64 {
+    0_u64.wrapping_sub(black_box(number.wrapping_sub(other)) >> 63)
+}
+
+/// The lower half.
+#[inline(always)]
+#[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "that half is asked for")]
+const fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// Chooses the backend with the fewest open connections for its weight; equal ones by chance.
+///
+/// A silent or ejected backend is left to the others, unless the first look falls on it: then `pass_over` says whether to try it. Where
+/// one of those at hand is not counted, chance decides.
+#[inline(never)]
+pub(super) fn choose<A: Address, E: Services<A> + Host<A> + Counters<A>>(
+    env: &E,
+    choice: &mut Choice<A>,
+    set: SetRef,
+) -> Result<(), Counter> {
+    let mut number = env.random();
+    // Numbers whose exact value the verifier knows would make it follow the loop once for each: so this one counts from a
+    // number that it does not know, and the best rank begins with one that is behind all others.
+    let zero = black_box(number);
+    let mut unsure = number;
+    let mut best = u64::from(number) | LAST | LAST >> 1;
+    let mut index = scaled(number, set.count);
+    let first = index;
+    let mut chosen = index;
+    for look in 0..LOOKS {
+        if look >= set.count {
+            break;
+        }
+        // Numerical Recipes' generator: good enough for one among eight.
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let id = env.slot(set.base.wrapping_add(index));
+        let Some(backend) = env.backend(id) else { break };
+        let (open, lost) = match env.open(id, backend.generation) {
+            Some(open) => (open, 0),
+            None => (0, 1),
+        };
+        unsure = unsure.wrapping_add(lost);
+        let avoided = is_below(0, u64::from(backend.silent | backend.rest >> 1)) & LAST;
+        let share = (u64::from(open) << FRACTION) / u64::from(backend.weight.max(1));
+        let rank = share << CHANCE | u64::from(number >> (u32::BITS - CHANCE)) | avoided;
+        let better = is_below(rank, best);
+        best ^= (best ^ rank) & better;
+        chosen ^= (chosen ^ index) & low(better);
+        if look == 0 {
+            unsure = unsure.wrapping_add(low(avoided >> 32));
+        }
+        // Never the same one twice: all leaps together are shorter than the set.
+        index = index.wrapping_add(1).wrapping_add(scaled(number, set.count / LOOKS));
+        index = index.wrapping_sub(set.count & !low(is_below(u64::from(index), u64::from(set.count))));
+    }
+    let index = if unsure == zero { chosen } else { first };
+    take(env, env.slot(set.base.wrapping_add(index)), choice)
+}
