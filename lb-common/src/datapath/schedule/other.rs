@@ -57,12 +57,6 @@ fn is_below(number: u32, other: u32) -> u32 {
     (black_box(u64::from(number).wrapping_sub(u64::from(other))) >> 63) as u32
 }
 
-/// One number where `which` is 1, the other where it is 0.
-#[inline(always)]
-const fn either(which: u32, one: u32, other: u32) -> u32 {
-    other.wrapping_add(one.wrapping_sub(other).wrapping_mul(which))
-}
-
 /// A look at a set, place by place.
 struct Look {
     /// Where the next place is.
@@ -70,7 +64,7 @@ struct Look {
     /// The last number drawn.
     number: u32,
     /// A zero that the verifier does not know. Numbers whose exact value it knows, and branches, make it follow each place
-    /// once for each: so both counts begin here, and there is no branch but those of look-ups.
+    /// once for each: so both counts begin here, and comparisons are the signs of differences.
     zero: u32,
     /// Members that are neither silent nor ejected.
     speaking: u32,
@@ -102,16 +96,20 @@ impl Look {
         self.index = self.index.wrapping_add(1);
         self.index = self.index.wrapping_mul(is_below(self.index, set.count));
         let Some(backend) = env.backend(id) else { return true };
-        let other = is_below(0, id ^ choice.id);
-        let avoided = is_below(0, u32::from(backend.silent | backend.rest >> 1));
-        self.any = either(other, id, self.any);
-        self.before = self.before.wrapping_add(avoided & is_below(id, choice.id));
-        let speaks = other & !avoided;
-        self.speaking = self.speaking.wrapping_add(speaks);
+        if id == choice.id {
+            return true;
+        }
+        self.any = id;
+        if backend.is_avoided() {
+            self.before = self.before.wrapping_add(is_below(id, choice.id));
+            return true;
+        }
+        self.speaking = self.speaking.wrapping_add(1);
         // Numerical Recipes' generator: good enough for one among sixteen.
         self.number = self.number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let is_taken = is_below(scaled(self.number, self.speaking.wrapping_sub(self.zero)), 1);
-        self.chosen = either(speaks & is_taken, id, self.chosen);
+        if scaled(self.number, self.speaking.wrapping_sub(self.zero)) == 0 {
+            self.chosen = id;
+        }
         true
     }
 }
