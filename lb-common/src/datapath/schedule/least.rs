@@ -33,51 +33,79 @@ const fn low(word: u64) -> u32 {
     word as u32
 }
 
+/// A search for the least, slot by slot.
+struct Search {
+    /// The slot that is next.
+    index: u32,
+    /// The last number drawn.
+    number: u32,
+    /// Slots whose backend is not counted, and the first one's if it is to be left to `pass_over`.
+    unsure: u32,
+    /// The lowest rank so far, and the slot that has it.
+    best: u64,
+    chosen: u32,
+}
+
+impl Search {
+    /// Looks at the next slot, if the set has one.
+    #[inline(always)]
+    fn step<A: Address, E: Services<A> + Counters<A>>(&mut self, env: &E, set: SetRef, look: u32) -> bool {
+        if look >= set.count {
+            return false;
+        }
+        // Numerical Recipes' generator: good enough for one among eight.
+        self.number = self.number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let id = env.slot(set.base.wrapping_add(self.index));
+        let Some(backend) = env.backend(id) else { return false };
+        let (open, lost) = match env.open(id, backend.generation) {
+            Some(open) => (open, 0),
+            None => (0, 1),
+        };
+        self.unsure = self.unsure.wrapping_add(lost);
+        let avoided = is_below(0, u64::from(backend.silent | backend.rest >> 1)) & LAST;
+        let share = (u64::from(open) << FRACTION) / u64::from(backend.weight.max(1));
+        let rank = share << CHANCE | u64::from(self.number >> (u32::BITS - CHANCE)) | avoided;
+        let better = is_below(rank, self.best);
+        self.best ^= (self.best ^ rank) & better;
+        self.chosen ^= (self.chosen ^ self.index) & low(better);
+        if look == 0 {
+            self.unsure = self.unsure.wrapping_add(low(avoided >> 32));
+        }
+        // Never the same one twice: all leaps together are shorter than the set.
+        let next = self.index.wrapping_add(1).wrapping_add(scaled(self.number, set.count / LOOKS));
+        self.index = next.wrapping_sub(set.count & !low(is_below(u64::from(next), u64::from(set.count))));
+        true
+    }
+
+    /// Looks at the next four slots, as far as the set goes. `false`: it ends before.
+    #[inline(always)]
+    fn four<A: Address, E: Services<A> + Counters<A>>(&mut self, env: &E, set: SetRef, look: u32) -> bool {
+        self.step(env, set, look)
+            && self.step(env, set, look + 1)
+            && self.step(env, set, look + 2)
+            && self.step(env, set, look + 3)
+    }
+}
+
 /// Chooses the backend with the fewest open connections for its weight; equal ones by chance.
 ///
-/// A silent or ejected backend is left to the others, unless the first look falls on it: then `pass_over` says whether to try it. Where
-/// one of those at hand is not counted, chance decides.
+/// A silent or ejected backend is left to the others, unless the first look falls on it: then `pass_over` says whether to
+/// try it. Where one of those at hand is not counted, chance decides.
 #[inline(never)]
 pub(super) fn choose<A: Address, E: Services<A> + Host<A> + Counters<A>>(
     env: &E,
     choice: &mut Choice<A>,
     set: SetRef,
 ) -> Result<(), Counter> {
-    let mut number = env.random();
-    // Numbers whose exact value the verifier knows would make it follow the loop once for each: so this one counts from a
-    // number that it does not know, and the best rank begins with one that is behind all others.
+    let number = env.random();
+    // The verifier would follow all from here once for each exact value that it knows: so what is counted counts from a number
+    // that it does not know, and the best rank begins with one that is behind all others.
     let zero = black_box(number);
-    let mut unsure = number;
-    let mut best = u64::from(number) | LAST | LAST >> 1;
-    let mut index = scaled(number, set.count);
-    let first = index;
-    let mut chosen = index;
-    for look in 0..LOOKS {
-        if look >= set.count {
-            break;
-        }
-        // Numerical Recipes' generator: good enough for one among eight.
-        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let id = env.slot(set.base.wrapping_add(index));
-        let Some(backend) = env.backend(id) else { break };
-        let (open, lost) = match env.open(id, backend.generation) {
-            Some(open) => (open, 0),
-            None => (0, 1),
-        };
-        unsure = unsure.wrapping_add(lost);
-        let avoided = is_below(0, u64::from(backend.silent | backend.rest >> 1)) & LAST;
-        let share = (u64::from(open) << FRACTION) / u64::from(backend.weight.max(1));
-        let rank = share << CHANCE | u64::from(number >> (u32::BITS - CHANCE)) | avoided;
-        let better = is_below(rank, best);
-        best ^= (best ^ rank) & better;
-        chosen ^= (chosen ^ index) & low(better);
-        if look == 0 {
-            unsure = unsure.wrapping_add(low(avoided >> 32));
-        }
-        // Never the same one twice: all leaps together are shorter than the set.
-        index = index.wrapping_add(1).wrapping_add(scaled(number, set.count / LOOKS));
-        index = index.wrapping_sub(set.count & !low(is_below(u64::from(index), u64::from(set.count))));
-    }
-    let index = if unsure == zero { chosen } else { first };
+    let best = u64::from(number) | LAST | LAST >> 1;
+    let first = scaled(number, set.count);
+    let mut search = Search { index: first, number, unsure: number, best, chosen: first };
+    // Written out: in a loop the verifier forgets where it has been, and goes there again.
+    let _all = search.four(env, set, 0) && search.four(env, set, 4);
+    let index = if search.unsure == zero { search.chosen } else { first };
     take(env, env.slot(set.base.wrapping_add(index)), choice)
 }
