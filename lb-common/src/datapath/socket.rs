@@ -203,7 +203,7 @@ fn forget_reply<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) {
 fn initial_state<A: Address>(choice: &Choice<A>, stay: bool) -> u16 {
     let counted = choice.frontend.algorithm == algorithm::LEAST_CONNECTIONS;
     let judged = !stay && choice.backend.rest != rest::OFF;
-    u16::from(counted) * socket_state::COUNTED | u16::from(judged) * socket_state::JUDGED
+    (u16::from(counted) * socket_state::COUNTED) | (u16::from(judged) * socket_state::JUDGED)
 }
 
 /// Notes what the socket will be told of its peer, and whether it is to `stay` there. Apart from `choose`, for the sake of
@@ -324,10 +324,10 @@ pub fn socket_unanswered<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2],
 /// A TCP socket is connected: its peer has answered.
 #[inline(always)]
 pub fn socket_answered<A: Address, E: SocketEnv<A>>(env: &E, cookie: [u32; 2], addr: A, port: Be16) {
-    if let Some(known) = env.socket(&SocketKey { cookie, addr, port, proto: proto::TCP, kind: socket_kind::REPLY }) {
-        if silence::answered(env, known.backend, known.generation) {
-            env.went(known.backend, known.generation, outlier::of_netns(known.netns), 1, 0);
-        }
+    if let Some(known) = env.socket(&SocketKey { cookie, addr, port, proto: proto::TCP, kind: socket_kind::REPLY })
+        && silence::answered(env, known.backend, known.generation)
+    {
+        env.went(known.backend, known.generation, outlier::of_netns(known.netns), 1, 0);
     }
 }
 

@@ -13,9 +13,9 @@ use serde::Serialize;
 use super::backend_row::{BackendRow, TrafficRow};
 use super::labelled;
 use super::list::{Form, Found, Grid, ListArgs, Listed, Owner, Shown, Width, amount, form_width};
-use crate::maps::BackendMarks as _;
 use crate::maps::kernel::KernelTables;
 use crate::maps::open_connections;
+use crate::maps::{BackendMarks as _, Marked};
 use crate::model::desired::Family;
 use crate::plan::{BackendEntry, Existing};
 
@@ -76,7 +76,7 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
                 backend: BackendRow::new(*family, *id, entry, &traffic),
                 open: open.get(&(*family, *id, entry.generation)).copied().unwrap_or(0),
                 silent: marks.get(&(*family, *id)).is_some_and(|mark| mark.silent != 0),
-                rest: marks.get(&(*family, *id)).and_then(|mark| mark.resting()),
+                rest: marks.get(&(*family, *id)).and_then(Marked::resting),
                 service: known.name.to_owned(),
                 family: family.name(),
                 owner: Rc::clone(&known.owner),

@@ -115,7 +115,7 @@ impl<V: Pod> MappedArray<V> {
     pub(super) fn add_to_word(&self, index: u32, at: usize, more: u32) -> Result<(), TableFailure> {
         match self.place(index)? {
             Some(place) if at.is_multiple_of(4) && at + 4 <= size_of::<V>() => {
-                let word = place.cast::<u8>().wrapping_add(at).cast::<u32>();
+                let word = place.cast::<u32>().wrapping_add(at / 4);
                 // SAFETY: inside of an entry, which is mapped as long as `self` and aligned to 8 bytes; who changes this word
                 // while programs run does so atomically, as they do.
                 let word = unsafe { AtomicU32::from_ptr(word) };

@@ -181,7 +181,7 @@ impl Served {
     /// A second passes, in which every backend answers so many, and the first one fails some.
     fn second(&mut self, answered: u64, failed: u64) -> Vec<String> {
         for (at, (key, entry)) in self.tables.backends.iter().enumerate() {
-            let cell = self.tables.outcomes.entry(*key).or_insert(OutlierValue::default());
+            let cell = self.tables.outcomes.entry(*key).or_default();
             cell.generation = entry.generation;
             cell.answered += answered;
             cell.failed += if at == 0 { failed } else { 0 };

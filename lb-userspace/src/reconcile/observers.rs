@@ -192,7 +192,9 @@ impl Observers {
 
     /// How backends behave, and what there is to tell of it.
     pub(super) fn backends(&self, events: Vec<Event>, outliers: Totals, silent: usize) {
-        events.into_iter().for_each(|event| self.events.send(event));
+        for event in events {
+            self.events.send(event);
+        }
         self.metrics.update(|snapshot| {
             snapshot.ejections = outliers.ejections;
             snapshot.backends_resting = outliers.resting;

@@ -295,7 +295,7 @@ impl Netns {
     }
 }
 
-/// Resets a connection (SO_LINGER 0).
+/// Resets a connection (`SO_LINGER` 0).
 pub fn reset(stream: TcpStream) {
     let socket = Socket::from(stream);
     // Refused, it is closed, which the other side tells apart.

@@ -197,7 +197,9 @@ impl<A: Family> Model<A> {
             let forward = if is_request(old.kind) {
                 Some(old)
             } else {
-                self.half_open.get(&other_key(change.key, old)).filter(|forward| is_request(forward.kind))
+                let other = other_key(change.key, old);
+                let is_its = |it: &&FlowValue<A>| is_request(it.kind) && other_key(&other, it) == *change.key;
+                self.half_open.get(&other).filter(is_its)
             };
             let reply = if is_request(old.kind) { Sender::Other } else { Sender::Own };
             let acknowledges = |forward: &FlowValue<A>| {

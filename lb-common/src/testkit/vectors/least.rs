@@ -125,11 +125,14 @@ pub fn connection_that_is_over_counts_no_more<A: Family>(scene: &mut Scene<'_, A
     }
 }
 
-/// A client that begins anew on the tuple of a connection of which only one side has closed.
+/// A client that begins anew on the tuple of a connection that is over.
 pub fn connection_that_another_replaces_counts_no_more<A: Family>(scene: &mut Scene<'_, A>) {
     scene.serve(&least(&pair()));
     let trip = connect(scene, 40_000);
     asks(scene, &trip, FIN_ACK, 0x0102_0305);
+    assert_eq!(open(scene).iter().sum::<u32>(), 1, "half closed");
+    answers(scene, &trip, FIN_ACK, 0x0102_0305);
+    assert_eq!(open(scene), [0, 0]);
     asked(scene, Hook::PodIngress, trip.client, trip.front);
     assert_eq!(open(scene).iter().sum::<u32>(), 1);
     // The SYN that is sent again goes to the other one.
