@@ -150,7 +150,7 @@ pub mod flow_state {
     pub const AFFINE: u16 = 8;
     /// One side has closed the flow, or reset it.
     pub const CLOSED: u16 = FIN | RST;
-    /// The flow is among those in [`super::StatsValue::open`] until it is over.
+    /// The flow is among those in [`crate::abi::StatsValue::open`] until it is over.
     pub const COUNTED: u16 = 16;
 }
 

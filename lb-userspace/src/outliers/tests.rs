@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lb_common::abi::{OutlierValue, SILENT, rest};
+use lb_common::abi::{SILENT, rest};
 use proptest::prelude::*;
 
 use super::judge::{ON_PROBATION, Record, Sample, State, Verdict, step};
