@@ -1,8 +1,8 @@
 //! Backends that behave oddly: those that fail far more often than their fellows rest for a while, and those that leave
 //! connections unanswered are asked whether they are back.
 //!
-//! The programs in the kernel count and obey. [`judge`] decides who is to rest, without maps and clocks; [`keeper`] brings
-//! it the numbers and carries out what it says. [`silence`] tells of silent backends, and [`probe`] asks them.
+//! The programs in the kernel count and obey. `judge` decides who is to rest, without maps and clocks; `keeper` brings
+//! it the numbers and carries out what it says. `silence` tells of silent backends, and `probe` asks them.
 
 pub mod judge;
 mod keeper;
