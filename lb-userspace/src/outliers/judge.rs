@@ -1,7 +1,7 @@
 //! Who of a Service's backends is to rest, and for how long. Pure: time and numbers come from outside.
 //!
 //! A backend is ejected when, within the window, it has failed [`EjectionSettings::ratio`] of its connections and at least
-//! [`WORSE`] times as many of a hundred as its fellows together, and so has it with its clients: a client that provokes
+//! `WORSE` times as many of a hundred as its fellows together, and so has it with its clients: a client that provokes
 //! failures alone says nothing as long as there is another. After its rest it is on probation: few connections come to it,
 //! and they decide.
 
