@@ -164,6 +164,12 @@ pub(super) fn reply<A: Address, E: Env<A>, const KIND: u8>(
         if is_foreign(env, headers.key.src, arrival.from) {
             return Reply::Forged;
         }
+        if headers.answers_opening() && is_finished(env, &scratch.reverse_key, &flow) {
+            // A SYN for this flow would have begun another one: somebody else has translated it, as kube-proxy's rules do once
+            // Sluice serves no more.
+            remove_established(env, &scratch.reverse_key, &flow);
+            return Reply::Other;
+        }
         return replied(env, headers, arrival, flow, scratch);
     }
     if let Some(flow) = env.half_open(&scratch.reverse_key)

@@ -63,6 +63,19 @@ pub fn direct_connection_after_the_close_is_untouched<A: Family>(scene: &mut Sce
     }
 }
 
+/// The same where another proxy has translated the SYN behind Sluice: its answer shows it.
+pub fn connection_of_another_proxy_after_the_close_is_untouched<A: Family>(scene: &mut Scene<'_, A>) {
+    for edge in [AT_POD, AT_UPLINK] {
+        let Trip { client, front, back, .. } = opened(scene, edge, proto::TCP);
+        let fin = tcp_flag::FIN | tcp_flag::ACK;
+        scene.passes(edge.0, &Pkt::tcp(client, front, fin), &Pkt::tcp(client, back, fin));
+        scene.passes(edge.1, &Pkt::tcp(back, client, fin), &Pkt::tcp(front, client, fin));
+        scene.untouched(edge.1, &Pkt::reply(proto::TCP, back, client));
+        scene.untouched(edge.1, &Pkt::data(proto::TCP, back, client));
+        scene.flows(0, 0);
+    }
+}
+
 /// The other side may still send, and has to answer the FIN: the Service flow goes on, the newcomer gets another port.
 pub fn direct_connection_beside_a_half_closed_flow_gets_another_port<A: Family>(scene: &mut Scene<'_, A>) {
     for edge in [AT_POD, AT_UPLINK] {

@@ -230,6 +230,7 @@ macro_rules! each_vector {
                 direct_connection_reusing_a_tuple_gets_another_port
                 direct_datagram_beside_a_half_open_flow_gets_another_port
                 direct_connection_after_the_close_is_untouched
+                connection_of_another_proxy_after_the_close_is_untouched
                 direct_connection_beside_a_half_closed_flow_gets_another_port
                 direct_connection_outlives_the_flow_beside_it
                 direct_connection_that_was_reset_gives_up_its_place
