@@ -164,10 +164,7 @@ pub(super) fn reply<A: Address, E: Env<A>, const KIND: u8>(
         if is_foreign(env, headers.key.src, arrival.from) {
             return Reply::Forged;
         }
-        if headers.answers_opening() && is_finished(env, &scratch.reverse_key, &flow) {
-            // A SYN for this flow would have begun another one: somebody else has translated it, as kube-proxy's rules do once
-            // Sluice serves no more.
-            remove_established(env, &scratch.reverse_key, &flow);
+        if headers.answers_opening() && gives_way(env, &scratch.reverse_key, &flow) {
             return Reply::Other;
         }
         return replied(env, headers, arrival, flow, scratch);
@@ -183,6 +180,18 @@ pub(super) fn reply<A: Address, E: Env<A>, const KIND: u8>(
         return answered(env, headers, arrival, scratch);
     }
     Reply::Other
+}
+
+/// A SYN-ACK for an established flow: if that is over, it is removed, and the SYN-ACK another proxy's. A SYN that Sluice had
+/// seen would have begun another flow: somebody else has translated it, as kube-proxy's rules do once Sluice serves no more. A call,
+/// for the sake of the stack.
+#[inline(never)]
+fn gives_way<A: Address, E: Env<A>>(env: &E, key: &FlowKey<A>, reverse: &FlowValue<A>) -> bool {
+    let over = is_finished(env, key, reverse);
+    if over {
+        remove_established(env, key, reverse);
+    }
+    over
 }
 
 /// A reply of the half-open flow whose reverse entry and its key are in `scratch.reverse` and `scratch.reverse_key`: its
