@@ -181,7 +181,12 @@ fn a_taken_health_check_port_costs_only_itself() {
     assert!(!node.agent.log().contains('\u{1b}'), "the log is no terminal");
     assert_eq!(ask(client, at(NODE1_ADDR.of(Family::V4), 10_256), "/healthz").unwrap().code, 200);
     let ports = || node.agent.json(&["status"]).unwrap()["report"]["ports_taken"].to_string();
-    assert!(ports().contains(&addr.to_string()), "{}", ports());
+    // The report follows what is listened on.
+    let deadline = Instant::now() + PATIENCE;
+    while !ports().contains(&addr.to_string()) {
+        assert!(Instant::now() < deadline, "{}", ports());
+        thread::sleep(Duration::from_millis(50));
+    }
     drop(taken);
     until(client, addr, "/", |said| said.is_some_and(|said| said.code == 200));
 }
