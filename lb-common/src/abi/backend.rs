@@ -35,12 +35,27 @@ plain! {
 /// The bit of [`BackendValue::silent`] that says so; the others are a time.
 pub const SILENT: u16 = 1 << 15;
 
+/// [`BackendValue::silent`] of a backend that was last tried at this time of `CLOCK_MONOTONIC`.
+#[inline(always)]
+#[must_use]
+#[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "wraps after two hours")]
+pub const fn silent_at(ns: u64) -> u16 {
+    (ns >> 28) as u16 | SILENT
+}
+
 impl<A> BackendValue<A> {
-    /// Whether new connections may have to pass it over.
+    /// Not 0 where new connections may have to pass it over.
     #[inline(always)]
+    #[must_use]
+    pub const fn avoidance(&self) -> u16 {
+        self.silent | self.rest >> 1
+    }
+
+    /// Whether new connections may have to pass it over: one branch.
+    #[inline(always)]
+    #[must_use]
     pub const fn is_avoided(&self) -> bool {
-        // One branch.
-        self.silent | self.rest >> 1 != 0
+        self.avoidance() != 0
     }
 }
 

@@ -130,6 +130,13 @@ pub mod algorithm {
     pub const MAGLEV: u8 = 3;
     /// Of some slots the backend with the fewest open connections for its weight.
     pub const LEAST_CONNECTIONS: u8 = 4;
+
+    /// Whether an algorithm goes by open connections, so that they are counted.
+    #[inline(always)]
+    #[must_use]
+    pub const fn counts_connections(algorithm: u8) -> bool {
+        algorithm == LEAST_CONNECTIONS
+    }
 }
 
 plain! {

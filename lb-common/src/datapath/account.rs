@@ -37,7 +37,7 @@ pub(super) fn account<A: Address, E: Env<A>>(env: &E, flow: E::Flow, packets: u3
 fn gather(tally: Tally, state: u16, packets: u32, bytes: u32) -> (Tally, Option<(u32, u32)>) {
     let (burst, due) = (u32::from(tally.burst), (u32::from(tally.packets) + packets, tally.bytes.wrapping_add(bytes)));
     let busy = burst >= BUSY;
-    if busy && due.0 < PACKETS && due.1 < BYTES && state & (flow_state::FIN | flow_state::RST) == 0 {
+    if busy && due.0 < PACKETS && due.1 < BYTES && state & flow_state::CLOSED == 0 {
         return (Tally { burst: tally.burst, packets: due.0 as u16, bytes: due.1 }, None);
     }
     let burst = if busy { burst } else { (burst + packets).min(BUSY) };

@@ -8,7 +8,7 @@ use crate::abi::{Address, FlowValue, algorithm, flow_state};
 /// The bits of a new flow's state, by its frontend's algorithm.
 #[inline(always)]
 pub(super) const fn initial_state(of: u8) -> u16 {
-    if of == algorithm::LEAST_CONNECTIONS { flow_state::COUNTED } else { 0 }
+    if algorithm::counts_connections(of) { flow_state::COUNTED } else { 0 }
 }
 
 /// Whether states of both directions are those of a connection that is over: both sides have closed, or one has reset it.

@@ -29,7 +29,6 @@ pub(super) fn established<A: Address, E: Env<A>>(
     let reverse = env.flow(&scratch.reverse_key).filter(|reverse| leads_to(reverse, key));
     let other = reverse.map_or(0, |reverse| reverse.state);
     if begins_anew(env, &flow, headers, is_over(flow.state, other)) {
-        closing::left(env, &flow, other);
         if reverse.is_some() {
             env.remove_flow(&scratch.reverse_key);
         }

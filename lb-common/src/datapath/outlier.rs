@@ -10,21 +10,26 @@ use crate::abi::{Address, BackendValue, FlowValue, filter, flow_state, rest};
 
 /// The bit that stands for a client with this hash.
 #[inline(always)]
-pub(super) const fn bit(hash: u64) -> u64 {
+const fn bit(hash: u64) -> u64 {
     1 << (hash >> 58)
+}
+
+/// The bit that stands for the client of a flow, by its reverse entry.
+#[inline(always)]
+fn of_client<A: Address>(reverse: &FlowValue<A>) -> u64 {
+    bit(filter::address_hash(reverse.dst.client()))
 }
 
 /// Whether a backend that was looked up is judged, if it is still the one of this generation.
 #[inline(always)]
-pub(super) fn is_judged<A>(known: Option<BackendValue<A>>, generation: u32) -> bool {
+fn is_judged<A>(known: Option<BackendValue<A>>, generation: u32) -> bool {
     known.is_some_and(|known| known.generation == generation && known.rest != rest::OFF)
 }
 
 /// The backend of a flow, which is judged, has answered its SYN. A call, for the sake of the stack.
 #[inline(never)]
 pub(super) fn answered<A: Address, E: Counters<A>>(env: &E, reverse: &FlowValue<A>, said: u16) {
-    let client = bit(filter::address_hash(reverse.dst.client()));
-    env.went(reverse.backend, reverse.generation, client, 1, u32::from(said & flow_state::RST != 0));
+    env.went(reverse.backend, reverse.generation, of_client(reverse), 1, u32::from(said & flow_state::RST != 0));
 }
 
 /// The backend of a flow has reset it, by a segment that begins at `seq`. `reverse` is the flow's reverse entry as it was
@@ -32,13 +37,12 @@ pub(super) fn answered<A: Address, E: Counters<A>>(env: &E, reverse: &FlowValue<
 #[inline(never)]
 pub(super) fn reset<A: Address, E: Env<A>>(env: &E, reverse: &FlowValue<A>, forward: u16, seq: u32) {
     let begun = !reverse.born != reverse.next;
-    let over = (reverse.state | forward) & (flow_state::FIN | flow_state::RST) != 0;
+    let over = (reverse.state | forward) & flow_state::CLOSED != 0;
     if begun || over || !sequence::resets(reverse.next, seq) {
         return;
     }
     if is_judged(env.backend(reverse.backend), reverse.generation) {
-        let client = bit(filter::address_hash(reverse.dst.client()));
-        env.went(reverse.backend, reverse.generation, client, 0, 1);
+        env.went(reverse.backend, reverse.generation, of_client(reverse), 0, 1);
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) fn answered<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>, flo
 #[inline(never)]
 pub(super) fn is_live<A: Address, E: Env<A>>(env: &E, headers: &Headers<A>) -> bool {
     env.half_open(&headers.key).is_some_and(|flow| {
-        let ended = flow.state & (flow_state::FIN | flow_state::RST) != 0;
+        let ended = flow.state & flow_state::CLOSED != 0;
         flow.kind == flow_kind::OWN && flow.state & flow_state::REPLIED != 0 && !ended
     })
 }

@@ -5,7 +5,7 @@
 //! because its kernel does. An answer, even a refusal, ends it.
 
 use super::env::{Counters, Host, Services};
-use crate::abi::{Address, Counter, SILENT, config_flag, rest};
+use crate::abi::{Address, Counter, config_flag, rest, silent_at};
 
 /// Whether anybody is to find out.
 #[inline(always)]
@@ -15,9 +15,8 @@ pub(super) fn is_watched<A: Address, E: Host<A>>(env: &E) -> bool {
 
 /// The time in [`crate::abi::BackendValue::silent`], with its bit.
 #[inline(always)]
-#[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "wraps after two hours")]
 pub(super) fn clock<A: Address, E: Host<A>>(env: &E) -> u16 {
-    (env.now_ns() >> 28) as u16 | SILENT
+    silent_at(env.now_ns())
 }
 
 /// A connection that began at this tick had to send its SYN again. A call, for the sake of the stack.

@@ -201,7 +201,7 @@ fn forget_reply<A: Address, E: SocketEnv<A>>(env: &E, call: &SocketCall<A>) {
 /// What is to be told of a new socket's end, by its frontend and its backend.
 #[inline(always)]
 fn initial_state<A: Address>(choice: &Choice<A>, stay: bool) -> u16 {
-    let counted = choice.frontend.algorithm == algorithm::LEAST_CONNECTIONS;
+    let counted = algorithm::counts_connections(choice.frontend.algorithm);
     let judged = !stay && choice.backend.rest != rest::OFF;
     (u16::from(counted) * socket_state::COUNTED) | (u16::from(judged) * socket_state::JUDGED)
 }
@@ -275,7 +275,7 @@ fn choose<A: Address, E: SocketEnv<A>>(
 fn count<A: Address, E: SocketEnv<A>>(env: &E, choice: &Choice<A>) {
     env.count(Counter::SocketConnected);
     env.connected(choice.id, choice.backend.generation, false);
-    if choice.frontend.algorithm == algorithm::LEAST_CONNECTIONS {
+    if algorithm::counts_connections(choice.frontend.algorithm) {
         env.opened(choice.id, choice.backend.generation);
     }
 }

@@ -193,8 +193,8 @@ where
     let walk = |map, source| TableFailure::Batch { map, source };
     let frontends = open_raw(dir, map_name::FRONTENDS[at])?;
     let walked = batch::walk::<FrontendKey<A>, FrontendValue>(frontends.fd().as_fd(), CHUNK, |_, values| {
-        let least = values.iter().filter(|value| value.algorithm == algorithm::LEAST_CONNECTIONS);
-        counted.services.extend(least.map(|value| value.service));
+        let counting = values.iter().filter(|value| algorithm::counts_connections(value.algorithm));
+        counted.services.extend(counting.map(|value| value.service));
         ControlFlow::Continue(())
     });
     walked.map_err(|source| walk(map_name::FRONTENDS[at], source))?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lb_common::abi::SILENT;
+use lb_common::abi::silent_at;
 
 use super::probe::Probes;
 use super::told;
@@ -138,14 +138,8 @@ impl SilenceWatch {
         }
         silent.failures += 1;
         if silent.failures % ROUND < PUT_OFF && tables.silent(key.0, key.1, key.2)?.is_some() {
-            tables.set_silent(key.0, key.1, key.2, tried_now())?;
+            tables.set_silent(key.0, key.1, key.2, silent_at(clock::monotonic_ns()))?;
         }
         Ok(())
     }
-}
-
-/// The mark of a backend that was tried just now, as the programs write it.
-fn tried_now() -> u16 {
-    let [low, high, ..] = (clock::monotonic_ns() >> 28).to_le_bytes();
-    u16::from_le_bytes([low, high]) | SILENT
 }

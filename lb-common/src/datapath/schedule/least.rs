@@ -2,8 +2,9 @@
 
 use core::hint::black_box;
 
+use super::bits::{is_below, low};
 use super::choice::Choice;
-use super::random::scaled;
+use super::random::{next, scaled};
 use super::take::take;
 use crate::abi::{Address, Counter, SetRef};
 use crate::datapath::env::{Counters, Host, Services};
@@ -19,18 +20,10 @@ const FRACTION: u32 = 16;
 /// A rank behind all others: of a silent or ejected backend.
 const LAST: u64 = 1 << 62;
 
-/// All ones where a number is below another one, else 0; both below 2^63. By the sign of the difference: at a branch the
-/// verifier would follow the loop once for each outcome.
+/// All ones where a number is below another one, else 0.
 #[inline(always)]
-fn is_below(number: u64, other: u64) -> u64 {
-    0_u64.wrapping_sub(black_box(number.wrapping_sub(other)) >> 63)
-}
-
-/// The lower half.
-#[inline(always)]
-#[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "that half is asked for")]
-const fn low(word: u64) -> u32 {
-    word as u32
+fn mask_below(number: u64, other: u64) -> u64 {
+    0_u64.wrapping_sub(is_below(number, other))
 }
 
 /// A search for the least, slot by slot.
@@ -53,8 +46,7 @@ impl Search {
         if look >= set.count {
             return false;
         }
-        // Numerical Recipes' generator: good enough for one among eight.
-        self.number = self.number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.number = next(self.number);
         let id = env.slot(set.base.wrapping_add(self.index));
         let Some(backend) = env.backend(id) else { return false };
         let (open, lost) = match env.open(id, backend.generation) {
@@ -62,18 +54,18 @@ impl Search {
             None => (0, 1),
         };
         self.unsure = self.unsure.wrapping_add(lost);
-        let avoided = is_below(0, u64::from(backend.silent | backend.rest >> 1)) & LAST;
+        let avoided = mask_below(0, backend.avoidance().into()) & LAST;
         let share = (u64::from(open) << FRACTION) / u64::from(backend.weight.max(1));
         let rank = share << CHANCE | u64::from(self.number >> (u32::BITS - CHANCE)) | avoided;
-        let better = is_below(rank, self.best);
+        let better = mask_below(rank, self.best);
         self.best ^= (self.best ^ rank) & better;
         self.chosen ^= (self.chosen ^ self.index) & low(better);
         if look == 0 {
             self.unsure = self.unsure.wrapping_add(low(avoided >> 32));
         }
         // Never the same one twice: all leaps together are shorter than the set.
-        let next = self.index.wrapping_add(1).wrapping_add(scaled(self.number, set.count / LOOKS));
-        self.index = next.wrapping_sub(set.count & !low(is_below(u64::from(next), u64::from(set.count))));
+        let after = self.index.wrapping_add(1).wrapping_add(scaled(self.number, set.count / LOOKS));
+        self.index = after.wrapping_sub(set.count & !low(mask_below(after.into(), set.count.into())));
         true
     }
 

@@ -3,6 +3,7 @@
 //! An algorithm is a file here, which picks in the kernel, and one in the agent (`plan/schedule`), which makes what it
 //! picks from. It fills in a [`Choice`], or says by which name the packet is dropped.
 
+mod bits;
 pub(super) mod choice;
 mod least;
 mod maglev;

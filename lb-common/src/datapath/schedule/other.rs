@@ -3,8 +3,9 @@
 
 use core::hint::black_box;
 
+use super::bits::{is_below, low};
 use super::choice::Choice;
-use super::random::scaled;
+use super::random::{next, scaled};
 use super::take::take;
 use super::{maglev, source_hash};
 use crate::abi::{Address, AffinityKey, BackendValue, Counter, SILENT, SetRef, algorithm, rest};
@@ -31,16 +32,14 @@ impl Found {
 
     /// Another member that is neither; 0: none.
     #[inline(always)]
-    #[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "the lower half")]
     const fn speaking(self) -> u32 {
-        self.0 as u32
+        low(self.0)
     }
 
     /// Any other member; 0: none.
     #[inline(always)]
-    #[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "31 bits are left")]
     const fn any(self) -> u32 {
-        ((self.0 & !Self::STAYS) >> 32) as u32
+        low((self.0 & !Self::STAYS) >> 32)
     }
 
     /// Whether the one at hand may be passed over.
@@ -48,13 +47,6 @@ impl Found {
     const fn may_go(self) -> bool {
         self.0 & Self::STAYS == 0
     }
-}
-
-/// 1 where a number is below another one, else 0.
-#[inline(always)]
-#[allow(clippy::as_conversions, clippy::cast_possible_truncation, reason = "one bit is left")]
-fn is_below(number: u32, other: u32) -> u32 {
-    (black_box(u64::from(number).wrapping_sub(u64::from(other))) >> 63) as u32
 }
 
 /// A look at a set, place by place.
@@ -94,19 +86,18 @@ impl Look {
         }
         let id = env.slot(set.base.wrapping_add(self.index));
         self.index = self.index.wrapping_add(1);
-        self.index = self.index.wrapping_mul(is_below(self.index, set.count));
+        self.index = self.index.wrapping_mul(low(is_below(self.index.into(), set.count.into())));
         let Some(backend) = env.backend(id) else { return true };
         if id == choice.id {
             return true;
         }
         self.any = id;
         if backend.is_avoided() {
-            self.before = self.before.wrapping_add(is_below(id, choice.id));
+            self.before = self.before.wrapping_add(low(is_below(id.into(), choice.id.into())));
             return true;
         }
         self.speaking = self.speaking.wrapping_add(1);
-        // Numerical Recipes' generator: good enough for one among sixteen.
-        self.number = self.number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.number = next(self.number);
         if scaled(self.number, self.speaking.wrapping_sub(self.zero)) == 0 {
             self.chosen = id;
         }
