@@ -23,6 +23,23 @@ use crate::plan::{Existing, Limits, Op};
 /// Names read in one system call.
 const NAMES_AT_ONCE: usize = 512;
 
+/// Evaluates an expression with the tables of a family: both have the same methods, the type differs.
+macro_rules! of_family {
+    ($tables:expr, $family:expr, $table:ident => $call:expr) => {
+        match $family {
+            Family::V4 => {
+                let $table = &mut $tables.v4;
+                $call
+            }
+            Family::V6 => {
+                let $table = &mut $tables.v6;
+                $call
+            }
+        }
+    };
+}
+pub(super) use of_family;
+
 /// The pinned maps below one pin path.
 pub struct KernelTables {
     pub(super) v4: FamilyTables<V4>,
@@ -179,42 +196,27 @@ impl KernelTables {
 
 impl Tables for KernelTables {
     fn apply(&mut self, op: &Op) -> Result<(), TableFailure> {
-        /// Both families have the same methods; the type differs.
-        macro_rules! family {
-            ($family:expr, $table:ident => $call:expr) => {
-                match $family {
-                    Family::V4 => {
-                        let $table = &mut self.v4;
-                        $call
-                    }
-                    Family::V6 => {
-                        let $table = &mut self.v6;
-                        $call
-                    }
-                }
-            };
-        }
         match op {
             Op::ReserveGenerations(next) => self.update_status(|status| status.next_generation = *next),
-            Op::SetVipRange(family, range) => family!(family, t => t.set_vip_range(*range)),
+            Op::SetVipRange(family, range) => of_family!(self, family, t => t.set_vip_range(*range)),
             Op::PutName { service, family, name } => self.put_name(*service, *family, name),
-            Op::PutBackend(family, id, entry) => family!(family, t => t.put_backend(*id, entry)),
-            Op::PutSlots { family, base, ids } => family!(family, t => t.put_slots(*base, ids)),
-            Op::PutTable { family, set, bytes } => family!(family, t => t.tables().put(*set, bytes)),
-            Op::DeleteTable(family, set, blocks) => family!(family, t => t.tables().delete(*set, *blocks)),
+            Op::PutBackend(family, id, entry) => of_family!(self, family, t => t.put_backend(*id, entry)),
+            Op::PutSlots { family, base, ids } => of_family!(self, family, t => t.put_slots(*base, ids)),
+            Op::PutTable { family, set, bytes } => of_family!(self, family, t => t.tables().put(*set, bytes)),
+            Op::DeleteTable(family, set, blocks) => of_family!(self, family, t => t.tables().delete(*set, *blocks)),
             Op::PutRange(service, net) => {
-                family!(Family::of(&net.network()), t => t.put_range(*service, net))
+                of_family!(self, Family::of(&net.network()), t => t.put_range(*service, net))
             }
-            Op::PutFrontend(vip, value) => family!(vip.family(), t => t.put_frontend(vip, value)),
-            Op::DeleteFrontend(vip) => family!(vip.family(), t => t.delete_frontend(vip)),
+            Op::PutFrontend(vip, value) => of_family!(self, vip.family(), t => t.put_frontend(vip, value)),
+            Op::DeleteFrontend(vip) => of_family!(self, vip.family(), t => t.delete_frontend(vip)),
             Op::DeleteRange(service, net) => {
-                family!(Family::of(&net.network()), t => t.delete_range(*service, net))
+                of_family!(self, Family::of(&net.network()), t => t.delete_range(*service, net))
             }
             Op::DeleteBackend(family, id) => {
                 // Added before the cell is emptied: a sum that is too small would look like a restart to who watches it.
-                let (service, counted) = family!(family, t => t.counted(*id))?;
+                let (service, counted) = of_family!(self, family, t => t.counted(*id))?;
                 self.totals.add(service, &counted)?;
-                family!(family, t => t.delete_backend(*id))
+                of_family!(self, family, t => t.delete_backend(*id))
             }
             Op::DeleteName(service) => {
                 self.totals.remove(*service)?;

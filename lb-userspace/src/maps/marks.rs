@@ -3,14 +3,13 @@
 use std::mem::offset_of;
 
 use aya::Pod;
-use aya::maps::MapError;
-use lb_common::abi::{BackendValue, Counter, FamilyConfig, FrontendKey, OutlierValue, SourceRangeKey, map_name, rest};
+use lb_common::abi::{BackendValue, Counter, FamilyConfig, FrontendKey, OutlierValue, SourceRangeKey, rest};
 
 use super::address::MapAddress;
 use super::failure::TableFailure;
 use super::family_tables::FamilyTables;
-use super::kernel::KernelTables;
-use super::pins::read_failure;
+use super::kernel::{KernelTables, of_family};
+use super::observe::sum;
 use super::tables::{BackendMarks, Marked};
 use crate::model::family::Family;
 
@@ -36,6 +35,10 @@ where
     /// The backend of this generation, if its id is still its own.
     fn of(&self, id: u32, generation: u32) -> Result<Option<BackendValue<A>>, TableFailure> {
         Ok(self.backends.get(id)?.filter(|known| known.generation == generation && generation != 0))
+    }
+
+    fn silent(&self, id: u32, generation: u32) -> Result<Option<u16>, TableFailure> {
+        Ok(self.of(id, generation)?.map(|known| known.silent).filter(|silent| *silent != 0))
     }
 
     fn set_silent(&mut self, id: u32, generation: u32, silent: u16) -> Result<(), TableFailure> {
@@ -68,34 +71,6 @@ where
     }
 }
 
-/// Evaluates an expression with the tables of a family: both have the same methods, the type differs.
-macro_rules! of_family {
-    ($self:ident, $family:expr, $table:ident => $call:expr) => {
-        match $family {
-            Family::V4 => {
-                let $table = &$self.v4;
-                $call
-            }
-            Family::V6 => {
-                let $table = &$self.v6;
-                $call
-            }
-        }
-    };
-    (mut $self:ident, $family:expr, $table:ident => $call:expr) => {
-        match $family {
-            Family::V4 => {
-                let $table = &mut $self.v4;
-                $call
-            }
-            Family::V6 => {
-                let $table = &mut $self.v6;
-                $call
-            }
-        }
-    };
-}
-
 impl BackendMarks for KernelTables {
     fn marked(&self) -> Result<Vec<Marked>, TableFailure> {
         let mut marked = Vec::new();
@@ -105,29 +80,27 @@ impl BackendMarks for KernelTables {
     }
 
     fn silence_signs(&self) -> Result<u64, TableFailure> {
-        let sum = |counter: Counter| match self.counters.get(&counter.index(), 0) {
-            Ok(values) => Ok(values.iter().sum()),
-            // Maps of an agent that did not count it.
-            Err(MapError::OutOfBounds { .. }) => Ok(0),
-            Err(source) => Err(read_failure(map_name::COUNTERS)(source)),
-        };
-        SIGNS.into_iter().try_fold(0_u64, |all, counter| Ok(all.wrapping_add(sum(counter)?)))
+        // Maps of an agent that did not count these have not as many.
+        let signs = SIGNS.into_iter().filter(|sign| sign.index() < self.counters.len());
+        signs.map(|sign| sum(&self.counters, sign)).try_fold(0_u64, |all, of_sign| Ok(all.wrapping_add(of_sign?)))
     }
 
     fn silent(&self, family: Family, id: u32, generation: u32) -> Result<Option<u16>, TableFailure> {
-        let silent = of_family!(self, family, table => table.of(id, generation)?.map_or(0, |known| known.silent));
-        Ok((silent != 0).then_some(silent))
+        match family {
+            Family::V4 => self.v4.silent(id, generation),
+            Family::V6 => self.v6.silent(id, generation),
+        }
     }
 
     fn set_silent(&mut self, family: Family, id: u32, generation: u32, silent: u16) -> Result<(), TableFailure> {
-        of_family!(mut self, family, table => table.set_silent(id, generation, silent))
+        of_family!(self, family, table => table.set_silent(id, generation, silent))
     }
 
     fn set_rest(&mut self, family: Family, id: u32, generation: u32, rest: u16) -> Result<(), TableFailure> {
-        of_family!(mut self, family, table => table.set_rest(id, generation, rest))
+        of_family!(self, family, table => table.set_rest(id, generation, rest))
     }
 
     fn outcomes(&mut self, family: Family, id: u32, generation: u32) -> Result<OutlierValue, TableFailure> {
-        of_family!(mut self, family, table => table.outcomes(id, generation))
+        of_family!(self, family, table => table.outcomes(id, generation))
     }
 }

@@ -27,14 +27,16 @@ fn info(dir: &Path, name: &str) -> Result<MapInfo, TableFailure> {
     MapInfo::from_pin(&path).map_err(|source| TableFailure::Open { path, source })
 }
 
+/// A counter, summed over the processors.
+pub(super) fn sum(map: &PerCpuArray<MapData, u64>, counter: Counter) -> Result<u64, TableFailure> {
+    Ok(map.get(&counter.index(), 0).map_err(read_failure(map_name::COUNTERS))?.iter().sum())
+}
+
 /// Every counter, summed over the processors.
 pub fn counters(pin_path: &Path) -> Result<Vec<(&'static str, u64)>, TableFailure> {
     let map: PerCpuArray<MapData, u64> = open(&pin_path.join("maps"), map_name::COUNTERS)?;
-    let sum = |counter: &Counter| {
-        let values = map.get(&counter.index(), 0).map_err(read_failure(map_name::COUNTERS))?;
-        Ok((counter.name(), values.iter().sum()))
-    };
-    Counter::ALL.iter().filter(|counter| counter.index() < map.len()).map(sum).collect()
+    let counted = Counter::ALL.iter().filter(|counter| counter.index() < map.len());
+    counted.map(|counter| Ok((counter.name(), sum(&map, *counter)?))).collect()
 }
 
 /// Source ports for source NAT; none: no agent has said it yet.
