@@ -92,6 +92,11 @@ fn number<N: TryFrom<u32>>(name: &str, value: &str, unit: &str, least: u32, most
 }
 
 impl EjectionSettings {
+    /// What happened for so long counts.
+    pub fn window(&self) -> Duration {
+        Duration::from_secs(self.window_secs.into())
+    }
+
     /// How long a backend rests for the so-manieth time: each time twice as long.
     pub fn rest(&self, times: u32) -> Duration {
         let first = u64::from(self.window_secs);

@@ -117,8 +117,7 @@ impl Record {
         if sample != Sample::default() {
             self.samples.push_back((now, sample));
         }
-        let window = Duration::from_secs(settings.window_secs.into());
-        while self.samples.front().is_some_and(|(at, _)| *at + window <= now) {
+        while self.samples.front().is_some_and(|(at, _)| *at + settings.window() <= now) {
             self.samples.pop_front();
         }
     }
@@ -208,10 +207,9 @@ fn eject(record: &mut Record, now: Duration, settings: &EjectionSettings) -> Ver
 
 /// What time and trials change.
 fn end_of_rest(record: &mut Record, now: Duration, settings: &EjectionSettings) -> Option<Verdict> {
-    let window = Duration::from_secs(settings.window_secs.into());
     match record.state {
         State::Ejected { until } if now >= until => {
-            record.enter(State::Probation { until: now + window });
+            record.enter(State::Probation { until: now + settings.window() });
             Some(Verdict::OnProbation)
         }
         State::Probation { until } => {

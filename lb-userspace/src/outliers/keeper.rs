@@ -6,17 +6,13 @@ use std::time::Duration;
 use lb_common::abi::rest;
 
 use super::judge::{ON_PROBATION, Record, Sample, State, Verdict, step};
-use super::told;
-use crate::causes::with_causes;
+use super::{Key, looked, told};
 use crate::events::Event;
 use crate::maps::{BackendMarks, TableFailure};
 use crate::model::desired::{Change, ServiceName};
 use crate::model::ejection::EjectionSettings;
 use crate::model::family::Family;
 use crate::plan::{PlacedBackend, Planner};
-
-/// A backend: family, id, generation.
-type Key = (Family, u32, u32);
 
 /// One backend's numbers so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,13 +66,7 @@ impl Outliers {
 
     /// Looks at what was counted. Gives what there is to tell.
     pub fn look(&mut self, tables: &mut impl BackendMarks, planner: &Planner, now: Duration) -> Vec<Event> {
-        match self.try_to_look(tables, planner, now) {
-            Ok(events) => events,
-            Err(failure) => {
-                tracing::warn!(error = with_causes(&failure), "outlier ejection cannot be carried out, trying again");
-                Vec::new()
-            }
-        }
+        looked(self.try_to_look(tables, planner, now), "outlier ejection cannot be carried out")
     }
 
     /// How things are.

@@ -9,17 +9,12 @@ use std::time::Duration;
 use lb_common::abi::silent_at;
 
 use super::probe::Probes;
-use super::told;
-use crate::causes::with_causes;
+use super::{Key, looked, told};
 use crate::events::Event;
 use crate::linux::clock;
 use crate::maps::{BackendMarks, TableFailure};
 use crate::model::desired::{Protocol, ServiceName};
-use crate::model::family::Family;
 use crate::plan::{PlacedBackend, Planner};
-
-/// A backend: family, id, generation.
-type Key = (Family, u32, u32);
 
 /// Between two probes of one backend.
 const EVERY: Duration = Duration::from_secs(2);
@@ -57,13 +52,7 @@ impl SilenceWatch {
 
     /// Looks at the marks. Gives what there is to tell.
     pub fn look(&mut self, tables: &mut impl BackendMarks, planner: &Planner, now: Duration) -> Vec<Event> {
-        match self.try_to_look(tables, planner, now) {
-            Ok(events) => events,
-            Err(failure) => {
-                tracing::warn!(error = with_causes(&failure), "silent backends cannot be looked at, trying again");
-                Vec::new()
-            }
-        }
+        looked(self.try_to_look(tables, planner, now), "silent backends cannot be looked at")
     }
 
     fn try_to_look(
@@ -113,8 +102,12 @@ impl SilenceWatch {
     ) -> Result<(), TableFailure> {
         for mark in tables.marked()?.into_iter().filter(|mark| mark.silent != 0) {
             let key = (mark.family, mark.id, mark.generation);
+            // First: whose it is is looked for among all Services.
+            if self.silent.contains_key(&key) {
+                continue;
+            }
             let Some((service, backend)) = planner.owner(mark.family, mark.id) else { continue };
-            if backend.generation != mark.generation || self.silent.contains_key(&key) {
+            if backend.generation != mark.generation {
                 continue;
             }
             let note = format!(

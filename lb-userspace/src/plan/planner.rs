@@ -22,8 +22,6 @@ pub struct PlacedBackend {
     pub addr: SocketAddr,
     /// Address family.
     pub family: Family,
-    /// Protocol.
-    pub protocol: Protocol,
     /// Id of its service port.
     pub service: u32,
     /// Its id.
@@ -33,12 +31,11 @@ pub struct PlacedBackend {
 }
 
 fn placed(port: &PortState) -> impl Iterator<Item = PlacedBackend> {
-    let PortState { family, protocol, service, backends, .. } = port;
+    let PortState { family, service, backends, .. } = port;
     let members = backends.iter().filter(|b| b.weight > 0 && b.flags & (IN_CLUSTER | IN_LOCAL) != 0);
     members.map(|&PortBackend { addr, id, generation, .. }| PlacedBackend {
         addr,
         family: *family,
-        protocol: *protocol,
         service: *service,
         id,
         generation,
