@@ -55,11 +55,9 @@ impl Applier {
         for (index, value) in found {
             if let Some(device) = inventory.devices.get(&index) {
                 self.links.adopt_filters(device);
-                self.written.insert(index, value);
-            } else {
-                // Not served: the first plan takes it out.
-                self.written.insert(index, value);
             }
+            // One that is not served is taken out by the first plan.
+            self.written.insert(index, value);
         }
     }
 

@@ -224,6 +224,7 @@ impl<A: Traced> Counters<A> for Overlay<'_, A> {
     fn refused(&self, _backend: u32, _generation: u32) {}
 
     fn went(&self, _backend: u32, _generation: u32, _client: u64, _answered: u32, _failed: u32) {}
+
     fn opened(&self, _backend: u32, _generation: u32) {}
 
     fn ended(&self, _backend: u32, _generation: u32) {}
