@@ -72,11 +72,12 @@ pub(super) fn print(args: &ListArgs) -> anyhow::Result<()> {
         let nobody = Known::default();
         let row = |(family, id, entry): &(Family, u32, BackendEntry)| {
             let known = owners.0.get(&entry.service).unwrap_or(&nobody);
+            let mark = marks.get(&(*family, *id));
             let row = || Row {
                 backend: BackendRow::new(*family, *id, entry, &traffic),
                 open: open.get(&(*family, *id, entry.generation)).copied().unwrap_or(0),
-                silent: marks.get(&(*family, *id)).is_some_and(|mark| mark.silent != 0),
-                rest: marks.get(&(*family, *id)).and_then(Marked::resting),
+                silent: mark.is_some_and(|mark| mark.silent != 0),
+                rest: mark.and_then(Marked::resting),
                 service: known.name.to_owned(),
                 family: family.name(),
                 owner: Rc::clone(&known.owner),
@@ -161,27 +162,25 @@ fn grid(rows: &[Row], flat: bool, width: Width) -> Grid {
             above = Some((owner, row.family));
         }
         let counted = |of: fn(&TrafficRow) -> String| backend.traffic.as_ref().map_or("-".to_owned(), of);
-        let from = |from: Shown, text: &dyn Fn() -> String| if width.shows(from) { text() } else { String::new() };
         let sets = || backend.flags.iter().filter_map(|flag| flag.strip_suffix("-set")?.strip_prefix("in-"));
-        grid.line([
-            if flat { backend.address.clone() } else { format!("  {}", backend.address) },
-            from(if flat { Shown::Any } else { Shown::Wide }, &|| {
-                format!("{}/{}", owner.service_port(), owner.protocol)
-            }),
-            state(&backend.flags, row.silent, row.rest),
-            counted(|t| t.connections.to_string()),
-            row.open.to_string(),
-            counted(|t| t.unanswered.to_string()),
-            counted(|t| t.refused.to_string()),
-            from(Shown::Medium, &|| counted(|t| amount::bytes(t.bytes))),
-            from(Shown::Medium, &|| counted(|t| amount::bytes(t.reply_bytes))),
-            from(Shown::Large, &|| counted(|t| t.packets.to_string())),
-            from(Shown::Large, &|| counted(|t| t.reply_packets.to_string())),
-            from(Shown::Large, &|| backend.id.to_string()),
-            from(Shown::Large, &|| backend.generation.to_string()),
-            from(Shown::Large, &|| sets().collect::<Vec<_>>().join(",")),
-            from(Shown::Large, &|| backend.weight.to_string()),
-        ]);
+        let cells: [&dyn Fn() -> String; 15] = [
+            &|| if flat { backend.address.clone() } else { format!("  {}", backend.address) },
+            &|| format!("{}/{}", owner.service_port(), owner.protocol),
+            &|| state(&backend.flags, row.silent, row.rest),
+            &|| counted(|t| t.connections.to_string()),
+            &|| row.open.to_string(),
+            &|| counted(|t| t.unanswered.to_string()),
+            &|| counted(|t| t.refused.to_string()),
+            &|| counted(|t| amount::bytes(t.bytes)),
+            &|| counted(|t| amount::bytes(t.reply_bytes)),
+            &|| counted(|t| t.packets.to_string()),
+            &|| counted(|t| t.reply_packets.to_string()),
+            &|| backend.id.to_string(),
+            &|| backend.generation.to_string(),
+            &|| sets().collect::<Vec<_>>().join(","),
+            &|| backend.weight.to_string(),
+        ];
+        grid.line_within(width, cells);
     }
     grid
 }

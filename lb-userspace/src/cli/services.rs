@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::backend_row::{BackendRow, TrafficRow};
 use super::labelled;
-use super::list::{Found, Grid, ListArgs, Listed, Owner, Shown, amount};
+use super::list::{Found, Grid, ListArgs, Listed, Owner, Shown, amount, service_port};
 use super::problems::{self, Problem};
 use crate::linux::clock;
 use crate::maps::causes::Cause;
@@ -75,7 +75,7 @@ struct FrontendRow {
 impl ServiceRow {
     /// `namespace/name:port`.
     fn service_port(&self) -> String {
-        if self.port.is_empty() { self.service.clone() } else { format!("{}:{}", self.service, self.port) }
+        service_port(&self.service, &self.port)
     }
 
     fn owner(&self) -> Owner {

@@ -6,7 +6,7 @@
 
 mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -157,19 +157,15 @@ fn ask_agent(pin_path: &Path, mut node: NodeFacts) -> anyhow::Result<Ground> {
 
 /// Backends that new connections pass over.
 fn passed_over(answer: &Explanation, existing: &Existing, marks: &[Marked]) -> Vec<String> {
-    let line = |mark: &Marked| {
-        let same = |(family, id, entry): &&(Family, u32, BackendEntry)| {
-            (*family, *id, entry.generation) == (mark.family, mark.id, mark.generation)
-        };
-        let addr = existing.backends.iter().find(same).map(|(.., entry)| entry.addr.to_string())?;
-        let words = mark.words();
-        let asked = answer.endpoints.iter().any(|row| row.endpoint == addr);
-        (asked && !words.is_empty()).then(|| format!("{addr}: new connections pass it over: {}", words.join(", ")))
+    let marks: HashMap<_, _> = marks.iter().map(|mark| ((mark.family, mark.id, mark.generation), mark)).collect();
+    let line = |(family, id, entry): &(Family, u32, BackendEntry)| {
+        let words = marks.get(&(*family, *id, entry.generation))?.words();
+        let addr = entry.addr.to_string();
+        let asked = !words.is_empty() && answer.endpoints.iter().any(|row| row.endpoint == addr);
+        asked.then(|| format!("{addr}: new connections pass it over: {}", words.join(", ")))
     };
-    let mut lines: Vec<String> = marks.iter().filter_map(line).collect();
-    lines.sort();
-    lines.dedup();
-    lines
+    let lines: BTreeSet<String> = existing.backends.iter().filter_map(line).collect();
+    lines.into_iter().collect()
 }
 
 /// What is wrong behind Sluice, on the way to the backends that clients get.

@@ -33,8 +33,7 @@ pub(in crate::cli) enum Width {
 }
 
 impl Width {
-    /// Whether there is room for such a column.
-    pub(in crate::cli) fn shows(self, from: Shown) -> bool {
+    fn shows(self, from: Shown) -> bool {
         match self {
             Self::Wide => true,
             Self::Unlimited => from <= Shown::Medium,
@@ -87,6 +86,17 @@ impl Grid {
     /// A line; as many cells as there are columns, or a heading alone.
     pub(in crate::cli) fn line(&mut self, cells: impl IntoIterator<Item = String>) {
         self.lines.push(cells.into_iter().collect());
+    }
+
+    /// A line whose cells are made only where the width has room for their columns.
+    pub(in crate::cli) fn line_within<'c>(
+        &mut self,
+        width: Width,
+        cells: impl IntoIterator<Item = &'c dyn Fn() -> String>,
+    ) {
+        let shown = self.columns.iter().map(|column| width.shows(column.from));
+        let cells = cells.into_iter().zip(shown).map(|(cell, shown)| if shown { cell() } else { String::new() });
+        self.lines.push(cells.collect());
     }
 
     /// Whether no line was added.

@@ -17,6 +17,6 @@ pub(super) mod golden;
 pub(super) use self::form::Form;
 pub(super) use self::grid::{Grid, Shown, Width};
 pub(super) use self::print::{FormArgs, Found, ListArgs, Listed};
-pub(super) use self::select::{Owner, SelectArgs};
+pub(super) use self::select::{Owner, SelectArgs, service_port};
 pub(super) use self::terminal::width as form_width;
 pub(super) use self::wrap::wrapped;

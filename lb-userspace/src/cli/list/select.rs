@@ -41,8 +41,13 @@ impl Owner {
 
     /// `namespace/name:port`.
     pub(in crate::cli) fn service_port(&self) -> String {
-        if self.port.is_empty() { self.service() } else { format!("{}:{}", self.service(), self.port) }
+        service_port(&self.service(), &self.port)
     }
+}
+
+/// `namespace/name:port`, or without the port where it has no name.
+pub(in crate::cli) fn service_port(service: &str, port: &str) -> String {
+    if port.is_empty() { service.to_owned() } else { format!("{service}:{port}") }
 }
 
 /// A Service as it is asked for.
